@@ -1,0 +1,32 @@
+"""Suspicious alignment of SGD on quadratics with millions of dimensions.
+
+>>> import suspalign_fast as sa
+>>> spectrum = sa.Spectrum.linear_bands(dim=1_000_000, num_dominant=1_000)
+>>> problem = sa.Quadratic(spectrum, noise=sa.IsotropicNoise(0.5), initial=10.0)
+>>> trace = sa.simulate(problem, step_size=3e-3, num_steps=1_000)  # doctest: +SKIP
+"""
+
+from .noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise
+from .problem import Quadratic
+from .simulate import simulate
+from .spectrum import Spectrum
+from .step_size import ConstantStep, Schedule, StepSize
+from .store import load_trace
+from .trace import Trace
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConstantStep",
+    "DiagonalNoise",
+    "HessianNoise",
+    "IsotropicNoise",
+    "Noise",
+    "Quadratic",
+    "Schedule",
+    "Spectrum",
+    "StepSize",
+    "Trace",
+    "load_trace",
+    "simulate",
+]

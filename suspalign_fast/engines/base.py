@@ -1,0 +1,78 @@
+"""What every engine does: hand out the initial row, then advance and hand out recorded rows."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..run import Run
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Recorded steps: the columns from which all others follow.
+
+    Attributes
+    ----------
+    step : ndarray of int64, shape (rows,)
+    step_size : ndarray of float64, shape (rows,)
+        The size the rule assigns at the row; NaN where a schedule has ended.
+    power_sums : ndarray of float64, shape (rows, 2, 4)
+    noise_sums : ndarray of float64, shape (rows, 2, 3)
+    """
+
+    step: NDArray[np.int64]
+    step_size: NDArray[np.float64]
+    power_sums: NDArray[np.float64]
+    noise_sums: NDArray[np.float64]
+
+    @classmethod
+    def from_sums(
+        cls, step: NDArray[np.int64], step_size: NDArray[np.float64], sums: NDArray[np.float64]
+    ) -> "Rows":
+        """Split sums of shape (rows, 2, 7) into S_1 ... S_4 and R_4 ... R_6."""
+        return cls(step, step_size, sums[..., :4], sums[..., 4:7])
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    def finite_prefix(self) -> "Rows":
+        """Return the rows before the first one with a sum that is not finite."""
+        finite = np.isfinite(self.power_sums).all((1, 2)) & np.isfinite(self.noise_sums).all((1, 2))
+        if finite.all():
+            return self
+        end = int(np.argmin(finite))
+        return Rows(**{f.name: getattr(self, f.name)[:end] for f in fields(self)})
+
+
+class Engine(ABC):
+    """Simulates one run, a stretch of steps at a time.
+
+    Attributes
+    ----------
+    step : int
+        Steps done so far.
+    state : ndarray of float64
+        What the steps act on; with `step` it determines everything that follows.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.step = 0
+
+    state: NDArray[np.float64]
+
+    @abstractmethod
+    def initial_row(self) -> Rows:
+        """Return row 0, the initial state."""
+
+    @abstractmethod
+    def advance(self, num_steps: int) -> Rows:
+        """Do `num_steps` steps and return the rows recorded on the way."""
+
+    def recorded_steps(self, num_steps: int) -> NDArray[np.int64]:
+        """Return the steps to record among ``step + 1 ... step + num_steps``."""
+        every = self.run.record_every
+        first = (self.step // every + 1) * every
+        return np.arange(first, self.step + num_steps + 1, every, dtype=np.int64)

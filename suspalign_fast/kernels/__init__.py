@@ -1,0 +1,1 @@
+"""Compiled kernels: explicit vectors, counter-based normals and the SGD update."""

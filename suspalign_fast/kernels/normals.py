@@ -1,0 +1,92 @@
+"""Standard normals as a pure function of (seed, domain, coordinate, step).
+
+Coordinates come in groups of 64. Group ``g`` uses the 16 counters ``16 g ... 16 g + 15``; word
+``w`` of counter ``16 g + l`` belongs to coordinate ``64 g + 16 w + l``, and words (0, 1) and
+(2, 3) go through Box-Muller together. The counter's four words are its index, the domain, and
+the low and high word of the step; the key is the seed's low and high word.
+"""
+
+import numba
+import numpy as np
+
+from .box_muller import box_muller
+from .jit import inlined, kernel
+from .philox import WORD_BITS, WORD_MASK, philox
+from .simd import broadcast, iota, low_word, lower_half, store, to_double, upper_half, zeros
+
+#: Counters a group of coordinates draws from, and the coordinates of a group.
+COUNTERS = 16
+GROUP = 4 * COUNTERS
+#: Counter indices are one 32-bit word.
+MAX_COORDINATES = 4 * 2**32
+
+# Engines and the initial state draw from disjoint counter domains.
+INITIAL_DOMAIN = 0
+STEP_DOMAIN = 1
+JUMP_DOMAIN = 2
+LEVEL_NORMAL_DOMAIN = 3
+LEVEL_GAMMA_DOMAIN = 4
+
+
+def seed_key(seed):
+    """Split a 64-bit seed into the two uint32 words of the Philox key."""
+    return np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32)
+
+
+@inlined
+def group_normals(group, domain, step, key_0, key_1):
+    """Normals of coordinates ``GROUP * group ...`` as four float32 vectors, in their order."""
+    lanes = iota(np.uint64(0), COUNTERS)
+    index = lanes + broadcast(np.uint64(group) * np.uint64(COUNTERS), lanes)
+    c1 = broadcast(np.uint64(domain), index)
+    c2 = broadcast(np.uint64(step) & WORD_MASK, index)
+    c3 = broadcast(np.uint64(step) >> WORD_BITS, index)
+    w0, w1, w2, w3 = philox(index, c1, c2, c3, key_0, key_1)
+    z0, z1 = box_muller(low_word(w0), low_word(w1))
+    z2, z3 = box_muller(low_word(w2), low_word(w3))
+    return z0, z1, z2, z3
+
+
+@inlined
+def _store_doubles(out, offset, z):
+    store(out, offset, to_double(lower_half(z)))
+    store(out, offset + COUNTERS // 2, to_double(upper_half(z)))
+
+
+@inlined
+def write_group(out, offset, group, domain, step, key_0, key_1):
+    """Write the 64 normals of a group to ``out[offset : offset + 64]``."""
+    z0, z1, z2, z3 = group_normals(group, domain, step, key_0, key_1)
+    _store_doubles(out, offset, z0)
+    _store_doubles(out, offset + COUNTERS, z1)
+    _store_doubles(out, offset + 2 * COUNTERS, z2)
+    _store_doubles(out, offset + 3 * COUNTERS, z3)
+
+
+@kernel(parallel=True)
+def fill_normals(out, scale, domain, step, key_0, key_1):
+    """Set ``out[i] = scale * xi_i(step)`` for coordinates 0 ... len(out) - 1."""
+    whole = out.size // GROUP
+    for group in numba.prange(whole):
+        write_group(out, GROUP * group, group, domain, step, key_0, key_1)
+        for i in range(GROUP * group, GROUP * (group + 1)):
+            out[i] *= scale
+    rest = out.size - GROUP * whole
+    if rest > 0:
+        last = np.empty(GROUP)
+        write_group(last, 0, whole, domain, step, key_0, key_1)
+        for i in range(rest):
+            out[GROUP * whole + i] = scale * last[i]
+
+
+@kernel()
+def sum_of_normals(num_groups, num_steps, key_0, key_1):
+    """Generate and add up normals, nothing else: the noise ceiling of every engine."""
+    total = zeros(np.float32(0.0), COUNTERS)
+    for step in range(num_steps):
+        for group in range(num_groups):
+            z0, z1, z2, z3 = group_normals(group, STEP_DOMAIN, step, key_0, key_1)
+            total = total + ((z0 + z1) + (z2 + z3))
+    out = np.empty(COUNTERS, np.float32)
+    store(out, 0, total)
+    return out.sum()

@@ -1,0 +1,252 @@
+"""Explicit SIMD vectors inside Numba functions.
+
+Loop vectorizers choose the vector width, and with it the order of every sum, by target and
+context. Here the width is written down instead, so a kernel gives the same bits wherever it is
+inlined and whatever processor runs it; LLVM maps a vector to as many registers as it needs.
+Every operation below also takes plain scalars, so a function written with them serves both.
+"""
+
+import operator
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+_INDEX = ir.IntType(32)
+
+
+class Vector(types.Type):
+    """Numba type of ``lanes`` values of one scalar type held in vector registers."""
+
+    def __init__(self, dtype, lanes):
+        self.dtype = dtype
+        self.lanes = lanes
+        super().__init__(name=f"Vector({dtype}, {lanes})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        element = dmm.lookup(fe_type.dtype).get_value_type()
+        super().__init__(dmm, fe_type, ir.VectorType(element, fe_type.lanes))
+
+
+# --- operators -------------------------------------------------------------------------------
+
+_OPERATORS = {
+    operator.add: ("add", "fadd"),
+    operator.sub: ("sub", "fsub"),
+    operator.mul: ("mul", "fmul"),
+    operator.xor: ("xor", None),
+    operator.and_: ("and_", None),
+    operator.or_: ("or_", None),
+    operator.lshift: ("shl", None),
+    operator.rshift: ("lshr", None),
+}
+
+
+def _define_operator(symbol, integer_name, float_name):
+    @infer_global(symbol)
+    class _Template(AbstractTemplate):
+        def generic(self, args, kws):
+            left, right = args
+            if isinstance(left, Vector) and left == right:
+                return signature(left, left, right)
+            return None
+
+    def lower(context, builder, sig, args):
+        is_float = isinstance(sig.return_type.dtype, types.Float)
+        return getattr(builder, float_name if is_float else integer_name)(*args)
+
+    lower_builtin(symbol, Vector, Vector)(lower)
+
+
+for _symbol, _names in _OPERATORS.items():
+    _define_operator(_symbol, *_names)
+
+
+# --- making and moving vectors -----------------------------------------------------------------
+
+
+def _shuffle(builder, left, right, lanes):
+    mask = ir.Constant(ir.VectorType(_INDEX, len(lanes)), list(lanes))
+    return builder.shuffle_vector(left, right, mask)
+
+
+@intrinsic(prefer_literal=True)
+def broadcast(typingctx, value, like):
+    """``value`` in every lane of a vector like ``like`` (or cast to its type, for a scalar)."""
+    dtype = getattr(like, "dtype", like)
+
+    def codegen(context, builder, sig, args):
+        scalar = context.cast(builder, args[0], sig.args[0], dtype)
+        if not isinstance(sig.return_type, Vector):
+            return scalar
+        kind = context.get_value_type(sig.return_type)
+        undefined = ir.Constant(kind, ir.Undefined)
+        first = builder.insert_element(undefined, scalar, ir.Constant(_INDEX, 0))
+        return _shuffle(builder, first, undefined, [0] * like.lanes)
+
+    return like(value, like), codegen
+
+
+@intrinsic(prefer_literal=True)
+def iota(typingctx, zero, lanes):
+    """Vector ``0, 1, ..., lanes - 1`` of the type of ``zero``."""
+    count = lanes.literal_value
+    dtype = types.unliteral(zero)
+
+    def codegen(context, builder, sig, args):
+        return ir.Constant(context.get_value_type(sig.return_type), list(range(count)))
+
+    return Vector(dtype, count)(zero, lanes), codegen
+
+
+@intrinsic(prefer_literal=True)
+def zeros(typingctx, zero, lanes):
+    """Vector of ``lanes`` zeros of the type of ``zero``."""
+    dtype = types.unliteral(zero)
+
+    def codegen(context, builder, sig, args):
+        return ir.Constant(context.get_value_type(sig.return_type), None)
+
+    return Vector(dtype, lanes.literal_value)(zero, lanes), codegen
+
+
+def _element_pointer(context, builder, array_type, array, index, vector_type):
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), vector_type.as_pointer())
+
+
+@intrinsic(prefer_literal=True)
+def load(typingctx, array, index, lanes):
+    """Elements ``array[index : index + lanes]`` of a contiguous array, unchecked."""
+    vector = Vector(array.dtype, lanes.literal_value)
+
+    def codegen(context, builder, sig, args):
+        kind = context.get_value_type(vector)
+        value = builder.load(_element_pointer(context, builder, sig.args[0], *args[:2], kind))
+        value.align = array.dtype.bitwidth // 8
+        return value
+
+    return vector(array, types.intp, lanes), codegen
+
+
+@intrinsic
+def store(typingctx, array, index, vector):
+    """Write ``vector`` to ``array[index : index + lanes]`` of a contiguous array, unchecked."""
+
+    def codegen(context, builder, sig, args):
+        kind = context.get_value_type(vector)
+        pointer = _element_pointer(context, builder, sig.args[0], *args[:2], kind)
+        builder.store(args[2], pointer).align = array.dtype.bitwidth // 8
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp, vector), codegen
+
+
+# --- arithmetic beyond operators ---------------------------------------------------------------
+
+
+def _llvm_call(name):
+    def codegen(context, builder, sig, args):
+        kind = context.get_value_type(sig.return_type)
+        dtype = getattr(sig.return_type, "dtype", sig.return_type)
+        lanes = f"v{kind.count}" if isinstance(kind, ir.VectorType) else ""
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(kind, [kind] * len(args)),
+            f"llvm.{name}.{lanes}f{dtype.bitwidth}",
+        )
+        return builder.call(function, args)
+
+    return codegen
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """``a * b + c`` rounded once."""
+    return a(a, a, a), _llvm_call("fma")
+
+
+@intrinsic
+def square_root(typingctx, a):
+    """Correctly rounded square root."""
+    return a(a), _llvm_call("sqrt")
+
+
+def _conversion(instruction, dtype, doc):
+    @intrinsic
+    def convert(typingctx, a):
+        result = Vector(dtype, a.lanes) if isinstance(a, Vector) else dtype
+
+        def codegen(context, builder, sig, args):
+            return getattr(builder, instruction)(*args, context.get_value_type(result))
+
+        return result(a), codegen
+
+    convert.__doc__ = doc
+    return convert
+
+
+unsigned_to_float = _conversion("uitofp", types.float32, "Nearest float32 of a uint32.")
+signed_to_float = _conversion("sitofp", types.float32, "Nearest float32 of an int32 in a uint32.")
+float_bits = _conversion("bitcast", types.uint32, "The 32 bits of a float32.")
+float_from_bits = _conversion("bitcast", types.float32, "The float32 with these 32 bits.")
+to_double = _conversion("fpext", types.float64, "The float64 equal to a float32.")
+
+
+@intrinsic
+def arithmetic_shift(typingctx, a, b):
+    """``a >> b`` of integers taken as signed."""
+
+    def codegen(context, builder, sig, args):
+        return builder.ashr(*args)
+
+    return a(a, a), codegen
+
+
+@intrinsic
+def low_word(typingctx, a):
+    """Low 32 bits of a uint64."""
+    result = Vector(types.uint32, a.lanes) if isinstance(a, Vector) else types.uint32
+
+    def codegen(context, builder, sig, args):
+        return builder.trunc(args[0], context.get_value_type(result))
+
+    return result(a), codegen
+
+
+def _half(offset, doc):
+    @intrinsic
+    def half(typingctx, a):
+        count = a.lanes // 2
+
+        def codegen(context, builder, sig, args):
+            return _shuffle(builder, args[0], args[0], range(offset * count, (offset + 1) * count))
+
+        return Vector(a.dtype, count)(a), codegen
+
+    half.__doc__ = doc
+    return half
+
+
+lower_half = _half(0, "The first half of a vector's lanes.")
+upper_half = _half(1, "The second half of a vector's lanes.")
+
+
+@intrinsic
+def horizontal_sum(typingctx, a):
+    """Sum of the lanes: upper half added to lower half until one lane is left."""
+
+    def codegen(context, builder, sig, args):
+        value, lanes = args[0], a.lanes
+        while lanes > 1:
+            lanes //= 2
+            lower = _shuffle(builder, value, value, range(lanes))
+            upper = _shuffle(builder, value, value, range(lanes, 2 * lanes))
+            value = builder.fadd(lower, upper)
+        return builder.extract_element(value, ir.Constant(_INDEX, 0))
+
+    return a.dtype(a), codegen

@@ -1,0 +1,113 @@
+"""Models of the gradient noise: a standard deviation s_i for every eigendirection."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _checks
+from .spectrum import Spectrum
+
+
+class Noise(ABC):
+    """Independent Gaussian noise on each eigen-coefficient of the gradient."""
+
+    @abstractmethod
+    def stds(self, spectrum: Spectrum) -> NDArray[np.float64]:
+        """Return the standard deviations s of the levels of `spectrum`, shape (num_levels,)."""
+
+    def check(self, spectrum: Spectrum) -> None:  # noqa: B027
+        """Raise ValueError if this noise does not fit `spectrum`."""
+
+
+@dataclass(frozen=True)
+class IsotropicNoise(Noise):
+    """The same standard deviation in every direction, ``s_i = std``.
+
+    Parameters
+    ----------
+    std : float
+        At least zero, in units of the gradient.
+    """
+
+    std: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "std", _checks.real("std", self.std))
+
+    def stds(self, spectrum: Spectrum) -> NDArray[np.float64]:
+        """Return `std` for every level."""
+        return np.full(spectrum.num_levels, self.std)
+
+
+@dataclass(frozen=True)
+class HessianNoise(Noise):
+    """Noise covariance proportional to the Hessian, ``s_i = std * sqrt(lambda_i)``.
+
+    Parameters
+    ----------
+    std : float
+        At least zero.
+    """
+
+    std: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "std", _checks.real("std", self.std))
+
+    def stds(self, spectrum: Spectrum) -> NDArray[np.float64]:
+        """Return ``std * sqrt(lambda)`` for every level."""
+        return self.std * np.sqrt(spectrum.eigenvalues)
+
+
+@dataclass(frozen=True, eq=False)
+class DiagonalNoise(Noise):
+    """A standard deviation of its own for every direction.
+
+    Parameters
+    ----------
+    values : array_like of float, shape (num_levels,) or (dim,)
+        Standard deviations, in the order in which the eigenvalues were given to `Spectrum`.
+    """
+
+    values: NDArray[np.float64]
+
+    def __init__(self, stds: ArrayLike) -> None:
+        values = _checks.non_negative_vector("stds", stds)
+        object.__setattr__(self, "values", _checks.read_only(values))
+
+    def check(self, spectrum: Spectrum) -> None:
+        """Raise ValueError unless there is one value a level or a direction."""
+        per_direction(spectrum, self.values, "stds")
+
+    def stds(self, spectrum: Spectrum) -> NDArray[np.float64]:
+        """Return the values in the order of ``spectrum.eigenvalues``."""
+        return in_level_order(spectrum, self.values)
+
+    def __repr__(self) -> str:
+        return f"DiagonalNoise({_checks.describe(self.values)})"
+
+
+def per_direction(spectrum: Spectrum, values: NDArray[Any], name: str) -> bool:
+    """Whether `values` has one entry a direction rather than one a level.
+
+    Raises
+    ------
+    ValueError
+        If it has neither.
+    """
+    if values.shape == (spectrum.num_levels,):
+        return False
+    if values.shape == (spectrum.dim,) and spectrum.order is None:
+        return True
+    expected = f"an array of shape ({spectrum.num_levels},), one value a level"
+    if not spectrum.is_simple and spectrum.order is None:
+        expected += f", or ({spectrum.dim},), one a direction"
+    raise _checks.wrong(name, values, expected)
+
+
+def in_level_order(spectrum: Spectrum, values: NDArray[Any]) -> NDArray[Any]:
+    """Return per-level `values`, given along the unsorted levels, in sorted order."""
+    return values if spectrum.order is None else values[spectrum.order]

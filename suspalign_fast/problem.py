@@ -1,0 +1,92 @@
+"""The quadratic problem: a spectrum, a noise model and an initial state."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _checks
+from .noise import DiagonalNoise, IsotropicNoise, Noise, in_level_order, per_direction
+from .spectrum import Spectrum
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Quadratic:
+    """Loss ``1/2 (theta - theta*)' H (theta - theta*)`` with gradient noise, in the eigenbasis.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+        Eigenvalues of H.
+    noise : Noise
+        Standard deviation of the gradient noise along every eigendirection.
+    initial : float or array_like
+        Standard deviation of Gaussian initial coefficients ``c_i(0) = v_i'(theta - theta*)``, or
+        the coefficients themselves, shape (num_levels,) or (dim,), in the order in which the
+        eigenvalues were given. One value a level stands for each of its directions.
+
+    Raises
+    ------
+    ValueError
+        If an argument does not fit the others.
+
+    Notes
+    -----
+    Arrays are kept in the order of the sorted spectrum. Noise given per direction on a spectrum
+    with multiplicities splits the levels into single directions.
+    """
+
+    spectrum: Spectrum
+    noise: Noise
+    initial: float | NDArray[np.float64]
+
+    def __init__(
+        self,
+        spectrum: Spectrum,
+        noise: Noise | None = None,
+        initial: float | ArrayLike = 1.0,
+    ) -> None:
+        if not isinstance(spectrum, Spectrum):
+            raise _checks.wrong("spectrum", spectrum, "a Spectrum")
+        noise = IsotropicNoise(1.0) if noise is None else noise
+        if not isinstance(noise, Noise):
+            raise _checks.wrong("noise", noise, "a noise model such as IsotropicNoise(0.5)")
+        noise.check(spectrum)
+        start: float | NDArray[np.float64]
+        if np.ndim(initial) == 0:
+            start = _checks.real("initial", initial)
+        else:
+            start = _checks.vector("initial", initial)
+            if not per_direction(spectrum, start, "initial"):
+                start = in_level_order(spectrum, start)
+            start = _checks.read_only(start)
+        if isinstance(noise, DiagonalNoise):
+            if per_direction(spectrum, noise.values, "stds"):
+                if isinstance(start, np.ndarray) and start.size == spectrum.num_levels:
+                    start = _checks.read_only(np.repeat(start, spectrum.multiplicities))
+                spectrum = spectrum.expand()
+            else:
+                noise = DiagonalNoise(noise.stds(spectrum))
+        if spectrum.order is not None:
+            spectrum = Spectrum(
+                spectrum.eigenvalues, spectrum.num_dominant, spectrum.multiplicities
+            )
+        object.__setattr__(self, "spectrum", spectrum)
+        object.__setattr__(self, "noise", noise)
+        object.__setattr__(self, "initial", start)
+
+    @property
+    def stds(self) -> NDArray[np.float64]:
+        """Noise standard deviations s of the levels, shape (num_levels,)."""
+        return self.noise.stds(self.spectrum)
+
+    @property
+    def noise_constants(self) -> NDArray[np.float64]:
+        """Constants N_1, N_2 and K of both bands (DESIGN section 2), shape (2, 3)."""
+        lam, variance = self.spectrum.eigenvalues, self.stds**2
+        rows = np.stack([lam * variance, lam**2 * variance, lam**4 * variance**2])
+        return self.spectrum.band_sums(rows).T
+
+    def __repr__(self) -> str:
+        initial = _checks.describe(self.initial)
+        return f"Quadratic({self.spectrum!r}, noise={self.noise!r}, initial={initial})"

@@ -1,0 +1,202 @@
+"""The trace file: rows appended to chunked HDF5 as the run goes on (docs/file-format.md)."""
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _hdf5
+from .engines import Rows
+from .run import Run
+from .spectrum import Spectrum
+from .trace import COLUMNS, RECORDED, Trace, derived_columns
+
+FORMAT = "suspalign-trace"
+FORMAT_VERSION = 1
+CHUNK_ROWS = 4096
+STATUSES = ("running", "complete", "diverged")
+ROW_SHAPES = {"power_sums": (2, 4), "noise_sums": (2, 3)}
+
+
+class TraceWriter:
+    """Writes the rows of one run to a new file; other processes may read it meanwhile.
+
+    Parameters
+    ----------
+    path : path-like
+    run : Run
+    overwrite : bool
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    OSError
+        If the file exists and may not be replaced, or cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], run: Run, *, overwrite: bool = False) -> None:
+        self.path = Path(path)
+        self._constants = run.problem.noise_constants
+        self._rows = 0
+        self._file = _hdf5.create(path, overwrite=overwrite)
+        try:
+            self._lay_out(run)
+            self._file.swmr_mode = True
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _lay_out(self, run: Run) -> None:
+        file = self._file
+        text, arrays = run.to_json()
+        file.attrs["format"] = FORMAT
+        file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["spec"] = text
+        file.attrs["status"] = np.bytes_(STATUSES[0].ljust(16))
+        file.attrs["committed_rows"] = np.int64(0)
+        run.problem.spectrum.write(file)
+        group = file.create_group("run")
+        for name, values in arrays.items():
+            group.create_dataset(name, data=values, compression="gzip", shuffle=True)
+        group.create_dataset("noise_constants", data=self._constants)
+        trace = file.create_group("trace")
+        rows = min(CHUNK_ROWS, run.num_rows)
+        for name in COLUMNS:
+            shape = ROW_SHAPES.get(name, ())
+            trace.create_dataset(
+                name,
+                shape=(0, *shape),
+                maxshape=(None, *shape),
+                chunks=(rows, *shape),
+                dtype=np.int64 if name == "step" else np.float64,
+                compression="gzip",
+                compression_opts=1,
+                shuffle=True,
+            )
+
+    def append(self, rows: Rows) -> None:
+        """Append rows and commit them: readers see them from now on."""
+        if len(rows) == 0:
+            return
+        columns = {name: getattr(rows, name) for name in RECORDED}
+        columns |= derived_columns(rows.power_sums, self._constants)
+        end = self._rows + len(rows)
+        for name in COLUMNS:
+            dataset = self._file["trace"][name]
+            dataset.resize(end, axis=0)
+            dataset[self._rows : end] = columns[name]
+            dataset.flush()
+        self._rows = end
+        self._file.attrs.modify("committed_rows", np.int64(end))
+        self._file.flush()
+
+    def finish(self, status: str) -> None:
+        """Set the final status and close the file."""
+        self._file.attrs.modify("status", np.bytes_(status.ljust(16)))
+        self._file.flush()
+        self._file.close()
+
+    def trace(self) -> Trace:
+        """Return the written trace, to be read from the file on first use."""
+        return load_trace(self.path)
+
+    def __enter__(self) -> "TraceWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+
+class MemoryTrace:
+    """Collects the rows of one run in memory, with the surface of `TraceWriter`."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._rows: list[Rows] = []
+        self._status = STATUSES[0]
+
+    def append(self, rows: Rows) -> None:
+        """Keep rows."""
+        self._rows.append(rows)
+
+    def finish(self, status: str) -> None:
+        """Set the final status."""
+        self._status = status
+
+    def trace(self) -> Trace:
+        """Return the trace of all rows."""
+        columns = {
+            name: np.concatenate([getattr(rows, name) for rows in self._rows]) for name in RECORDED
+        }
+        return Trace.from_columns(self._run, self._status, columns)
+
+    def __enter__(self) -> "MemoryTrace":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+def load_trace(path: str | os.PathLike[str]) -> Trace:
+    """Open the trace in a file; columns are read on first use.
+
+    Parameters
+    ----------
+    path : path-like
+        A file written by ``simulate(..., path=...)`` or ``suspalign run``, also while the run
+        still writes it: the trace then holds the rows committed so far.
+
+    Returns
+    -------
+    Trace
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read or is not a trace file of a version this package knows.
+    """
+    source = Path(path)
+    with _hdf5.open_for_reading(source) as file:
+        try:
+            status, num_rows, run = _read_header(file, source)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise OSError(f"{source} is a damaged suspalign trace: {error}") from error
+
+    def read(name: str) -> NDArray[Any]:
+        with _hdf5.open_for_reading(source) as file:
+            values: NDArray[Any] = file["trace"][name][:num_rows]
+            return values
+
+    return Trace(run, status, num_rows, read, source)
+
+
+def _read_header(file: h5py.File, path: Path) -> tuple[str, int, Run]:
+    if file.attrs.get("format") != FORMAT:
+        raise OSError(f"{path} is not a suspalign trace: its 'format' is not {FORMAT!r}")
+    version = int(file.attrs["format_version"])
+    if version > FORMAT_VERSION:
+        raise OSError(
+            f"{path} has trace format version {version}; this package reads up to {FORMAT_VERSION}"
+        )
+    status = bytes(file.attrs["status"]).decode().strip()
+    if status not in STATUSES:
+        raise ValueError(f"unknown status {status!r}")
+    num_rows = int(file.attrs["committed_rows"])
+    for name in COLUMNS:
+        shape = file["trace"][name].shape
+        if shape[1:] != ROW_SHAPES.get(name, ()) or not 0 <= num_rows <= shape[0]:
+            raise ValueError(f"column {name!r} of shape {shape} does not hold {num_rows} rows")
+    arrays = {
+        name: dataset[()] for name, dataset in file["run"].items() if name != "noise_constants"
+    }
+    run = Run.from_json(file.attrs["spec"], arrays, Spectrum.read(file, path))
+    return status, num_rows, run

@@ -1,0 +1,179 @@
+"""A trace: one row a recorded step, with every column of DESIGN section 5."""
+
+import json
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import power_sums as physics
+from .run import Run
+
+Array = NDArray[np.float64]
+
+#: Columns an engine records; the others follow from them and the constants.
+RECORDED = ("step", "step_size", "power_sums", "noise_sums")
+#: Every column, in the order of DESIGN section 5.
+COLUMNS = (
+    "step",
+    "step_size",
+    "loss",
+    "loss_dominant",
+    "loss_bulk",
+    "grad_sq_dominant",
+    "grad_sq_bulk",
+    "alignment",
+    "critical_step_size",
+    "power_sums",
+    "noise_sums",
+)
+
+
+def derived_columns(power_sums: Array, constants: Array) -> dict[str, Array]:
+    """Return the columns that are functions of a row's power sums.
+
+    Parameters
+    ----------
+    power_sums : ndarray of float64, shape (rows, 2, 4)
+    constants : ndarray of float64, shape (2, 3)
+    """
+    losses, grad_sq = physics.band_losses(power_sums), physics.band_grad_sq(power_sums)
+    return {
+        "loss": physics.loss(power_sums),
+        "loss_dominant": losses[:, 0],
+        "loss_bulk": losses[:, 1],
+        "grad_sq_dominant": grad_sq[:, 0],
+        "grad_sq_bulk": grad_sq[:, 1],
+        "alignment": physics.alignment(power_sums),
+        "critical_step_size": physics.critical_step_size(power_sums, constants),
+    }
+
+
+class Trace:
+    """Rows of a run, in memory or read from its file column by column on first use.
+
+    Columns are attributes and items: ``trace.alignment`` or ``trace["alignment"]``. Made by
+    `simulate` and `load_trace`.
+
+    Attributes
+    ----------
+    run : Run
+        The problem and how it was simulated.
+    status : str
+        "running", "complete" or "diverged".
+    path : Path or None
+        The file behind the trace.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        status: str,
+        num_rows: int,
+        read: Callable[[str], NDArray[Any]],
+        path: Path | None = None,
+    ) -> None:
+        self.run = run
+        self.status = status
+        self.path = path
+        self._num_rows = num_rows
+        self._read = read
+        self._cache: dict[str, NDArray[Any]] = {}
+
+    @classmethod
+    def from_columns(cls, run: Run, status: str, columns: Mapping[str, NDArray[Any]]) -> "Trace":
+        """Return a trace of recorded columns held in memory."""
+        return cls(run, status, len(columns["step"]), columns.__getitem__)
+
+    def __len__(self) -> int:
+        return self._num_rows
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in COLUMNS:
+            raise KeyError(f"a trace has no column {name!r}; it has {', '.join(COLUMNS)}")
+        if name not in self._cache:
+            if name in RECORDED:
+                self._cache[name] = self._read(name)
+            else:
+                self._cache |= derived_columns(self["power_sums"], self.constants)
+        return self._cache[name]
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return all columns, as ``pandas.DataFrame`` or ``xarray.Dataset`` take them."""
+        return {name: self[name] for name in COLUMNS}
+
+    @cached_property
+    def constants(self) -> Array:
+        """N_1, N_2 and K of the dominant and the bulk band, shape (2, 3)."""
+        return self.run.problem.noise_constants
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The run as a dictionary."""
+        spec: dict[str, Any] = json.loads(self.run.to_json()[0])
+        return spec
+
+    @property
+    def step(self) -> NDArray[np.int64]:
+        """Step t of every row, shape (rows,)."""
+        return self["step"]
+
+    @property
+    def step_size(self) -> Array:
+        """Step size assigned at every row; NaN where a schedule has ended."""
+        return self["step_size"]
+
+    @property
+    def loss(self) -> Array:
+        """Loss ``L(theta)``."""
+        return self["loss"]
+
+    @property
+    def loss_dominant(self) -> Array:
+        """Loss in the dominant subspace."""
+        return self["loss_dominant"]
+
+    @property
+    def loss_bulk(self) -> Array:
+        """Loss in the bulk subspace."""
+        return self["loss_bulk"]
+
+    @property
+    def grad_sq_dominant(self) -> Array:
+        """Squared norm of the gradient in the dominant subspace."""
+        return self["grad_sq_dominant"]
+
+    @property
+    def grad_sq_bulk(self) -> Array:
+        """Squared norm of the gradient in the bulk subspace."""
+        return self["grad_sq_bulk"]
+
+    @property
+    def alignment(self) -> Array:
+        """Alignment A in [0, 1]; NaN where the gradient is zero."""
+        return self["alignment"]
+
+    @property
+    def critical_step_size(self) -> Array:
+        """Critical step size, +inf where self-correcting."""
+        return self["critical_step_size"]
+
+    @property
+    def power_sums(self) -> Array:
+        """S_1 ... S_4 of the dominant and the bulk band, shape (rows, 2, 4)."""
+        return self["power_sums"]
+
+    @property
+    def noise_sums(self) -> Array:
+        """R_4 ... R_6 of the dominant and the bulk band, shape (rows, 2, 3)."""
+        return self["noise_sums"]
+
+    def __repr__(self) -> str:
+        where = "" if self.path is None else f", path={str(self.path)!r}"
+        return (
+            f"Trace({len(self)} rows, engine={self.run.engine!r}, status={self.status!r}, "
+            f"problem={self.run.problem!r}{where})"
+        )
