@@ -1,0 +1,5 @@
+"""``python -m suspalign_fast`` is the command line."""
+
+from .cli import main
+
+main(prog_name="suspalign")

@@ -1,0 +1,119 @@
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+import suspalign_fast as sa
+from suspalign_fast.cli import main
+
+
+@pytest.fixture
+def spectrum_file(tmp_path):
+    path = tmp_path / "small.h5"
+    sa.Spectrum.linear_bands(300, 12).save(path)
+    return path
+
+
+@pytest.fixture
+def suspalign(tmp_path, monkeypatch, spectrum_file):
+    """A function that runs the command line in an empty folder with a small spectrum."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        if arguments[0] == "run":
+            arguments = ("run", "--spectrum", spectrum_file, "--step-size", "0.003",
+                         "--steps", "200", *arguments[1:])  # fmt: skip
+        return CliRunner().invoke(main, [str(a) for a in arguments])
+
+    return call
+
+
+def test_run_writes_trace_and_picture_and_says_where(suspalign, tmp_path):
+    result = suspalign("run")
+    assert result.exit_code == 0, result.output
+    for part in (
+        "d = 300, k = 12",
+        "(minimum)",
+        "(end)",
+        "loss",
+        "trace.h5",
+        "trace.png",
+        "steps/s",
+    ):
+        assert part in result.output
+    trace = sa.load_trace(tmp_path / "trace.h5")
+    assert len(trace) == 201
+    assert f"{trace.alignment[-1]:.4g} at step 200 (end)" in result.output
+    assert (tmp_path / "trace.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_options_reach_the_run(suspalign, tmp_path):
+    result = suspalign(
+        "run", "--noise", "isotropic", "--noise-std", "0.25", "--initial", "2", "--seed", "9",
+        "--record-every", "5", "--threads", "1", "--engine", "reference", "--update", "1,0.5",
+        "--output", "other.h5", "--no-plot", "--quiet",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    run = sa.load_trace(tmp_path / "other.h5").run
+    assert run.problem.noise == sa.IsotropicNoise(0.25)
+    assert (run.problem.initial, run.seed, run.record_every) == (2.0, 9, 5)
+    assert (run.engine, run.update, run.num_steps) == ("reference", (1.0, 0.5), 200)
+    assert not (tmp_path / "other.png").exists()
+
+
+def test_info_prints_what_a_trace_holds(suspalign):
+    suspalign("run", "--no-plot")
+    result = suspalign("info", "trace.h5")
+    assert result.exit_code == 0
+    for part in ("complete, 201 of 201 rows", "d = 300", "hessian", "critical_step_size", "0.003"):
+        assert part in result.output
+
+
+def test_plot_draws_a_trace_again(suspalign, tmp_path):
+    suspalign("run", "--no-plot")
+    assert suspalign("plot", "trace.h5", "-o", "picture.svg").exit_code == 0
+    assert "<svg" in (tmp_path / "picture.svg").read_text()
+    assert suspalign("plot", "trace.h5", "-o", "picture.svg").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "--step-size", "-1"), "step_size must be a finite number above zero, got -1.0"),
+        (("run", "--steps", "-5"), "num_steps must be an integer of at least 0"),
+        (("run", "--noise-std", "nan"), "std must be a finite number"),
+        (("run", "--update", "1,x"), "--update must be two weights"),
+        (("run", "--threads", "0"), "num_threads must be an integer of at least 1"),
+        (("run", "--spectrum", "missing.h5"), "missing.h5 does not exist"),
+        (("run", "--output", "nowhere/trace.h5"), "is not a directory"),
+        (("info", "missing.h5"), "missing.h5 does not exist"),
+        (("info", "small.h5"), "not a suspalign trace"),
+        (("plot", "small.h5"), "not a suspalign trace"),
+    ],
+)
+def test_bad_input_is_one_line_and_a_failing_exit(suspalign, arguments, message):
+    result = suspalign(*arguments)
+    assert result.exit_code != 0
+    assert message in result.output
+    assert "Traceback" not in result.output
+    errors = [line for line in result.output.splitlines() if line.startswith("Error")]
+    assert len(errors) == 1
+
+
+def test_existing_output_is_kept_unless_told(suspalign, tmp_path):
+    (tmp_path / "trace.png").write_text("mine")
+    result = suspalign("run")
+    assert result.exit_code == 1
+    assert "trace.png already exists" in result.output
+    assert not (tmp_path / "trace.h5").exists()
+    assert suspalign("run", "--overwrite").exit_code == 0
+    assert suspalign("run", "--no-plot").exit_code == 1
+
+
+def test_the_installed_command_runs():
+    process = subprocess.run(
+        [sys.executable, "-m", "suspalign_fast", "--version"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "suspalign, version" in process.stdout

@@ -1,0 +1,142 @@
+import hashlib
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import suspalign_fast as sa
+from suspalign_fast.engines import make_engine
+from suspalign_fast.kernels.advance import BAND, START, STOP, cut_into_parts
+from suspalign_fast.run import Run
+
+from .conftest import assert_same_bits
+
+SPECTRA = {
+    "direct": lambda: sa.Spectrum.linear_bands(1500, 37),
+    "band ends with a group": lambda: sa.Spectrum.linear_bands(1024, 64),
+    "band ends with a block": lambda: sa.Spectrum.linear_bands(2500, 1024),
+    "one dominant": lambda: sa.Spectrum.linear_bands(65, 1),
+    "one bulk": lambda: sa.Spectrum.linear_bands(130, 129),
+    "narrow": lambda: sa.Spectrum.linear_bands(3000, 70, (100.0, 99.5), (0.8, 0.797)),
+    "two levels": lambda: sa.Spectrum.two_level(3000, 10, 5.0, 0.5),
+    "levels": lambda: sa.Spectrum([3.0, 2.5, 1.0, 0.1, 0.0], 4, [3, 1, 700, 300, 1000]),
+    "several parts": lambda: sa.Spectrum.linear_bands(30_000, 9_000, (9.0, 3.0), (1.0, 0.0)),
+}
+
+
+def simulate(problem, **changes):
+    arguments = {"step_size": 4e-3, "num_steps": 60, "seed": 5} | changes
+    return sa.simulate(problem, **arguments)
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+def test_step_agrees_with_reference(name, noise):
+    spectrum = SPECTRA[name]()
+    problem = sa.Quadratic(spectrum, noise(spectrum.num_levels), initial=3.0)
+    steps = 1000 if spectrum.dim < 5000 else 20
+    actual = simulate(problem, num_steps=steps)
+    expected = simulate(problem, num_steps=steps, engine="reference")
+    for column, values in expected.columns().items():
+        np.testing.assert_allclose(actual[column], values, rtol=1e-9, err_msg=column)
+
+
+def test_schedules_initial_arrays_and_weights_agree_with_reference():
+    rng = np.random.default_rng(2)
+    spectrum = sa.Spectrum.linear_bands(700, 20)
+    problem = sa.Quadratic(spectrum, sa.IsotropicNoise(0.2), initial=rng.normal(size=700))
+    changes = {"step_size": rng.uniform(1e-3, 2e-2, 60), "update": (0.7, 1.3)}
+    actual, expected = (
+        simulate(problem, **changes),
+        simulate(problem, engine="reference", **changes),
+    )
+    for column, values in expected.columns().items():
+        np.testing.assert_allclose(actual[column], values, rtol=1e-9, err_msg=column)
+    assert np.isnan(actual.step_size[-1])
+    np.testing.assert_array_equal(actual.step_size[:-1], changes["step_size"])
+
+
+def test_initial_value_per_level_stands_for_each_direction():
+    spectrum = sa.Spectrum([3.0, 1.0], 2, [2, 100])
+    per_level = sa.Quadratic(spectrum, initial=[5.0, -1.0])
+    per_direction = sa.Quadratic(spectrum, initial=[5.0] * 2 + [-1.0] * 100)
+    for engine in ("step", "reference"):
+        assert_same_bits(simulate(per_level, engine=engine), simulate(per_direction, engine=engine))
+
+
+@pytest.mark.parametrize("engine", ["step", "reference"])
+@pytest.mark.parametrize(("update", "frozen", "moving"), [("dominant", 1, 0), ("bulk", 0, 1)])
+def test_projected_updates_leave_the_other_band_alone(engine, update, frozen, moving):
+    trace = simulate(sa.Quadratic(sa.Spectrum.linear_bands(300, 20)), update=update, engine=engine)
+    assert (trace.power_sums[:, frozen] == trace.power_sums[0, frozen]).all()
+    assert (np.diff(trace.power_sums[:, moving, 0]) != 0).all()
+
+
+def test_any_record_every_gives_the_same_rows(noise):
+    problem = sa.Quadratic(sa.Spectrum.linear_bands(1500, 37), noise(1500))
+    every = simulate(problem, num_steps=300)
+    for stride in (2, 7, 64, 299, 300, 301):
+        assert_same_bits(simulate(problem, num_steps=300, record_every=stride), every,
+                         slice(None, None, stride))  # fmt: skip
+
+
+def test_any_chunking_of_steps_gives_the_same_bits(noise):
+    problem = sa.Quadratic(sa.Spectrum.linear_bands(1500, 37), noise(1500))
+    run = Run(problem, 4e-3, 200, record_every=3)
+    whole = make_engine(run)
+    rows = whole.advance(200)
+    for stretches in ([1] * 200, [63, 1, 65, 71], [199, 1]):
+        pieces = make_engine(run)
+        parts = [pieces.advance(stretch) for stretch in stretches]
+        np.testing.assert_array_equal(pieces.state, whole.state)
+        for name in ("step", "step_size", "power_sums", "noise_sums"):
+            joined = np.concatenate([getattr(part, name) for part in parts])
+            np.testing.assert_array_equal(joined, getattr(rows, name))
+
+
+THREADS_SCRIPT = """
+import hashlib, sys
+import numpy as np
+import suspalign_fast as sa
+spectrum = sa.Spectrum.linear_bands(70_001, 20_011, (9.0, 3.0), (1.0, 0.0))
+problem = sa.Quadratic(spectrum, sa.IsotropicNoise(0.5), initial=2.0)
+for threads in map(int, sys.argv[1:]):
+    trace = sa.simulate(problem, 4e-3, 130, seed=5, num_threads=threads)
+    print(hashlib.sha256(trace.power_sums.tobytes() + trace.noise_sums.tobytes()).hexdigest())
+"""
+
+
+def test_any_number_of_threads_gives_the_same_bits():
+    spectrum = sa.Spectrum.linear_bands(70_001, 20_011, (9.0, 3.0), (1.0, 0.0))
+    problem = sa.Quadratic(spectrum, sa.IsotropicNoise(0.5), initial=2.0)
+    here = simulate(problem, num_steps=130, num_threads=1)
+    expected = hashlib.sha256(here.power_sums.tobytes() + here.noise_sums.tobytes()).hexdigest()
+    process = subprocess.run(
+        [sys.executable, "-c", THREADS_SCRIPT, "1", "2", "16"],
+        env=os.environ | {"NUMBA_NUM_THREADS": "16"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert process.stdout.split() == [expected] * 3
+
+
+@pytest.mark.parametrize(("dim", "k"), [(2, 1), (65, 64), (8192, 100), (10**6, 1000), (10**9, 7)])
+def test_parts_cover_every_coordinate_once_and_stay_within_a_band(dim, k):
+    parts = cut_into_parts(dim, k)
+    assert parts[0, START] == 0
+    assert parts[-1, STOP] == dim
+    np.testing.assert_array_equal(parts[1:, START], parts[:-1, STOP])
+    np.testing.assert_array_equal(parts[:, BAND], parts[:, START] >= k)
+    assert ((parts[:, BAND] == 1) | (parts[:, STOP] <= k)).all()
+    assert len(parts) < 300
+
+
+def test_seed_changes_the_path_and_equal_seeds_repeat_it():
+    problem = sa.Quadratic(sa.Spectrum.linear_bands(300, 20))
+    assert_same_bits(simulate(problem), simulate(problem))
+    assert (simulate(problem, seed=6).loss != simulate(problem).loss).all()
+
+
+def test_too_many_dimensions_for_one_number_each_are_refused():
+    with pytest.raises(ValueError, match="at most 17179869184 dimensions, got 1000000000000"):
+        simulate(sa.Quadratic(sa.Spectrum.two_level(10**12, 10, 2.0, 1.0)))

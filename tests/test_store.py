@@ -1,0 +1,132 @@
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+import suspalign_fast as sa
+from suspalign_fast.engines import make_engine
+from suspalign_fast.run import Run
+from suspalign_fast.store import TraceWriter
+
+from .conftest import assert_same_bits
+
+
+@pytest.fixture
+def problem():
+    return sa.Quadratic(sa.Spectrum.linear_bands(200, 10), sa.IsotropicNoise(0.5), initial=1.0)
+
+
+def test_a_stored_trace_equals_one_in_memory(problem, noise, tmp_path):
+    problem = sa.Quadratic(problem.spectrum, noise(200), initial=np.linspace(-1, 1, 200))
+    memory = sa.simulate(problem, 1e-3, 5000, record_every=3)
+    stored = sa.simulate(problem, 1e-3, 5000, record_every=3, path=tmp_path / "trace.h5")
+    assert_same_bits(stored, memory)
+    assert_same_bits(sa.load_trace(tmp_path / "trace.h5"), memory)
+    assert stored.spec == memory.spec
+
+
+def test_a_stored_run_can_be_run_again(problem, noise, tmp_path):
+    problem = sa.Quadratic(problem.spectrum, noise(200), initial=np.linspace(-1, 1, 200))
+    sizes = np.linspace(1e-3, 2e-3, 50)
+    stored = sa.simulate(problem, sizes, 50, seed=2**63, path=tmp_path / "a.h5", update="bulk")
+    run = sa.load_trace(tmp_path / "a.h5").run
+    again = sa.simulate(run.problem, run.step_size, run.num_steps, seed=run.seed, update=run.update)
+    assert_same_bits(again, stored)
+
+
+def test_plain_h5py_reads_every_column(problem, tmp_path):
+    trace = sa.simulate(problem, 1e-3, 100, path=tmp_path / "trace.h5")
+    script = """
+import sys, h5py
+with h5py.File(sys.argv[1], "r") as file:
+    assert file.attrs["format"] == "suspalign-trace", file.attrs["format"]
+    assert file.attrs["status"].decode().strip() == "complete"
+    assert file.attrs["committed_rows"] == 101
+    for name, data in file["trace"].items():
+        assert data.chunks and data.compression == "gzip" and data.maxshape[0] is None, name
+        assert len(data) == 101, name
+    print(file["trace/alignment"][-1].hex(), len(file["spectrum/eigenvalues"]))
+assert "suspalign_fast" not in sys.modules
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", script, trace.path], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.split() == [float(trace.alignment[-1]).hex(), "200"]
+    with h5py.File(trace.path) as file:
+        assert set(file["trace"]) == set(trace.columns())
+
+
+def test_rows_can_be_read_while_the_run_writes(problem, tmp_path):
+    run = Run(problem, 1e-3, 100)
+    engine = make_engine(run)
+    path = tmp_path / "trace.h5"
+    with TraceWriter(path, run) as writer:
+        writer.append(engine.initial_row())
+        writer.append(engine.advance(10))
+        early = sa.load_trace(path)
+        assert (len(early), early.status) == (11, "running")
+        writer.append(engine.advance(20))
+        assert len(early.loss) == 11
+        assert len(sa.load_trace(path).loss) == 31
+        writer.finish("complete")
+    assert sa.load_trace(path).status == "complete"
+
+
+def test_an_existing_file_is_kept(problem, tmp_path):
+    path = tmp_path / "trace.h5"
+    path.write_text("precious")
+    with pytest.raises(FileExistsError, match=r"trace\.h5 already exists"):
+        sa.simulate(problem, 1e-3, 5, path=path)
+    assert path.read_text() == "precious"
+    assert len(sa.simulate(problem, 1e-3, 5, path=path, overwrite=True)) == 6
+
+
+def test_a_directory_that_does_not_exist(problem, tmp_path):
+    with pytest.raises(OSError, match="is not a directory"):
+        sa.simulate(problem, 1e-3, 5, path=tmp_path / "nowhere" / "trace.h5")
+
+
+def test_memory_does_not_grow_with_rows(problem, tmp_path):
+    trace = sa.simulate(problem, 1e-3, 20_000, path=tmp_path / "trace.h5")
+    assert len(trace) == 20_001
+    assert not trace._cache
+
+
+def damage(path, change):
+    with h5py.File(path, "r+") as file:
+        change(file)
+
+
+def forget_status(file):
+    del file.attrs["status"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.attrs.modify("format", "other"), "not a suspalign trace"),
+        (lambda f: f.attrs.modify("format_version", 99), "format version 99"),
+        (lambda f: f.attrs.modify("spec", "{}"), "damaged"),
+        (lambda f: f.attrs.modify("spec", "not json"), "damaged"),
+        (lambda f: f.attrs.modify("committed_rows", 10**9), "does not hold 1000000000 rows"),
+        (lambda f: f.attrs.modify("committed_rows", -1), "does not hold -1 rows"),
+        (lambda f: f.pop("trace/loss"), "damaged"),
+        (lambda f: f.pop("spectrum"), "does not hold a suspalign spectrum"),
+        (forget_status, "damaged"),
+    ],
+)
+def test_damaged_files_are_refused_with_path_and_reason(problem, tmp_path, change, message):
+    path = tmp_path / "trace.h5"
+    sa.simulate(problem, 1e-3, 5, path=path)
+    damage(path, change)
+    with pytest.raises(OSError, match=message) as caught:
+        sa.load_trace(path)
+    assert "trace.h5" in str(caught.value)
+
+
+def test_a_spectrum_loads_from_a_trace_file(problem, tmp_path):
+    sa.simulate(problem, 1e-3, 5, path=tmp_path / "trace.h5")
+    loaded = sa.Spectrum.load(tmp_path / "trace.h5")
+    np.testing.assert_array_equal(loaded.eigenvalues, problem.spectrum.eigenvalues)
