@@ -51,7 +51,7 @@ def main() -> None:
     help="Spectrum file (Spectrum.save).  [default: the shipped spectrum of a digits network]",
 )
 @click.option("--noise", type=click.Choice(list(NOISES)), default="hessian", help="Noise model.")
-@click.option("--noise-std", type=float, default=1.0, help="Standard deviation of the noise.")
+@click.option("--noise-std", type=float, default=0.3, help="Standard deviation of the noise.")
 @click.option("--initial", type=float, default=10.0, help="Std of the initial coefficients.")
 @click.option("--step-size", type=float, default=0.1, help="Step size eta.")
 @click.option("--steps", type=int, default=40_000, help="Number of SGD steps.")

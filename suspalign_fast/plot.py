@@ -6,10 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import theory
+from .step_size import KnownStepSize
 from .trace import Trace
 
 MAX_POINTS = 4000
-DOMINANT, BULK, TOTAL = "tab:red", "tab:blue", "black"
+#: Times at which the exact theory is drawn, and the largest number of levels it is drawn for.
+EXACT_POINTS = 150
+MAX_LEVELS = 20_000
+DOMINANT, BULK, TOTAL, EXACT = "tab:red", "tab:blue", "black", "tab:orange"
 
 
 def plot_trace(trace: Trace, path: str | os.PathLike[str] | None = None) -> Any:
@@ -32,15 +37,15 @@ def plot_trace(trace: Trace, path: str | os.PathLike[str] | None = None) -> Any:
     figure = Figure(figsize=(7.5, 6.0), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True)
 
-    alignment = trace.alignment[rows]
-    top.plot(step, alignment, color=TOTAL, lw=1.0)
+    top.plot(step, trace.alignment[rows], color=TOTAL, lw=0.6, alpha=0.75, label="simulated")
+    _plot_expected(top, trace)
     if np.isfinite(trace.alignment).any():
         lowest = int(np.nanargmin(trace.alignment))
         top.plot(
             max(trace.step[lowest], 1), trace.alignment[lowest], "o", color=DOMINANT, ms=4,
             label=f"minimum {trace.alignment[lowest]:.3g} at step {trace.step[lowest]:,}",
         )  # fmt: skip
-        top.legend(loc="best", frameon=False)
+    top.legend(loc="best", frameon=False)
     top.set_ylabel("alignment  $|P_{dom}\\,g|^2 / |g|^2$")
     top.set_ylim(-0.02, 1.02)
     spectrum = trace.run.problem.spectrum
@@ -64,6 +69,21 @@ def plot_trace(trace: Trace, path: str | os.PathLike[str] | None = None) -> Any:
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure
+
+
+def _plot_expected(axis: Any, trace: Trace) -> None:
+    """Add the exact mean and standard deviation, where the step sizes are known in advance."""
+    run = trace.run
+    if not isinstance(run.step_size, KnownStepSize) or len(trace) == 0:
+        return
+    if run.problem.spectrum.num_levels > MAX_LEVELS or trace.status == "diverged":
+        return
+    last = int(trace.step[-1])
+    times = np.unique(np.geomspace(1, max(last, 1), EXACT_POINTS).astype(np.int64))
+    exact = theory.expected(run.problem, run.step_size, times[times <= last], update=run.update)
+    mean, std = exact.alignment_mean, exact.alignment_std
+    axis.plot(exact.step, mean, color=EXACT, lw=1.5, label="exact mean and standard deviation")
+    axis.fill_between(exact.step, mean - std, mean + std, color=EXACT, alpha=0.25, lw=0)
 
 
 def _logarithmic_rows(step: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,6 +1,7 @@
 """The trace file: rows appended to chunked HDF5 as the run goes on (docs/file-format.md)."""
 
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,7 +18,9 @@ from .trace import COLUMNS, RECORDED, Trace, derived_columns
 
 FORMAT = "suspalign-trace"
 FORMAT_VERSION = 1
-CHUNK_ROWS = 4096
+CHUNK_ROWS = 1024
+#: Rows wait for a full chunk at most this many seconds: rewriting a chunk costs file space.
+COMMIT_INTERVAL = 1.0
 STATUSES = ("running", "complete", "diverged")
 ROW_SHAPES = {"power_sums": (2, 4), "noise_sums": (2, 3)}
 
@@ -42,6 +45,8 @@ class TraceWriter:
         self.path = Path(path)
         self._constants = run.problem.noise_constants
         self._rows = 0
+        self._pending: list[Rows] = []
+        self._last_commit = -float("inf")
         self._file = _hdf5.create(path, overwrite=overwrite)
         try:
             self._lay_out(run)
@@ -79,26 +84,44 @@ class TraceWriter:
             )
 
     def append(self, rows: Rows) -> None:
-        """Append rows and commit them: readers see them from now on."""
+        """Take rows; commit what fills chunks, and all of it once a second."""
         if len(rows) == 0:
             return
-        columns = {name: getattr(rows, name) for name in RECORDED}
-        columns |= derived_columns(rows.power_sums, self._constants)
-        end = self._rows + len(rows)
+        self._pending.append(rows)
+        waiting = sum(map(len, self._pending))
+        if time.monotonic() - self._last_commit >= COMMIT_INTERVAL:
+            self._commit(waiting)
+        elif waiting >= CHUNK_ROWS:
+            self._commit(waiting - (self._rows + waiting) % CHUNK_ROWS)
+
+    def _commit(self, count: int) -> None:
+        """Write the first `count` waiting rows; readers see them from now on."""
+        rows = Rows.joined(self._pending)
+        now, later = rows[:count], rows[count:]
+        columns = {name: getattr(now, name) for name in RECORDED}
+        columns |= derived_columns(now.power_sums, self._constants)
+        end = self._rows + len(now)
         for name in COLUMNS:
             dataset = self._file["trace"][name]
             dataset.resize(end, axis=0)
             dataset[self._rows : end] = columns[name]
             dataset.flush()
-        self._rows = end
         self._file.attrs.modify("committed_rows", np.int64(end))
         self._file.flush()
+        self._rows = end
+        self._pending = [later] if len(later) else []
+        self._last_commit = time.monotonic()
 
     def finish(self, status: str) -> None:
-        """Set the final status and close the file."""
+        """Commit what waits, set the final status and close the file."""
+        self._flush()
         self._file.attrs.modify("status", np.bytes_(status.ljust(16)))
         self._file.flush()
         self._file.close()
+
+    def _flush(self) -> None:
+        if self._pending:
+            self._commit(sum(map(len, self._pending)))
 
     def trace(self) -> Trace:
         """Return the written trace, to be read from the file on first use."""
@@ -113,7 +136,11 @@ class TraceWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._file.close()
+        if self._file:
+            try:
+                self._flush()
+            finally:
+                self._file.close()
 
 
 class MemoryTrace:
@@ -134,9 +161,8 @@ class MemoryTrace:
 
     def trace(self) -> Trace:
         """Return the trace of all rows."""
-        columns = {
-            name: np.concatenate([getattr(rows, name) for rows in self._rows]) for name in RECORDED
-        }
+        rows = Rows.joined(self._rows)
+        columns = {name: getattr(rows, name) for name in RECORDED}
         return Trace.from_columns(self._run, self._status, columns)
 
     def __enter__(self) -> "MemoryTrace":

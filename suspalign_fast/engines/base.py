@@ -34,16 +34,23 @@ class Rows:
         """Split sums of shape (rows, 2, 7) into S_1 ... S_4 and R_4 ... R_6."""
         return cls(step, step_size, sums[..., :4], sums[..., 4:7])
 
+    @classmethod
+    def joined(cls, parts: "list[Rows]") -> "Rows":
+        """Return the rows of all parts, one after the other."""
+        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
     def __len__(self) -> int:
         return len(self.step)
+
+    def __getitem__(self, rows: slice) -> "Rows":
+        return Rows(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     def finite_prefix(self) -> "Rows":
         """Return the rows before the first one with a sum that is not finite."""
         finite = np.isfinite(self.power_sums).all((1, 2)) & np.isfinite(self.noise_sums).all((1, 2))
         if finite.all():
             return self
-        end = int(np.argmin(finite))
-        return Rows(**{f.name: getattr(self, f.name)[:end] for f in fields(self)})
+        return self[: int(np.argmin(finite))]
 
 
 class Engine(ABC):

@@ -35,7 +35,7 @@ class ReferenceEngine(Engine):
     def advance(self, num_steps: int) -> Rows:
         """Do `num_steps` steps and return the rows recorded on the way."""
         recorded = set(self.recorded_steps(num_steps).tolist())
-        rows = [self._row(slice(0, 0))]
+        rows = [self._row()[:0]]
         for _ in range(num_steps):
             eta = self._step_size() * self.weight
             xi = standard_normals(self.run.seed, STEP_DOMAIN, self.step, self.lam.size)
@@ -44,19 +44,19 @@ class ReferenceEngine(Engine):
                 self.step += 1
                 if self.step in recorded:
                     rows.append(self._row())
-        names = ("step", "step_size", "power_sums", "noise_sums")
-        return Rows(*(np.concatenate([getattr(row, name) for row in rows]) for name in names))
+        return Rows.joined(rows)
 
     def _step_size(self) -> float:
         rule = self.run.step_size
         assert isinstance(rule, KnownStepSize)
         return float(rule.values(self.step, self.step + 1)[0])
 
-    def _row(self, keep: slice = slice(None)) -> Rows:
+    def _row(self) -> Rows:
         c_sq = self.state**2
         weights = {(p, 0): self.lam**p for p in (1, 2, 3, 4)}
         weights |= {(p, 2): self.lam**p * self.std**2 for p in (4, 5, 6)}
         bands = (self.dominant, ~self.dominant)
         sums = [[np.sum((w * c_sq)[band]) for w in weights.values()] for band in bands]
-        step, step_size = np.array([self.step]), np.array([self._step_size()])
-        return Rows.from_sums(step[keep], step_size[keep], np.array([sums])[keep])
+        return Rows.from_sums(
+            np.array([self.step]), np.array([self._step_size()]), np.array([sums])
+        )

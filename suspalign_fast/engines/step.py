@@ -32,6 +32,7 @@ class StepEngine(Engine):
         ends = np.empty(0, np.int64) if spectrum.is_simple else np.cumsum(spectrum.multiplicities)
         self.model = (spectrum.eigenvalues, ends, _kernel_noise(run.problem))
         self.state = self._initial_state()
+        self.advance(0)  # compiles, so that a progress bar starts with the steps
 
     def initial_row(self) -> Rows:
         """Return row 0, the initial state."""
