@@ -6,6 +6,7 @@
 >>> trace = sa.simulate(problem, step_size=3e-3, num_steps=1_000)  # doctest: +SKIP
 """
 
+from . import theory
 from .noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise
 from .problem import Quadratic
 from .simulate import simulate
@@ -29,4 +30,5 @@ __all__ = [
     "Trace",
     "load_trace",
     "simulate",
+    "theory",
 ]

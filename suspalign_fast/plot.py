@@ -45,7 +45,7 @@ def plot_trace(trace: Trace, path: str | os.PathLike[str] | None = None) -> Any:
             max(trace.step[lowest], 1), trace.alignment[lowest], "o", color=DOMINANT, ms=4,
             label=f"minimum {trace.alignment[lowest]:.3g} at step {trace.step[lowest]:,}",
         )  # fmt: skip
-    top.legend(loc="best", frameon=False)
+    top.legend(loc="upper center", frameon=False)
     top.set_ylabel("alignment  $|P_{dom}\\,g|^2 / |g|^2$")
     top.set_ylim(-0.02, 1.02)
     spectrum = trace.run.problem.spectrum

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import suspalign_fast as sa
+from suspalign_fast import store
 from suspalign_fast.engines import make_engine
 from suspalign_fast.run import Run
 from suspalign_fast.store import TraceWriter
@@ -58,7 +59,8 @@ assert "suspalign_fast" not in sys.modules
         assert set(file["trace"]) == set(trace.columns())
 
 
-def test_rows_can_be_read_while_the_run_writes(problem, tmp_path):
+def test_rows_can_be_read_while_the_run_writes(problem, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "COMMIT_INTERVAL", 0.0)
     run = Run(problem, 1e-3, 100)
     engine = make_engine(run)
     path = tmp_path / "trace.h5"
@@ -72,6 +74,21 @@ def test_rows_can_be_read_while_the_run_writes(problem, tmp_path):
         assert len(sa.load_trace(path).loss) == 31
         writer.finish("complete")
     assert sa.load_trace(path).status == "complete"
+
+
+def test_rows_wait_for_a_full_chunk_or_the_clock_and_none_is_lost(problem, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "COMMIT_INTERVAL", 1e9)
+    monkeypatch.setattr(store, "CHUNK_ROWS", 64)
+    run = Run(problem, 1e-3, 300)
+    engine = make_engine(run)
+    path = tmp_path / "trace.h5"
+    with TraceWriter(path, run) as writer:
+        committed = []
+        for rows in (engine.initial_row(), *(engine.advance(10) for _ in range(10))):
+            writer.append(rows)
+            committed.append(len(sa.load_trace(path)))
+    assert committed == [1] * 7 + [64] * 4
+    assert len(sa.load_trace(path)) == 101
 
 
 def test_an_existing_file_is_kept(problem, tmp_path):

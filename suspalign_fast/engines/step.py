@@ -3,18 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _checks
-from ..kernels import advance, block
+from ..kernels import advance
 from ..kernels.normals import INITIAL_DOMAIN, MAX_COORDINATES, fill_normals, seed_key
-from ..noise import HessianNoise, IsotropicNoise
-from ..problem import Quadratic
+from ..kernels.plan import ROW, make_plan
 from ..run import Run
 from ..step_size import KnownStepSize
 from .base import Engine, Rows
-
-# Read-only like the arrays it stands in for: Numba compiles once.
-_NO_LEVELS = _checks.read_only(np.empty(0))
-
 
 class StepEngine(Engine):
     """SGD step by step on an array of float64 coefficients, updated in place."""
@@ -27,17 +21,15 @@ class StepEngine(Engine):
                 f"engine 'step' takes at most {MAX_COORDINATES} dimensions, got {spectrum.dim}"
             )
         self.key = seed_key(run.seed)
-        self.parts = advance.cut_into_parts(spectrum.dim, spectrum.num_dominant)
+        self.plan = make_plan(run.problem)
         self.weights = np.array(run.update)
-        ends = np.empty(0, np.int64) if spectrum.is_simple else np.cumsum(spectrum.multiplicities)
-        self.model = (spectrum.eigenvalues, ends, _kernel_noise(run.problem))
         self.state = self._initial_state()
         self.advance(0)  # compiles, so that a progress bar starts with the steps
 
     def initial_row(self) -> Rows:
         """Return row 0, the initial state."""
-        sums = np.empty((1, 2, block.ROW))
-        advance.sum_state(self.state, *self.model, self.parts, sums[0])
+        sums = np.empty((1, 2, ROW))
+        advance.sum_state(self.state, self.plan, sums[0])
         steps = np.array([self.step])
         return Rows.from_sums(steps, self._step_sizes(self.step, self.step + 1), sums)
 
@@ -46,11 +38,10 @@ class StepEngine(Engine):
         recorded = self.recorded_steps(num_steps)
         slots = np.full(num_steps, -1, dtype=np.int64)
         slots[recorded - self.step - 1] = np.arange(recorded.size)
-        sums = np.empty((recorded.size, 2, block.ROW))
+        sums = np.empty((recorded.size, 2, ROW))
         sizes = self._step_sizes(self.step, self.step + num_steps + 1)
         advance.advance_scheduled(
-            self.state, *self.model, self.parts,
-            self.step, sizes[:-1], self.weights, slots, *self.key, sums,
+            self.state, self.plan, self.step, sizes[:-1], self.weights, slots, *self.key, sums,
         )  # fmt: skip
         row_sizes = sizes[recorded - self.step]
         self.step += num_steps
@@ -69,13 +60,3 @@ class StepEngine(Engine):
         state = np.empty(spectrum.dim)
         fill_normals(state, initial, INITIAL_DOMAIN, 0, *self.key)
         return state
-
-
-def _kernel_noise(problem: Quadratic) -> tuple[int, float, NDArray[np.float64]]:
-    """Return the noise as the kernels take it: kind, scale, standard deviations of levels."""
-    match problem.noise:
-        case IsotropicNoise(std):
-            return block.ISOTROPIC, std, _NO_LEVELS
-        case HessianNoise(std):
-            return block.HESSIAN, std, _NO_LEVELS
-    return block.DIAGONAL, 0.0, _checks.read_only(problem.stds)

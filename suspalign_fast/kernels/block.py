@@ -1,139 +1,31 @@
-"""A block: about a thousand coordinates of one band that stay in L1 cache for many steps.
-
-The block's buffer holds coefficients, eigenvalues, noise standard deviations and scaled
-eigenvalue offsets of whole groups of coordinates. Where a band starts or ends inside a group the
-rest is zero, which stays zero under the update and adds nothing to any sum.
-
-The seven sums of a row cost seven multiply-adds a coordinate when added up directly. In a block
-whose eigenvalues lie close together they are, to 1e-12, combinations of few moments
-``m_j = sum c^2 x^j`` with ``x = (lambda - center) / half_width`` in [-1, 1]: one moment where all
-eigenvalues are equal, five where they are narrow,
-
-    S_p = sum_j binom(p, j) center^(p-j) half_width^j m_j,
-
-with x^5 and x^6 replaced by the polynomials of degree 4 nearest to them (Chebyshev), which err by
-1/16 and 1/32. Only a wide block needs the direct sums.
-"""
+"""One SGD step on a block, and three ways to add up its power sums (see ``plan``)."""
 
 import numpy as np
 
-from .jit import inlined, kernel
-from .normals import COUNTERS, GROUP
-from .simd import broadcast, fma, horizontal_sum, load, store, zeros
+from .jit import inlined
+from .normals import COUNTERS, GROUP, STEP_DOMAIN, group_normals
+from .plan import BLOCK, DIRECT, EQUAL, NARROW, OFFSET, ROW, SCALE
+from .simd import broadcast, fma, horizontal_sum, load, lower_half, store, to_double, upper_half, zeros
 
-BLOCK = 1024
 #: Lanes of the float64 vectors.
 LANES = COUNTERS // 2
-#: S_1, S_2, S_3, S_4, R_4, R_5, R_6; rows are padded to eight.
-NUM_SUMS = 7
-ROW = 8
 
-# Sections of a block buffer.
-LAM = BLOCK
-STD = 2 * BLOCK
-OFFSET = 3 * BLOCK
-WEIGHTS = 4 * BLOCK
-BLOCK_BUFFER = 4 * BLOCK + 5 * ROW
 
-# How the noise standard deviation of a coordinate is found.
-ISOTROPIC = 0
-HESSIAN = 1
-DIAGONAL = 2
-
-# How the sums of a block are taken.
-DIRECT = 0
-EQUAL = 1
-NARROW = 2
-
-#: Largest half_width / center with 21 r^5 / 16 + 7 r^6 / 32 + r^7 below 1e-12.
-NARROW_RATIO = 3.7e-3
+# --- accumulators: what to add for each vector of coefficients, and the result added to a row ----
 
 
 @inlined
-def aligned_block():
-    """Return a block buffer that starts at a cache line, as 512-bit loads like it."""
-    raw = np.empty(BLOCK_BUFFER + 8)
-    start = (8 - (raw.ctypes.data // 8) % 8) % 8
-    return raw[start : start + BLOCK_BUFFER]
-
-
-@kernel()
-def load_block(block, first, start, stop, state, eigenvalues, level_ends, noise):
-    """Fill ``block`` with coordinates ``start ... stop - 1``, ``first`` being its first lane.
-
-    Returns how its sums are to be taken.
-    """
-    kind, scale, stds = noise
-    block[:] = 0.0
-    level = start
-    if level_ends.size > 0:
-        level = np.searchsorted(level_ends, start, side="right")
-    largest = eigenvalues[level]
-    for i in range(start, stop):
-        if level_ends.size == 0:
-            level = i
-        elif i >= level_ends[level]:
-            level += 1
-        lane = i - first
-        block[lane] = state[i]
-        block[LAM + lane] = eigenvalues[level]
-        if kind == ISOTROPIC:
-            block[STD + lane] = scale
-        elif kind == HESSIAN:
-            block[STD + lane] = scale * np.sqrt(eigenvalues[level])
-        else:
-            block[STD + lane] = stds[level]
-    center = 0.5 * (largest + eigenvalues[level])
-    half_width = 0.5 * (largest - eigenvalues[level])
-    if kind == DIAGONAL or half_width > NARROW_RATIO * center:
-        return DIRECT
-    _moment_weights(block[WEIGHTS:], center, half_width, scale * scale, kind == HESSIAN)
-    if half_width == 0.0:
-        return EQUAL
-    for lane in range(start - first, stop - first):
-        block[OFFSET + lane] = (block[LAM + lane] - center) / half_width
-    return NARROW
-
-
-@inlined
-def _moment_weights(weights, center, half_width, variance, hessian_noise):
-    """Weights of moments m_0 ... m_4 (rows) in the seven sums (columns)."""
-    for column in range(NUM_SUMS):
-        power = column + 1 if column < 4 else column + (1 if hessian_noise else 0)
-        factor = 1.0 if column < 4 else variance
-        binomial = 1.0
-        for j in range(power + 1):
-            term = factor * binomial * center ** (power - j) * half_width**j
-            binomial = binomial * (power - j) / (j + 1)
-            if j < 5:
-                weights[ROW * j + column] += term
-            elif j == 5:
-                weights[ROW * 3 + column] += 1.25 * term
-                weights[ROW * 1 + column] -= 0.3125 * term
-            elif j == 6:
-                weights[ROW * 4 + column] += 1.5 * term
-                weights[ROW * 2 + column] -= 0.5625 * term
-                weights[column] += 0.03125 * term
-
-
-# --- accumulators: three ways to add coordinates up, and to add the result to a row -----------
-
-
-@inlined
-def no_sums():
-    """Return empty accumulators of direct sums."""
+def _no_sums(weights):
     zero = zeros(0.0, LANES)
     return (zero, zero, zero, zero, zero, zero, zero)
 
 
 @inlined
-def add_direct(sums, block, i, c):
-    """Add coordinates ``i ...`` to the seven sums."""
+def _add_direct(sums, c, lam, std, weights):
     s1, s2, s3, s4, r4, r5, r6 = sums
-    lam = load(block, LAM + i, LANES)
     g = lam * c
     h = lam * g
-    u = load(block, STD + i, LANES) * h
+    u = std * h
     w = lam * u
     return (
         fma(g, c, s1),
@@ -147,8 +39,7 @@ def add_direct(sums, block, i, c):
 
 
 @inlined
-def commit_direct(sums, block, row):
-    """Add direct sums to a row."""
+def _commit_direct(sums, weights, row):
     row[0] += horizontal_sum(sums[0])
     row[1] += horizontal_sum(sums[1])
     row[2] += horizontal_sum(sums[2])
@@ -159,17 +50,15 @@ def commit_direct(sums, block, row):
 
 
 @inlined
-def no_moments():
-    """Return empty accumulators of five moments."""
+def _no_moments(weights):
     zero = zeros(0.0, LANES)
     return (zero, zero, zero, zero, zero)
 
 
 @inlined
-def add_moments(moments, block, i, c):
-    """Add coordinates ``i ...`` to the five moments."""
+def _add_moments(moments, c, lam, std, weights):
     m0, m1, m2, m3, m4 = moments
-    x = load(block, OFFSET + i, LANES)
+    x = fma(lam, broadcast(weights[SCALE], lam), broadcast(weights[OFFSET], lam))
     q0 = c * c
     q1 = q0 * x
     q2 = q1 * x
@@ -178,63 +67,149 @@ def add_moments(moments, block, i, c):
 
 
 @inlined
-def _add_weighted(total, block, j, moment):
-    weight = load(block, WEIGHTS + ROW * j, ROW)
+def _add_weighted(total, weights, j, moment):
+    weight = load(weights, ROW * j, ROW)
     return fma(weight, broadcast(horizontal_sum(moment), weight), total)
 
 
 @inlined
-def commit_moments(moments, block, row):
-    """Turn five moments into the seven sums and add them to a row."""
+def _commit_moments(moments, weights, row):
     total = load(row, 0, ROW)
-    total = _add_weighted(total, block, 0, moments[0])
-    total = _add_weighted(total, block, 1, moments[1])
-    total = _add_weighted(total, block, 2, moments[2])
-    total = _add_weighted(total, block, 3, moments[3])
-    total = _add_weighted(total, block, 4, moments[4])
+    total = _add_weighted(total, weights, 0, moments[0])
+    total = _add_weighted(total, weights, 1, moments[1])
+    total = _add_weighted(total, weights, 2, moments[2])
+    total = _add_weighted(total, weights, 3, moments[3])
+    total = _add_weighted(total, weights, 4, moments[4])
     store(row, 0, total)
 
 
 @inlined
-def no_squares():
-    """Return an empty accumulator of squares."""
+def _no_squares(weights):
     return (zeros(0.0, LANES),)
 
 
 @inlined
-def add_squares(squares, block, i, c):
-    """Add coordinates ``i ...`` to the sum of squares."""
+def _add_squares(squares, c, lam, std, weights):
     return (fma(c, c, squares[0]),)
 
 
 @inlined
-def commit_squares(squares, block, row):
-    """Turn the sum of squares at one eigenvalue into the seven sums and add them to a row."""
-    store(row, 0, _add_weighted(load(row, 0, ROW), block, 0, squares[0]))
+def _commit_squares(squares, weights, row):
+    store(row, 0, _add_weighted(load(row, 0, ROW), weights, 0, squares[0]))
 
 
-def _make_sum_block(empty, add, commit):
+@inlined
+def _nothing(weights):
+    return (0,)
+
+
+@inlined
+def _add_nothing(sums, c, lam, std, weights):
+    return sums
+
+
+@inlined
+def _commit_nothing(sums, weights, row):
+    pass
+
+
+# --- loops over a block ------------------------------------------------------------------------
+
+
+def _make_step(empty, add, commit):
+    """Build the loop that applies one step to a block and adds up its new state."""
+
     @inlined
-    def sum_block(block, num_groups, row):
-        sums = empty()
-        for i in range(0, GROUP * num_groups, LANES):
-            sums = add(sums, block, i, load(block, i, LANES))
-        commit(sums, block, row)
+    def step_lanes(c, lam, std, i, xi, minus_eta, weights, sums):
+        lam_i = load(lam, i, LANES)
+        std_i = load(std, i, LANES)
+        c_i = load(c, i, LANES)
+        c_i = fma(minus_eta, fma(std_i, xi, lam_i * c_i), c_i)
+        store(c, i, c_i)
+        return add(sums, c_i, lam_i, std_i, weights)
+
+    @inlined
+    def step_word(c, lam, std, i, z, minus_eta, weights, sums):
+        sums = step_lanes(c, lam, std, i, to_double(lower_half(z)), minus_eta, weights, sums)
+        i += LANES
+        return step_lanes(c, lam, std, i, to_double(upper_half(z)), minus_eta, weights, sums)
+
+    @inlined
+    def step_block(c, lam, std, first_group, groups, step, minus_eta, key_0, key_1, weights, row):
+        factor = broadcast(minus_eta, zeros(0.0, LANES))
+        sums = empty(weights)
+        for group in range(groups):
+            z0, z1, z2, z3 = group_normals(first_group + group, STEP_DOMAIN, step, key_0, key_1)
+            i = GROUP * group
+            sums = step_word(c, lam, std, i, z0, factor, weights, sums)
+            sums = step_word(c, lam, std, i + COUNTERS, z1, factor, weights, sums)
+            sums = step_word(c, lam, std, i + 2 * COUNTERS, z2, factor, weights, sums)
+            sums = step_word(c, lam, std, i + 3 * COUNTERS, z3, factor, weights, sums)
+        commit(sums, weights, row)
+
+    return step_block
+
+
+def _make_sum(empty, add, commit):
+    """Build the loop that adds up the state of a block."""
+
+    @inlined
+    def sum_block(c, lam, std, groups, weights, row):
+        sums = empty(weights)
+        for i in range(0, GROUP * groups, LANES):
+            sums = add(
+                sums, load(c, i, LANES), load(lam, i, LANES), load(std, i, LANES), weights
+            )
+        commit(sums, weights, row)
 
     return sum_block
 
 
-_sum_direct = _make_sum_block(no_sums, add_direct, commit_direct)
-_sum_moments = _make_sum_block(no_moments, add_moments, commit_moments)
-_sum_squares = _make_sum_block(no_squares, add_squares, commit_squares)
+_DIRECT_WAY = (_no_sums, _add_direct, _commit_direct)
+_NARROW_WAY = (_no_moments, _add_moments, _commit_moments)
+_EQUAL_WAY = (_no_squares, _add_squares, _commit_squares)
+_NO_WAY = (_nothing, _add_nothing, _commit_nothing)
+
+_step_direct, _step_narrow, _step_equal, _step_only = (
+    _make_step(*way) for way in (_DIRECT_WAY, _NARROW_WAY, _EQUAL_WAY, _NO_WAY)
+)
+_sum_direct, _sum_narrow, _sum_equal = (
+    _make_sum(*way) for way in (_DIRECT_WAY, _NARROW_WAY, _EQUAL_WAY)
+)
 
 
 @inlined
-def sum_block(kind, block, num_groups, row):
+def step_block(
+    kind, c, lam, std, first_group, groups, step, minus_eta, key_0, key_1, weights, row
+):
+    """Apply one step to a block; unless `kind` is negative add its sums to ``row``."""
+    if kind < 0:
+        _step_only(
+            c, lam, std, first_group, groups, step, minus_eta, key_0, key_1, weights, row
+        )
+    elif kind == EQUAL:
+        _step_equal(
+            c, lam, std, first_group, groups, step, minus_eta, key_0, key_1, weights, row
+        )
+    elif kind == NARROW:
+        _step_narrow(
+            c, lam, std, first_group, groups, step, minus_eta, key_0, key_1, weights, row
+        )
+    else:
+        _step_direct(
+            c, lam, std, first_group, groups, step, minus_eta, key_0, key_1, weights, row
+        )
+
+
+@inlined
+def sum_block(kind, c, lam, std, groups, weights, row):
     """Add the sums of a block's state to ``row``."""
     if kind == EQUAL:
-        _sum_squares(block, num_groups, row)
+        _sum_equal(c, lam, std, groups, weights, row)
     elif kind == NARROW:
-        _sum_moments(block, num_groups, row)
+        _sum_narrow(c, lam, std, groups, weights, row)
     else:
-        _sum_direct(block, num_groups, row)
+        _sum_direct(c, lam, std, groups, weights, row)
+
+
+__all__ = ["BLOCK", "DIRECT", "LANES", "step_block", "sum_block"]

@@ -6,7 +6,6 @@ Coordinates come in groups of 64. Group ``g`` uses the 16 counters ``16 g ... 16
 the low and high word of the step; the key is the seed's low and high word.
 """
 
-import numba
 import numpy as np
 
 from .box_muller import box_muller
@@ -63,20 +62,14 @@ def write_group(out, offset, group, domain, step, key_0, key_1):
     _store_doubles(out, offset + 3 * COUNTERS, z3)
 
 
-@kernel(parallel=True)
+@kernel()
 def fill_normals(out, scale, domain, step, key_0, key_1):
     """Set ``out[i] = scale * xi_i(step)`` for coordinates 0 ... len(out) - 1."""
-    whole = out.size // GROUP
-    for group in numba.prange(whole):
-        write_group(out, GROUP * group, group, domain, step, key_0, key_1)
-        for i in range(GROUP * group, GROUP * (group + 1)):
-            out[i] *= scale
-    rest = out.size - GROUP * whole
-    if rest > 0:
-        last = np.empty(GROUP)
-        write_group(last, 0, whole, domain, step, key_0, key_1)
-        for i in range(rest):
-            out[GROUP * whole + i] = scale * last[i]
+    normals = np.empty(GROUP)
+    for start in range(0, out.size, GROUP):
+        write_group(normals, 0, start // GROUP, domain, step, key_0, key_1)
+        for i in range(start, min(start + GROUP, out.size)):
+            out[i] = scale * normals[i - start]
 
 
 @kernel()

@@ -1,0 +1,215 @@
+"""How a problem is cut for the kernels: parts, the unit of parallel work, and blocks.
+
+A block is up to 1,024 coordinates of one band that stay in L1 cache while many steps are applied
+to them. Blocks start at multiples of 1,024; where a band starts or ends inside one, the block is
+an *edge*: it is worked on in a buffer of whole groups whose other coordinates have eigenvalue,
+noise and coefficient zero, which stay zero and add nothing to any sum.
+
+The cut depends on the dimension and the number of dominant directions alone and sums are added in
+its order, so neither the number of threads nor the chunking of steps can change a bit.
+
+The seven sums of a row cost seven multiply-adds a coordinate when added up directly. In a block
+whose eigenvalues lie close together they are, to 1e-12, combinations of few moments
+``m_j = sum c^2 x^j`` with ``x = (lambda - center) / half_width`` in [-1, 1]: one moment where all
+eigenvalues are equal, five where they are narrow,
+
+    S_p = sum_j binom(p, j) center^(p-j) half_width^j m_j,
+
+with x^5 and x^6 replaced by the polynomials of degree 4 nearest to them (Chebyshev), which err by
+1/16 and 1/32. Only a wide block needs the direct sums.
+"""
+
+from math import comb
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._checks import read_only
+from ..noise import DiagonalNoise, HessianNoise, IsotropicNoise
+from ..problem import Quadratic
+from .normals import GROUP
+
+BLOCK = 1024
+MIN_PART = 8
+MAX_PARTS = 256
+#: A row of sums S_1, S_2, S_3, S_4, R_4, R_5, R_6, padded to a vector.
+NUM_SUMS = 7
+ROW = 8
+#: Weights of five moments in a row, then x = SCALE * lambda + OFFSET.
+NUM_MOMENTS = 5
+SCALE = NUM_MOMENTS * ROW
+OFFSET = SCALE + 1
+WEIGHTS = SCALE + 2
+
+#: Largest half_width / center with 21 r^5 / 16 + 7 r^6 / 32 + r^7 below 1e-12.
+NARROW_RATIO = 3.7e-3
+
+# Columns of a plan's blocks and parts.
+START, STOP, EDGE, KIND, LAM, STD = range(6)
+BAND, FIRST, LAST = range(3)
+
+# How the sums of a block are taken.
+DIRECT, EQUAL, NARROW = range(3)
+
+
+class Plan(NamedTuple):
+    """A problem cut into blocks and parts, as the kernels take it.
+
+    Attributes
+    ----------
+    blocks : ndarray of int64, shape (blocks, 6)
+        Coordinates START ... STOP - 1, whether it is an EDGE, its KIND of sums, and where its
+        eigenvalues and noise standard deviations start: in `lam` and `std` where not negative,
+        else at ``-1 - value`` in `shared`.
+    parts : ndarray of int64, shape (parts, 3)
+        BAND and blocks FIRST ... LAST - 1.
+    lam, std : ndarray of float64
+        Values of all coordinates, or empty.
+    shared : ndarray of float64
+        Values of edges, and of blocks that have the same ones.
+    weights : ndarray of float64, shape (blocks, WEIGHTS)
+        How moments make up sums.
+    """
+
+    blocks: NDArray[np.int64]
+    parts: NDArray[np.int64]
+    lam: NDArray[np.float64]
+    std: NDArray[np.float64]
+    shared: NDArray[np.float64]
+    weights: NDArray[np.float64]
+
+
+def make_plan(problem: Quadratic) -> Plan:
+    """Cut a problem into blocks and parts."""
+    spectrum = problem.spectrum
+    blocks = _cut(spectrum.dim, spectrum.num_dominant)
+    levels = None if spectrum.is_simple else np.cumsum(spectrum.multiplicities)
+    stds = problem.stds
+    isotropic = isinstance(problem.noise, IsotropicNoise)
+    diagonal = isinstance(problem.noise, DiagonalNoise)
+    empty = np.empty(0)
+    lam_all = spectrum.eigenvalues if levels is None else empty
+    std_all = stds if levels is None and not isotropic else empty
+    pool = _Pool()
+    blocks[:, LAM] = pool.place(
+        blocks, spectrum.eigenvalues, levels, in_place=lam_all.size > 0, sorted_values=True
+    )
+    blocks[:, STD] = pool.place(
+        blocks, stds, levels, in_place=std_all.size > 0, sorted_values=not diagonal
+    )
+    largest = _values_at(blocks[:, START], spectrum.eigenvalues, levels)
+    smallest = _values_at(blocks[:, STOP] - 1, spectrum.eigenvalues, levels)
+    center, half_width = (largest + smallest) / 2.0, (largest - smallest) / 2.0
+    blocks[:, KIND] = np.where(half_width <= NARROW_RATIO * center, NARROW, DIRECT)
+    blocks[half_width == 0.0, KIND] = EQUAL
+    if diagonal:
+        blocks[:, KIND] = DIRECT
+    return Plan(
+        blocks,
+        _parts(blocks, spectrum.dim, spectrum.num_dominant),
+        read_only(lam_all),
+        read_only(std_all),
+        read_only(pool.values()),
+        _moment_weights(center, half_width, problem),
+    )
+
+
+def _cut(dim: int, num_dominant: int) -> NDArray[np.int64]:
+    """Return blocks with START, STOP and EDGE set."""
+    cuts = np.arange(0, dim, BLOCK)
+    cuts = np.unique(np.concatenate([cuts, [num_dominant, dim]]))
+    blocks = np.zeros((cuts.size - 1, 6), dtype=np.int64)
+    blocks[:, START], blocks[:, STOP] = cuts[:-1], cuts[1:]
+    blocks[:, EDGE] = np.diff(cuts) < BLOCK
+    return blocks
+
+
+def _parts(blocks: NDArray[np.int64], dim: int, num_dominant: int) -> NDArray[np.int64]:
+    """Group blocks of one band into parts that end at multiples of a fixed length."""
+    length = BLOCK * max(MIN_PART, -(-dim // (MAX_PARTS * BLOCK)))
+    band = blocks[:, START] >= num_dominant
+    stretch = 2 * (blocks[:, START] // length) + band
+    first = np.flatnonzero(np.diff(stretch, prepend=-1))
+    last = np.append(first[1:], len(blocks))
+    return np.stack([band[first].astype(np.int64), first, last], axis=1)
+
+
+def _values_at(
+    coordinates: NDArray[np.int64], values: NDArray[np.float64], levels: NDArray[np.int64] | None
+) -> NDArray[np.float64]:
+    """Values of the levels that coordinates belong to; `levels` are the levels' ends."""
+    at = coordinates if levels is None else np.searchsorted(levels, coordinates, side="right")
+    return values[at]
+
+
+class _Pool:
+    """Buffers of BLOCK values, each kept once."""
+
+    def __init__(self) -> None:
+        self._buffers: list[NDArray[np.float64]] = []
+        self._seen: dict[Any, int] = {}
+
+    def place(
+        self,
+        blocks: NDArray[np.int64],
+        values: NDArray[np.float64],
+        levels: NDArray[np.int64] | None,
+        *,
+        in_place: bool,
+        sorted_values: bool,
+    ) -> NDArray[np.int64]:
+        """Return where each block finds its values: in place, or ``-1 - offset`` in the pool."""
+        where = blocks[:, START].copy()
+        first = _values_at(blocks[:, START], values, levels)
+        constant = first == _values_at(blocks[:, STOP] - 1, values, levels)
+        constant &= sorted_values & (blocks[:, EDGE] == 0)
+        for b in np.flatnonzero(blocks[:, EDGE]) if in_place else range(len(blocks)):
+            key = first[b] if constant[b] else (b, len(self._seen))
+            if key not in self._seen:
+                start, stop = blocks[b, :2]
+                lane = start % GROUP
+                buffer = np.zeros(BLOCK)
+                buffer[lane : lane + stop - start] = _values_at(
+                    np.arange(start, stop), values, levels
+                )
+                self._seen[key] = BLOCK * len(self._buffers)
+                self._buffers.append(buffer)
+            where[b] = -1 - self._seen[key]
+        return where
+
+    def values(self) -> NDArray[np.float64]:
+        """All buffers, one after the other."""
+        return np.concatenate(self._buffers) if self._buffers else np.empty(0)
+
+
+def _moment_weights(
+    center: NDArray[np.float64], half_width: NDArray[np.float64], problem: Quadratic
+) -> NDArray[np.float64]:
+    """Weights of moments m_0 ... m_4 in the seven sums of every block."""
+    weights = np.zeros((center.size, WEIGHTS))
+    moments = weights[:, :SCALE].reshape(-1, NUM_MOMENTS, ROW)
+    noise = problem.noise
+    hessian = isinstance(noise, HessianNoise)
+    variance = noise.std**2 if isinstance(noise, IsotropicNoise | HessianNoise) else 0.0
+    for column in range(NUM_SUMS):
+        is_noise = column >= 4
+        power = column + (1 if not is_noise or hessian else 0)
+        for j in range(power + 1):
+            with np.errstate(over="ignore", invalid="ignore"):
+                term = comb(power, j) * center ** (power - j) * half_width**j
+                term = term * variance if is_noise else term
+            for target, share in _DEGREE_FOUR.get(j, {j: 1.0}).items():
+                moments[:, target, column] += share * term
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weights[:, SCALE] = np.where(half_width > 0.0, 1.0 / half_width, 0.0)
+        weights[:, OFFSET] = -center * weights[:, SCALE]
+    return weights
+
+
+#: x^j as a polynomial of degree 4, nearest on [-1, 1].
+_DEGREE_FOUR: dict[int, dict[int, float]] = {
+    5: {3: 1.25, 1: -0.3125},
+    6: {4: 1.5, 2: -0.5625, 0: 0.03125},
+    7: {},
+}
