@@ -7,11 +7,20 @@
 """
 
 from . import theory
+from .kernels.rules import Row
 from .noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise
 from .problem import Quadratic
 from .simulate import simulate
 from .spectrum import Spectrum
-from .step_size import ConstantStep, Schedule, StepSize
+from .step_size import (
+    ConstantStep,
+    CriticalStep,
+    LossIntervalStep,
+    OnlineCriticalStep,
+    RowStep,
+    Schedule,
+    StepSize,
+)
 from .store import load_trace
 from .trace import Trace
 
@@ -19,11 +28,16 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ConstantStep",
+    "CriticalStep",
     "DiagonalNoise",
     "HessianNoise",
     "IsotropicNoise",
+    "LossIntervalStep",
     "Noise",
+    "OnlineCriticalStep",
     "Quadratic",
+    "Row",
+    "RowStep",
     "Schedule",
     "Spectrum",
     "StepSize",

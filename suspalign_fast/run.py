@@ -1,7 +1,7 @@
 """Everything that determines the numbers of a run, checked and turned into JSON and back."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,27 @@ from . import _checks
 from .noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise
 from .problem import Quadratic
 from .spectrum import Spectrum
-from .step_size import ConstantStep, Schedule, StepSize, as_step_size
+from .step_size import (
+    ConstantStep,
+    CriticalStep,
+    ForeignStep,
+    LossIntervalStep,
+    OnlineCriticalStep,
+    RowStep,
+    Schedule,
+    StepSize,
+    as_step_size,
+)
 
 ENGINES = ("step", "reference")
 DEVICES = ("cpu",)
 UPDATES = {"full": (1.0, 1.0), "dominant": (1.0, 0.0), "bulk": (0.0, 1.0)}
+
+_RULES: dict[str, Any] = {
+    "critical": CriticalStep,
+    "loss_interval": LossIntervalStep,
+    "online_critical": OnlineCriticalStep,
+}
 
 Arrays = dict[str, NDArray[np.float64]]
 
@@ -167,6 +183,13 @@ def _step_size_spec(rule: StepSize, arrays: Arrays) -> dict[str, Any]:
         case Schedule():
             arrays["step_size"] = rule.sizes
             return {"rule": "schedule", "array": "step_size"}
+        case RowStep():
+            return {"rule": "function", "name": rule.function.py_func.__qualname__}
+        case ForeignStep(name):
+            return {"rule": "function", "name": name}
+    for kind, rule_type in _RULES.items():
+        if isinstance(rule, rule_type):
+            return {"rule": kind} | asdict(rule)
     raise _checks.wrong("step_size", rule, "a number, an array or a rule of this package")
 
 
@@ -176,4 +199,8 @@ def _step_size_from_spec(spec: dict[str, Any], arrays: Arrays) -> StepSize:
             return ConstantStep(spec["value"])
         case "schedule":
             return Schedule(arrays[spec["array"]])
+        case "function":
+            return ForeignStep(str(spec["name"]))
+        case kind if kind in _RULES:
+            return _RULES[kind](**{name: spec[name] for name in spec if name != "rule"})
     raise ValueError(f"the run's step-size rule {spec['rule']!r} is not known")

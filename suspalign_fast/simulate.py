@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from . import _checks
 from .engines import Engine, make_engine
+from .engines.base import StepSizeError
 from .problem import Quadratic
 from .run import Run
-from .step_size import StepSize
+from .step_size import ForeignStep, StepSize
 from .store import MemoryTrace, TraceWriter
 from .trace import Trace
 
@@ -46,8 +47,10 @@ def simulate(
     ----------
     problem : Quadratic
         Spectrum, noise and initial state.
-    step_size : float, array_like of shape (num_steps,) or StepSize
-        Step size eta, the same at every step, one a step, or a rule.
+    step_size : float, array_like of shape (num_steps,), StepSize or numba function
+        Step size eta, the same at every step, one a step, or a rule: `CriticalStep`,
+        `LossIntervalStep`, `OnlineCriticalStep`, or a function of the row of your own compiled by
+        ``numba.njit`` (`RowStep`).
     num_steps : int
         Number of SGD steps, at least 0.
     seed : int
@@ -79,7 +82,8 @@ def simulate(
     Raises
     ------
     ValueError
-        If an argument is not as described; before any work starts.
+        If an argument is not as described, before any work starts; or if a rule returns a step
+        size that is not a finite number of at least zero, naming the step. Rows before are kept.
     OSError
         If the file exists and `overwrite` is false, or cannot be written.
     """
@@ -93,6 +97,11 @@ def simulate(
         device=device,
         update=update,  # type: ignore[arg-type]
     )
+    if isinstance(run.step_size, ForeignStep):
+        raise ValueError(
+            f"step_size is the function {run.step_size.name!r} of a stored trace, whose code the "
+            "file does not hold; pass the function itself"
+        )
     with _threads(num_threads):
         simulator = make_engine(run)
         sink = MemoryTrace(run) if path is None else TraceWriter(path, run, overwrite=overwrite)
@@ -103,6 +112,16 @@ def simulate(
 
 def _drive(engine: Engine, sink: TraceWriter | MemoryTrace, bar: Any) -> str:
     """Run an engine to its last step, handing rows to `sink`; return the final status."""
+    try:
+        return _advance_to_end(engine, sink, bar)
+    except StepSizeError as error:
+        if error.rows is not None:
+            sink.append(error.rows.finite_prefix())
+        sink.finish("failed")
+        raise
+
+
+def _advance_to_end(engine: Engine, sink: TraceWriter | MemoryTrace, bar: Any) -> str:
     run = engine.run
     rows = engine.initial_row()
     stretch = 1

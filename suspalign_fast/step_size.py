@@ -1,13 +1,21 @@
-"""Step-size rules: how large the SGD step is at every recorded or unrecorded row."""
+"""Step-size rules: known in advance, or a function of the row at every step."""
 
+import ctypes
+import functools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
+from numba import carray, cfunc
+from numba.core.registry import CPUDispatcher
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks
+from . import _checks, power_sums
+from .kernels.jit import cache_directory, inlined
+from .kernels.rules import RULE_SIGNATURE, compile_rule, read_row
+from .problem import Quadratic
 
 
 class StepSize(ABC):
@@ -69,16 +77,289 @@ class Schedule(KnownStepSize):
         return f"Schedule({_checks.describe(self.sizes)})"
 
 
+class AdaptiveStepSize(StepSize):
+    """A rule that depends on the state: compiled, evaluated after every step, inside the kernel.
+
+    Attributes
+    ----------
+    observes : bool
+        Whether the rule reads ``row.noisy_sums``, which costs a second pass over the noise.
+    """
+
+    observes = False
+
+    @property
+    @abstractmethod
+    def address(self) -> int:
+        """Address of the rule's C function (``kernels.rules``)."""
+
+    @abstractmethod
+    def memory(self, problem: Quadratic) -> NDArray[np.float64]:
+        """Return the parameters and the initial memory of the rule for a problem."""
+
+    def evaluate(self, step: int, sums: NDArray[np.float64], memory: NDArray[np.float64]) -> float:
+        """Return the size of a step; `memory` is updated in place."""
+        pointer = ctypes.POINTER(ctypes.c_double)
+        kind = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_int64, pointer, pointer, ctypes.c_int64)
+        data = (array.ctypes.data_as(pointer) for array in (sums, memory))
+        return float(kind(self.address)(step, *data, memory.size))
+
+
+@dataclass(frozen=True)
+class CriticalStep(AdaptiveStepSize):
+    """A fraction of the critical step size at every step.
+
+    Parameters
+    ----------
+    fraction : float
+        Multiple of eta*_t; below 1 the expected odds of alignment fall, above 1 they rise.
+    max_step : float, optional
+        Cap, which is also the step where the row is self-correcting (eta* infinite); by default
+        ``1 / lambda_1``.
+    """
+
+    fraction: float
+    max_step: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fraction", _checks.real("fraction", self.fraction, positive=True))
+        _check_cap(self)
+
+    @property
+    def address(self) -> int:
+        """Address of the compiled rule."""
+        return _address(_critical_rule)
+
+    def memory(self, problem: Quadratic) -> NDArray[np.float64]:
+        """Return fraction and cap."""
+        return np.array([self.fraction, _cap(self, problem)])
+
+
+@dataclass(frozen=True)
+class LossIntervalStep(AdaptiveStepSize):
+    """A step inside the loss interval, where bulk steps lower and dominant steps raise the loss.
+
+    Parameters
+    ----------
+    position : float
+        ``lower**(1 - position) * upper**position``: 0 is the lower bound, 1 the upper one. Where
+        the interval is empty the same formula gives a step between the two bounds.
+    max_step : float, optional
+        Cap, by default ``1 / lambda_1``.
+    """
+
+    position: float
+    max_step: float | None = None
+
+    def __post_init__(self) -> None:
+        position = _checks.real("position", self.position)
+        if position > 1.0:
+            raise _checks.wrong("position", self.position, "between 0 and 1")
+        object.__setattr__(self, "position", position)
+        _check_cap(self)
+
+    @property
+    def address(self) -> int:
+        """Address of the compiled rule."""
+        return _address(_loss_interval_rule)
+
+    def memory(self, problem: Quadratic) -> NDArray[np.float64]:
+        """Return position and cap."""
+        return np.array([self.position, _cap(self, problem)])
+
+
+@dataclass(frozen=True)
+class OnlineCriticalStep(AdaptiveStepSize):
+    """A fraction of the critical step size as a practitioner can estimate it.
+
+    Of each step only the noisy gradient ``h = g + noise`` and its products with the Hessian are
+    used: ``sum h^2``, ``sum lambda h^2`` and ``sum lambda^2 h^2`` of each band estimate
+    ``S_2 + N_0``, ``S_3 + N_1`` and ``S_4 + N_2``. They are averaged exponentially, and the noise
+    floors N_0 and N_1, which repeated gradients at one point measure, are subtracted.
+
+    Parameters
+    ----------
+    fraction : float
+        Multiple of the estimated critical step size.
+    decay : float
+        Weight of the past in the averages, in [0, 1).
+    max_step : float, optional
+        Cap, also used while the estimate has no critical step size; by default ``1 / lambda_1``.
+    """
+
+    fraction: float
+    decay: float = 0.9
+    max_step: float | None = None
+    observes = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fraction", _checks.real("fraction", self.fraction, positive=True))
+        decay = _checks.real("decay", self.decay)
+        if decay >= 1.0:
+            raise _checks.wrong("decay", self.decay, "at least 0 and below 1")
+        object.__setattr__(self, "decay", decay)
+        _check_cap(self)
+
+    @property
+    def address(self) -> int:
+        """Address of the compiled rule."""
+        return _address(_online_rule)
+
+    def memory(self, problem: Quadratic) -> NDArray[np.float64]:
+        """Return fraction, cap, decay, the total weight, the noise floors and six averages."""
+        variance = problem.stds**2
+        lam = problem.spectrum.eigenvalues
+        n0 = problem.spectrum.band_sums(variance)
+        n1 = problem.spectrum.band_sums(lam * variance)
+        head = [self.fraction, _cap(self, problem), self.decay, 0.0]
+        return np.concatenate([head, n0, n1, np.zeros(6)])
+
+
+@dataclass(frozen=True, eq=False)
+class RowStep(AdaptiveStepSize):
+    """A rule of your own, a compiled function of the row.
+
+    Parameters
+    ----------
+    function : numba function
+        ``@numba.njit``; ``function(row)``, or ``function(row, state)`` if `state` is given, with a
+        `Row` returns the step size. It must not raise.
+    state : array_like of float, optional
+        Initial values of a float64 array that the function may change from step to step.
+    observes : bool
+        Whether ``row.noisy_sums`` is wanted.
+    """
+
+    function: Any
+    state: Any = None
+    observes: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.function, CPUDispatcher):
+            raise _checks.wrong("step_size", self.function, "a function compiled by numba.njit")
+        if self.state is not None:
+            array = _checks.read_only(_checks.vector("state", self.state))
+            object.__setattr__(self, "state", array)
+        try:
+            _ = self._compiled
+        except numba.core.errors.NumbaError as error:
+            first_line = str(error).strip().splitlines()[0]
+            raise ValueError(
+                "step_size must be a numba function of a row that returns a float, but "
+                f"{self.function.py_func.__name__!r} does not compile: {first_line}"
+            ) from None
+
+    @functools.cached_property
+    def _compiled(self) -> Any:
+        return compile_rule(self.function, with_memory=self.state is not None)
+
+    @property
+    def address(self) -> int:
+        """Address of the compiled rule."""
+        return int(self._compiled.address)
+
+    def memory(self, problem: Quadratic) -> NDArray[np.float64]:
+        """Return a copy of the initial state."""
+        return np.zeros(1) if self.state is None else self.state.copy()
+
+
+@dataclass(frozen=True)
+class ForeignStep(StepSize):
+    """Stands in a loaded trace for a rule whose code the file does not hold.
+
+    Parameters
+    ----------
+    name : str
+        Name of the function.
+    """
+
+    name: str
+
+
 def as_step_size(step_size: Any) -> StepSize:
     """Return the rule a user's ``step_size=`` argument stands for.
 
     Raises
     ------
     ValueError
-        If it is neither a positive number, an array of positive numbers nor a rule.
+        If it is neither a positive number, an array of positive numbers, a compiled function of
+        the row nor a rule.
     """
     if isinstance(step_size, StepSize):
         return step_size
+    if callable(step_size):
+        return RowStep(step_size)
     if np.ndim(step_size) == 0:
         return ConstantStep(step_size)
     return Schedule(step_size)
+
+
+def _check_cap(rule: Any) -> None:
+    if rule.max_step is not None:
+        cap = _checks.real("max_step", rule.max_step, positive=True)
+        object.__setattr__(rule, "max_step", cap)
+
+
+def _cap(rule: Any, problem: Quadratic) -> float:
+    if rule.max_step is not None:
+        return float(rule.max_step)
+    return 1.0 / float(problem.spectrum.eigenvalues[0])
+
+
+# --- the compiled rules -----------------------------------------------------------------------
+
+_critical_terms = numba.njit(power_sums.critical_terms)
+_loss_bound_terms = numba.njit(power_sums.loss_bound_terms)
+
+
+@functools.cache
+def _address(rule: Any) -> int:
+    """Address of one of the rules below, compiled on first use."""
+    return int(cfunc(RULE_SIGNATURE, cache=cache_directory() is not None)(rule).address)
+
+
+@inlined
+def _capped_critical(fraction, cap, s2, s3, s4):  # type: ignore[no-untyped-def]
+    total = s2[0] + s2[1]
+    if not total > 0.0:
+        return cap
+    numerator, denominator = _critical_terms(
+        s2[0] / total, s3[0] / total, s4[0] / total, s2[1] / total, s3[1] / total, s4[1] / total
+    )
+    if not denominator > 0.0:
+        return cap
+    return min(cap, fraction * numerator / denominator)
+
+
+def _critical_rule(step, sums, memory, memory_size):  # type: ignore[no-untyped-def]
+    row = read_row(step, sums)
+    fraction, cap = memory[0], memory[1]
+    s = row.power_sums
+    return _capped_critical(fraction, cap, s[:, 1], s[:, 2], s[:, 3] + row.constants[:, 1])
+
+
+def _loss_interval_rule(step, sums, memory, memory_size):  # type: ignore[no-untyped-def]
+    row = read_row(step, sums)
+    position, cap = memory[0], memory[1]
+    s, n1 = row.power_sums, row.constants[:, 0]
+    above_d, below_d = _loss_bound_terms(s[0, 1], s[0, 2], n1[0])
+    above_b, below_b = _loss_bound_terms(s[1, 1], s[1, 2], n1[1])
+    if not (below_d > 0.0 and below_b > 0.0 and above_d > 0.0 and above_b > 0.0):
+        return cap
+    step_size = (above_d / below_d) ** (1.0 - position) * (above_b / below_b) ** position
+    return min(cap, step_size)
+
+
+def _online_rule(step, sums, memory, memory_size):  # type: ignore[no-untyped-def]
+    row = read_row(step, sums)
+    state = carray(memory, (14,))
+    fraction, cap, decay = state[0], state[1], state[2]
+    state[3] = decay * state[3] + (1.0 - decay)
+    average = state[8:].reshape(2, 3)
+    for band in range(2):
+        for p in range(3):
+            average[band, p] = decay * average[band, p] + (1.0 - decay) * row.noisy_sums[band, p]
+    s2 = np.maximum(average[:, 0] / state[3] - state[4:6], 0.0)
+    s3 = np.maximum(average[:, 1] / state[3] - state[6:8], 0.0)
+    step_size = _capped_critical(fraction, cap, s2, s3, average[:, 2] / state[3])
+    return step_size if step_size > 0.0 else cap

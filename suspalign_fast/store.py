@@ -21,7 +21,7 @@ FORMAT_VERSION = 1
 CHUNK_ROWS = 1024
 #: Rows wait for a full chunk at most this many seconds: rewriting a chunk costs file space.
 COMMIT_INTERVAL = 1.0
-STATUSES = ("running", "complete", "diverged")
+STATUSES = ("running", "complete", "diverged", "failed")
 ROW_SHAPES = {"power_sums": (2, 4), "noise_sums": (2, 3)}
 
 

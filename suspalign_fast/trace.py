@@ -162,6 +162,23 @@ class Trace:
         return self["critical_step_size"]
 
     @property
+    def regime(self) -> NDArray[np.str_]:
+        """Where each row's step size stands: "below", "above" or "self-correcting"."""
+        return physics.regime(self.step_size, self.critical_step_size)
+
+    @property
+    def loss_interval(self) -> Array:
+        """Bounds (lower, upper) of claim 3, shape (rows, 2); see `power_sums.loss_interval`."""
+        return physics.loss_interval(self.power_sums, self.constants)
+
+    @property
+    def predicted(self) -> physics.Prediction:
+        """Predicted alignment one step after every row: mean, std, change and z-score."""
+        return physics.predict_alignment(
+            self.power_sums, self.noise_sums, self.constants, self.step_size, self.run.update
+        )
+
+    @property
     def power_sums(self) -> Array:
         """S_1 ... S_4 of the dominant and the bulk band, shape (rows, 2, 4)."""
         return self["power_sums"]

@@ -8,7 +8,7 @@ import pytest
 
 import suspalign_fast as sa
 from suspalign_fast.engines import make_engine
-from suspalign_fast.kernels.advance import BAND, START, STOP, cut_into_parts
+from suspalign_fast.kernels.plan import EDGE, FIRST, LAST, START, STOP, make_plan
 from suspalign_fast.run import Run
 
 from .conftest import assert_same_bits
@@ -120,15 +120,24 @@ def test_any_number_of_threads_gives_the_same_bits():
     assert process.stdout.split() == [expected] * 3
 
 
-@pytest.mark.parametrize(("dim", "k"), [(2, 1), (65, 64), (8192, 100), (10**6, 1000), (10**9, 7)])
-def test_parts_cover_every_coordinate_once_and_stay_within_a_band(dim, k):
-    parts = cut_into_parts(dim, k)
-    assert parts[0, START] == 0
-    assert parts[-1, STOP] == dim
-    np.testing.assert_array_equal(parts[1:, START], parts[:-1, STOP])
-    np.testing.assert_array_equal(parts[:, BAND], parts[:, START] >= k)
-    assert ((parts[:, BAND] == 1) | (parts[:, STOP] <= k)).all()
+@pytest.mark.parametrize(("dim", "k"), [(2, 1), (65, 64), (8192, 100), (2**20, 1024), (10**8, 7)])
+def test_a_plan_covers_every_coordinate_once_and_keeps_bands_apart(dim, k):
+    plan = make_plan(sa.Quadratic(sa.Spectrum.two_level(dim, k, 2.0, 1.0)))
+    blocks, parts = plan.blocks, plan.parts
+    assert blocks[0, START] == 0
+    assert blocks[-1, STOP] == dim
+    np.testing.assert_array_equal(blocks[1:, START], blocks[:-1, STOP])
+    assert (blocks[:, STOP] - blocks[:, START] <= 1024).all()
+    assert (blocks[blocks[:, EDGE] == 0, START] % 1024 == 0).all()
+    assert parts[0, FIRST] == 0
+    assert parts[-1, LAST] == len(blocks)
+    np.testing.assert_array_equal(parts[1:, FIRST], parts[:-1, LAST])
+    for band, first, last in parts:
+        dominant = blocks[last - 1, STOP] <= k
+        assert (band == 0) == dominant
+        assert dominant or blocks[first, START] >= k
     assert len(parts) < 300
+    assert plan.shared.size <= 10 * 1024
 
 
 def test_seed_changes_the_path_and_equal_seeds_repeat_it():

@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernels.rules import CONSTANTS, RULE_COLUMNS
+from ..problem import Quadratic
 from ..run import Run
 
 
@@ -51,6 +53,37 @@ class Rows:
         if finite.all():
             return self
         return self[: int(np.argmin(finite))]
+
+
+class StepSizeError(ValueError):
+    """A rule returned a step size that cannot be taken.
+
+    Attributes
+    ----------
+    rows : Rows or None
+        Rows recorded since the engine was last asked, up to the step the rule failed at.
+    """
+
+    def __init__(self, message: str, rows: Rows | None) -> None:
+        super().__init__(message)
+        self.rows = rows
+
+
+def check_step_size(good: bool, step: int, step_size: float, rows: Rows | None = None) -> None:
+    """Raise StepSizeError with the rows so far unless a rule's answer is good."""
+    if not good:
+        raise StepSizeError(
+            "step_size must be a rule that returns finite numbers of at least zero, got "
+            f"{step_size} at step {step}",
+            rows,
+        )
+
+
+def rule_table(problem: Quadratic) -> NDArray[np.float64]:
+    """Return the table a step-size rule reads, with the problem's constants filled in."""
+    table = np.zeros((2, RULE_COLUMNS))
+    table[:, CONSTANTS : CONSTANTS + 3] = problem.noise_constants
+    return table
 
 
 class Engine(ABC):

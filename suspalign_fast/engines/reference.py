@@ -1,11 +1,13 @@
 """The model of DESIGN section 1 in plain NumPy: slow, written to be read, oracle of the tests."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..kernels.normals import INITIAL_DOMAIN, STEP_DOMAIN
+from ..kernels.rules import NOISY
 from ..run import Run
-from ..step_size import KnownStepSize
-from .base import Engine, Rows
+from ..step_size import AdaptiveStepSize, KnownStepSize
+from .base import Engine, Rows, check_step_size, rule_table
 from .plain_normals import standard_normals
 
 
@@ -28,6 +30,13 @@ class ReferenceEngine(Engine):
         else:
             self.state = np.repeat(initial, counts)
 
+        self.table = rule_table(run.problem)
+        rule = run.step_size
+        self.memory = np.empty(0)
+        if isinstance(rule, AdaptiveStepSize):
+            self.memory = rule.memory(run.problem)
+        self.step_size = 0.0
+
     def initial_row(self) -> Rows:
         """Return row 0, the initial state."""
         return self._row()
@@ -35,28 +44,56 @@ class ReferenceEngine(Engine):
     def advance(self, num_steps: int) -> Rows:
         """Do `num_steps` steps and return the rows recorded on the way."""
         recorded = set(self.recorded_steps(num_steps).tolist())
-        rows = [self._row()[:0]]
+        rows: list[Rows] = []
         for _ in range(num_steps):
-            eta = self._step_size() * self.weight
-            xi = standard_normals(self.run.seed, STEP_DOMAIN, self.step, self.lam.size)
+            eta = self.step_size * self.weight
             with np.errstate(over="ignore", invalid="ignore"):
-                self.state -= eta * (self.lam * self.state + self.std * xi)
+                self.state -= eta * (self.lam * self.state + self.std * self._noise())
                 self.step += 1
-                if self.step in recorded:
-                    rows.append(self._row())
-        return Rows.joined(rows)
+                row = self._row(rows)
+            finite = len(row.finite_prefix()) == 1
+            if self.step in recorded or not finite:
+                rows.append(row)
+            if not finite:
+                break
+        return Rows.joined(rows) if rows else self._row_of_sums(np.zeros((2, 7)))[:0]
 
-    def _step_size(self) -> float:
-        rule = self.run.step_size
-        assert isinstance(rule, KnownStepSize)
-        return float(rule.values(self.step, self.step + 1)[0])
+    def _noise(self) -> NDArray[np.float64]:
+        return standard_normals(self.run.seed, STEP_DOMAIN, self.step, self.lam.size)
 
-    def _row(self) -> Rows:
+    def _row(self, rows: list[Rows] | None = None) -> Rows:
+        """Return the row of the current state and choose the next step size."""
         c_sq = self.state**2
-        weights = {(p, 0): self.lam**p for p in (1, 2, 3, 4)}
-        weights |= {(p, 2): self.lam**p * self.std**2 for p in (4, 5, 6)}
+        weights = [self.lam**p for p in (1, 2, 3, 4)]
+        weights += [self.lam**p * self.std**2 for p in (4, 5, 6)]
+        sums = self._band_sums([w * c_sq for w in weights])
+        self._choose_step_size(sums, rows or [])
+        return self._row_of_sums(sums)
+
+    def _row_of_sums(self, sums: NDArray[np.float64]) -> Rows:
+        return Rows.from_sums(np.array([self.step]), np.array([self.step_size]), sums[None])
+
+    def _band_sums(self, terms: list[NDArray[np.float64]]) -> NDArray[np.float64]:
         bands = (self.dominant, ~self.dominant)
-        sums = [[np.sum((w * c_sq)[band]) for w in weights.values()] for band in bands]
-        return Rows.from_sums(
-            np.array([self.step]), np.array([self._step_size()]), np.array([sums])
-        )
+        return np.array([[np.sum(term[band]) for term in terms] for band in bands])
+
+    def _choose_step_size(self, sums: NDArray[np.float64], rows: list[Rows]) -> None:
+        rule = self.run.step_size
+        if isinstance(rule, KnownStepSize):
+            self.step_size = float(rule.values(self.step, self.step + 1)[0])
+            return
+        assert isinstance(rule, AdaptiveStepSize)
+        if not np.isfinite(sums).all():
+            self.step_size = np.nan
+            return
+        self.table[:, :7] = sums
+        if rule.observes:
+            h = self.lam * self.state + self.std * self._noise()
+            noisy = [self.lam**p * h**2 for p in (0, 1, 2)]
+            self.table[:, NOISY : NOISY + 3] = self._band_sums(noisy)
+        self.step_size = rule.evaluate(self.step, self.table, self.memory)
+        good = bool(np.isfinite(self.step_size) and self.step_size >= 0.0)
+        recorded = self.step % self.run.record_every == 0
+        last = [self._row_of_sums(sums)] if recorded else []
+        before = Rows.joined([*rows, *last]) if rows or last else None
+        check_step_size(good, self.step, self.step_size, before)

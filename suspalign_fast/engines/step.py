@@ -7,8 +7,9 @@ from ..kernels import advance
 from ..kernels.normals import INITIAL_DOMAIN, MAX_COORDINATES, fill_normals, seed_key
 from ..kernels.plan import ROW, make_plan
 from ..run import Run
-from ..step_size import KnownStepSize
-from .base import Engine, Rows
+from ..step_size import AdaptiveStepSize, KnownStepSize
+from .base import Engine, Rows, check_step_size, rule_table
+
 
 class StepEngine(Engine):
     """SGD step by step on an array of float64 coefficients, updated in place."""
@@ -24,33 +25,20 @@ class StepEngine(Engine):
         self.plan = make_plan(run.problem)
         self.weights = np.array(run.update)
         self.state = self._initial_state()
+        self.stepper = _make_stepper(self)
         self.advance(0)  # compiles, so that a progress bar starts with the steps
 
     def initial_row(self) -> Rows:
         """Return row 0, the initial state."""
         sums = np.empty((1, 2, ROW))
         advance.sum_state(self.state, self.plan, sums[0])
-        steps = np.array([self.step])
-        return Rows.from_sums(steps, self._step_sizes(self.step, self.step + 1), sums)
+        return Rows.from_sums(np.array([self.step]), self.stepper.start(sums[0]), sums)
 
     def advance(self, num_steps: int) -> Rows:
         """Do `num_steps` steps and return the rows recorded on the way."""
-        recorded = self.recorded_steps(num_steps)
-        slots = np.full(num_steps, -1, dtype=np.int64)
-        slots[recorded - self.step - 1] = np.arange(recorded.size)
-        sums = np.empty((recorded.size, 2, ROW))
-        sizes = self._step_sizes(self.step, self.step + num_steps + 1)
-        advance.advance_scheduled(
-            self.state, self.plan, self.step, sizes[:-1], self.weights, slots, *self.key, sums,
-        )  # fmt: skip
-        row_sizes = sizes[recorded - self.step]
+        rows = self.stepper.advance(num_steps)
         self.step += num_steps
-        return Rows.from_sums(recorded, row_sizes, sums)
-
-    def _step_sizes(self, start: int, stop: int) -> NDArray[np.float64]:
-        rule = self.run.step_size
-        assert isinstance(rule, KnownStepSize)
-        return rule.values(start, stop)
+        return rows
 
     def _initial_state(self) -> NDArray[np.float64]:
         spectrum, initial = self.run.problem.spectrum, self.run.problem.initial
@@ -60,3 +48,77 @@ class StepEngine(Engine):
         state = np.empty(spectrum.dim)
         fill_normals(state, initial, INITIAL_DOMAIN, 0, *self.key)
         return state
+
+
+class _KnownStepper:
+    """Steps of sizes known in advance: many pass over a block while it is in cache."""
+
+    def __init__(self, engine: StepEngine, rule: KnownStepSize) -> None:
+        self.engine = engine
+        self.rule = rule
+
+    def start(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self.rule.values(self.engine.step, self.engine.step + 1)
+
+    def advance(self, num_steps: int) -> Rows:
+        engine = self.engine
+        recorded = engine.recorded_steps(num_steps)
+        slots = np.full(num_steps, -1, dtype=np.int64)
+        slots[recorded - engine.step - 1] = np.arange(recorded.size)
+        sums = np.empty((recorded.size, 2, ROW))
+        sizes = self.rule.values(engine.step, engine.step + num_steps + 1)
+        advance.advance_scheduled(
+            engine.state, engine.plan, engine.step, sizes[:-1], engine.weights, slots,
+            *engine.key, sums,
+        )  # fmt: skip
+        return Rows.from_sums(recorded, sizes[recorded - engine.step], sums)
+
+
+class _AdaptiveStepper:
+    """Steps whose sizes depend on the state: one pass over all coordinates a step."""
+
+    def __init__(self, engine: StepEngine, rule: AdaptiveStepSize) -> None:
+        self.engine = engine
+        self.rule = rule
+        self.memory = rule.memory(engine.run.problem)
+        self.sums = rule_table(engine.run.problem)
+        self.step_size = np.zeros(1)
+
+    def start(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        engine = self.engine
+        self.sums[:, :ROW] = sums
+        if np.isfinite(sums).all():
+            good = advance.evaluate_rule(
+                engine.state, engine.plan, engine.step, self.rule.address, self.rule.observes,
+                self.memory, self.sums, self.step_size, *engine.key,
+            )  # fmt: skip
+            check_step_size(good, engine.step, self.step_size[0])
+        return self.step_size.copy()
+
+    def advance(self, num_steps: int) -> Rows:
+        engine = self.engine
+        capacity = engine.recorded_steps(num_steps).size + 1
+        sums, steps, sizes = (
+            np.empty((capacity, 2, ROW)),
+            np.empty(capacity, int),
+            np.empty(capacity),
+        )
+        done, rows = advance.advance_adaptive(
+            engine.state, engine.plan, engine.step, num_steps, self.rule.address,
+            self.rule.observes, self.memory, self.sums, self.step_size, engine.weights,
+            engine.run.record_every, *engine.key, sums, steps, sizes,
+        )  # fmt: skip
+        recorded = Rows.from_sums(steps[:rows], sizes[:rows], sums[:rows])
+        finite = np.isfinite(self.sums[:, :ROW]).all()
+        if finite and num_steps:
+            good = bool(np.isfinite(self.step_size[0]) and self.step_size[0] >= 0.0)
+            check_step_size(good, engine.step + done, self.step_size[0], recorded)
+        return recorded
+
+
+def _make_stepper(engine: StepEngine) -> _KnownStepper | _AdaptiveStepper:
+    rule = engine.run.step_size
+    if isinstance(rule, KnownStepSize):
+        return _KnownStepper(engine, rule)
+    assert isinstance(rule, AdaptiveStepSize)
+    return _AdaptiveStepper(engine, rule)

@@ -3,10 +3,11 @@
 import numba
 import numpy as np
 
-from .block import step_block, sum_block
+from .block import observe_block, step_block, sum_block
 from .jit import inlined, kernel
 from .normals import GROUP
 from .plan import BAND, BLOCK, EDGE, FIRST, KIND, LAM, LAST, ROW, START, STD, STOP
+from .rules import NOISY, call_rule
 
 #: Steps applied to a block while it is in cache.
 SUBSTEPS = 64
@@ -22,6 +23,18 @@ def _values(where, everywhere, shared):
     return shared[-1 - where : -1 - where + BLOCK]
 
 
+@inlined
+def _load(buffer, state, plan, b):
+    """Copy a block's state to a buffer of whole groups; return its first group and their number."""
+    start = plan.blocks[b, START]
+    stop = plan.blocks[b, STOP]
+    first_group = start // GROUP
+    lane = start - GROUP * first_group
+    buffer[:] = 0.0
+    buffer[lane : lane + stop - start] = state[start:stop]
+    return first_group, (stop - 1) // GROUP + 1 - first_group
+
+
 @kernel()
 def advance_part(
     state, plan, first_block, last_block, first_step, step_sizes, weight, slots, key_0, key_1, table
@@ -33,30 +46,26 @@ def advance_part(
         start = plan.blocks[b, START]
         stop = plan.blocks[b, STOP]
         kind = plan.blocks[b, KIND]
-        edge = plan.blocks[b, EDGE] != 0
         first_group = start // GROUP
         groups = (stop - 1) // GROUP + 1 - first_group
-        lane = start - GROUP * first_group
         lam = _values(plan.blocks[b, LAM], plan.lam, plan.shared)
         std = _values(plan.blocks[b, STD], plan.std, plan.shared)
         c = state[start:stop]
-        if edge:
-            buffer[:] = 0.0
-            buffer[lane : lane + stop - start] = c
+        if plan.blocks[b, EDGE] != 0:
+            _load(buffer, state, plan, b)
             c = buffer
         for t in range(step_sizes.size):
             step_block(
                 kind if slots[t] >= 0 else -1, c, lam, std, first_group, groups,
                 first_step + t, -(weight * step_sizes[t]), key_0, key_1, plan.weights[b], table[t],
             )  # fmt: skip
-        if edge:
+        if plan.blocks[b, EDGE] != 0:
+            lane = start - GROUP * first_group
             state[start:stop] = buffer[lane : lane + stop - start]
 
 
 @kernel(parallel=True)
-def advance_parts(
-    state, plan, first_step, step_sizes, weights, slots, key_0, key_1, table
-):
+def advance_parts(state, plan, first_step, step_sizes, weights, slots, key_0, key_1, table):
     """Apply steps to all parts, in parallel where there are enough of them."""
     parts = plan.parts
     if parts.shape[0] <= SERIAL_PARTS:
@@ -83,9 +92,7 @@ def _add_parts(plan, table, t, out):
 
 
 @kernel()
-def advance_scheduled(
-    state, plan, first_step, step_sizes, weights, slots, key_0, key_1, out
-):
+def advance_scheduled(state, plan, first_step, step_sizes, weights, slots, key_0, key_1, out):
     """Apply SGD steps of known sizes in place.
 
     ``out[slots[t], band]`` receives the sums of the state after step ``first_step + t`` wherever
@@ -104,22 +111,95 @@ def advance_scheduled(
 
 
 @kernel()
+def _observe_part(state, plan, p, step, key_0, key_1, out):
+    buffer = np.zeros(BLOCK)
+    for b in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
+        first_group, groups = _load(buffer, state, plan, b)
+        observe_block(
+            buffer,
+            _values(plan.blocks[b, LAM], plan.lam, plan.shared),
+            _values(plan.blocks[b, STD], plan.std, plan.shared),
+            first_group, groups, step, key_0, key_1, out,
+        )  # fmt: skip
+
+
+@kernel(parallel=True)
+def observe(state, plan, step, key_0, key_1, out):
+    """Write ``sum lambda^p h^2``, p = 0, 1, 2, of the noisy gradient of a step to ``out``."""
+    num_parts = plan.parts.shape[0]
+    table = np.zeros((num_parts, 3))
+    if num_parts <= SERIAL_PARTS:
+        for p in range(num_parts):
+            _observe_part(state, plan, p, step, key_0, key_1, table[p])
+    else:
+        for p in numba.prange(num_parts):
+            _observe_part(state, plan, p, step, key_0, key_1, table[p])
+    out[:] = 0.0
+    for p in range(num_parts):
+        for column in range(3):
+            out[plan.parts[p, BAND], column] += table[p, column]
+
+
+@kernel()
+def evaluate_rule(state, plan, step, rule, observes, memory, sums, step_size, key_0, key_1):
+    """Set ``step_size[0]`` to the rule's answer; True if it is a finite number of at least 0."""
+    if observes:
+        observe(state, plan, step, key_0, key_1, sums[:, NOISY : NOISY + 3])
+    step_size[0] = call_rule(rule, step, sums, memory, memory.size)
+    return np.isfinite(step_size[0]) and step_size[0] >= 0.0
+
+
+@kernel()
+def advance_adaptive(
+    state, plan, first_step, num_steps, rule, observes, memory, sums, step_size, weights,
+    record_every, key_0, key_1, out, out_steps, out_sizes,
+):  # fmt: skip
+    """Apply SGD steps whose sizes a rule chooses from the row, in place.
+
+    ``sums`` is the table a rule reads, with the sums of ``state``; ``step_size[0]`` the size of
+    the next step. Both and the rule's ``memory`` are kept up to date. Rows are recorded to the
+    three outputs. Stops early after a step whose sums are not finite or whose next size is not.
+
+    Returns
+    -------
+    tuple of int
+        Steps done and rows recorded.
+    """
+    table = np.empty((plan.parts.shape[0], 1, ROW))
+    slots = np.zeros(1, np.int64)
+    row = np.empty((2, ROW))
+    rows = 0
+    for t in range(num_steps):
+        step = first_step + t + 1
+        advance_parts(state, plan, step - 1, step_size, weights, slots, key_0, key_1, table)
+        _add_parts(plan, table, 0, row)
+        sums[:, :ROW] = row
+        finite = np.isfinite(row).all()
+        good = finite and evaluate_rule(
+            state, plan, step, rule, observes, memory, sums, step_size, key_0, key_1
+        )
+        if step % record_every == 0 or not finite:
+            out[rows] = row
+            out_steps[rows] = step
+            out_sizes[rows] = step_size[0]
+            rows += 1
+        if not good:
+            return t + 1, rows
+    return num_steps, rows
+
+
+@kernel()
 def sum_state(state, plan, out):
     """Write the sums of both bands of ``state`` to ``out``."""
     table = np.zeros((plan.parts.shape[0], 1, ROW))
     buffer = np.zeros(BLOCK)
     for p in range(plan.parts.shape[0]):
         for b in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
-            start = plan.blocks[b, START]
-            stop = plan.blocks[b, STOP]
-            first_group = start // GROUP
-            lane = start - GROUP * first_group
-            buffer[:] = 0.0
-            buffer[lane : lane + stop - start] = state[start:stop]
+            _, groups = _load(buffer, state, plan, b)
             sum_block(
                 plan.blocks[b, KIND], buffer,
                 _values(plan.blocks[b, LAM], plan.lam, plan.shared),
                 _values(plan.blocks[b, STD], plan.std, plan.shared),
-                (stop - 1) // GROUP + 1 - first_group, plan.weights[b], table[p, 0],
+                groups, plan.weights[b], table[p, 0],
             )  # fmt: skip
     _add_parts(plan, table, 0, out)

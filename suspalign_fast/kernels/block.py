@@ -1,11 +1,19 @@
 """One SGD step on a block, and three ways to add up its power sums (see ``plan``)."""
 
-import numpy as np
-
 from .jit import inlined
 from .normals import COUNTERS, GROUP, STEP_DOMAIN, group_normals
-from .plan import BLOCK, DIRECT, EQUAL, NARROW, OFFSET, ROW, SCALE
-from .simd import broadcast, fma, horizontal_sum, load, lower_half, store, to_double, upper_half, zeros
+from .plan import EQUAL, NARROW, OFFSET, ROW, SCALE
+from .simd import (
+    broadcast,
+    fma,
+    horizontal_sum,
+    load,
+    lower_half,
+    store,
+    to_double,
+    upper_half,
+    zeros,
+)
 
 #: Lanes of the float64 vectors.
 LANES = COUNTERS // 2
@@ -157,12 +165,41 @@ def _make_sum(empty, add, commit):
     def sum_block(c, lam, std, groups, weights, row):
         sums = empty(weights)
         for i in range(0, GROUP * groups, LANES):
-            sums = add(
-                sums, load(c, i, LANES), load(lam, i, LANES), load(std, i, LANES), weights
-            )
+            sums = add(sums, load(c, i, LANES), load(lam, i, LANES), load(std, i, LANES), weights)
         commit(sums, weights, row)
 
     return sum_block
+
+
+@inlined
+def _observe_word(c, lam, std, i, z, sums):
+    h0, h1, h2 = sums
+    for half in (lower_half(z), upper_half(z)):
+        lam_i = load(lam, i, LANES)
+        h = fma(load(std, i, LANES), to_double(half), lam_i * load(c, i, LANES))
+        g = lam_i * h
+        h0 = fma(h, h, h0)
+        h1 = fma(g, h, h1)
+        h2 = fma(g, g, h2)
+        i += LANES
+    return h0, h1, h2
+
+
+@inlined
+def observe_block(c, lam, std, first_group, groups, step, key_0, key_1, out):
+    """Add ``sum lambda^p h^2``, p = 0, 1, 2, of the noisy gradient h of a step to ``out``."""
+    zero = zeros(0.0, LANES)
+    sums = (zero, zero, zero)
+    for group in range(groups):
+        z0, z1, z2, z3 = group_normals(first_group + group, STEP_DOMAIN, step, key_0, key_1)
+        i = GROUP * group
+        sums = _observe_word(c, lam, std, i, z0, sums)
+        sums = _observe_word(c, lam, std, i + COUNTERS, z1, sums)
+        sums = _observe_word(c, lam, std, i + 2 * COUNTERS, z2, sums)
+        sums = _observe_word(c, lam, std, i + 3 * COUNTERS, z3, sums)
+    out[0] += horizontal_sum(sums[0])
+    out[1] += horizontal_sum(sums[1])
+    out[2] += horizontal_sum(sums[2])
 
 
 _DIRECT_WAY = (_no_sums, _add_direct, _commit_direct)
@@ -179,26 +216,16 @@ _sum_direct, _sum_narrow, _sum_equal = (
 
 
 @inlined
-def step_block(
-    kind, c, lam, std, first_group, groups, step, minus_eta, key_0, key_1, weights, row
-):
+def step_block(kind, c, lam, std, first_group, groups, step, minus_eta, key_0, key_1, weights, row):
     """Apply one step to a block; unless `kind` is negative add its sums to ``row``."""
     if kind < 0:
-        _step_only(
-            c, lam, std, first_group, groups, step, minus_eta, key_0, key_1, weights, row
-        )
+        _step_only(c, lam, std, first_group, groups, step, minus_eta, key_0, key_1, weights, row)
     elif kind == EQUAL:
-        _step_equal(
-            c, lam, std, first_group, groups, step, minus_eta, key_0, key_1, weights, row
-        )
+        _step_equal(c, lam, std, first_group, groups, step, minus_eta, key_0, key_1, weights, row)
     elif kind == NARROW:
-        _step_narrow(
-            c, lam, std, first_group, groups, step, minus_eta, key_0, key_1, weights, row
-        )
+        _step_narrow(c, lam, std, first_group, groups, step, minus_eta, key_0, key_1, weights, row)
     else:
-        _step_direct(
-            c, lam, std, first_group, groups, step, minus_eta, key_0, key_1, weights, row
-        )
+        _step_direct(c, lam, std, first_group, groups, step, minus_eta, key_0, key_1, weights, row)
 
 
 @inlined
@@ -210,6 +237,3 @@ def sum_block(kind, c, lam, std, groups, weights, row):
         _sum_narrow(c, lam, std, groups, weights, row)
     else:
         _sum_direct(c, lam, std, groups, weights, row)
-
-
-__all__ = ["BLOCK", "DIRECT", "LANES", "step_block", "sum_block"]

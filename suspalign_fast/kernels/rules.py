@@ -1,0 +1,92 @@
+"""Step-size rules inside kernels: a compiled function of the row, called through its address.
+
+Kernels are compiled once and take any rule as a number, the address of a C function
+``double rule(int64 step, const double *sums, double *memory, int64 memory_size)``.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, cfunc, types
+from numba.extending import intrinsic
+
+from .jit import inlined
+
+# Columns of the (2, RULE_COLUMNS) table that a rule reads: S_1 ... S_4, R_4 ... R_6, (unused),
+# N_1, N_2, K, then sum lambda^p h^2, p = 0, 1, 2, of the noisy gradient h.
+CONSTANTS = 8
+NOISY = 11
+RULE_COLUMNS = 16
+
+RULE_SIGNATURE = types.float64(
+    types.int64, types.CPointer(types.float64), types.CPointer(types.float64), types.int64
+)
+
+
+class Row(NamedTuple):
+    """What a step-size rule sees of a step.
+
+    Attributes
+    ----------
+    step : int
+        Step t whose size is asked for.
+    power_sums : ndarray of float64, shape (2, 4)
+        S_1 ... S_4 of the dominant and the bulk band.
+    noise_sums : ndarray of float64, shape (2, 3)
+        R_4 ... R_6.
+    constants : ndarray of float64, shape (2, 3)
+        N_1, N_2 and K.
+    noisy_sums : ndarray of float64, shape (2, 3)
+        ``sum lambda^p h^2``, p = 0, 1, 2, of the noisy gradient ``h = lambda c + s xi`` of this
+        very step: what a practitioner has. Zero unless the rule asks to observe them.
+    """
+
+    step: int
+    power_sums: np.ndarray
+    noise_sums: np.ndarray
+    constants: np.ndarray
+    noisy_sums: np.ndarray
+
+
+@inlined
+def read_row(step, sums):
+    """Return the `Row` of a rule's C arguments."""
+    table = carray(sums, (2, RULE_COLUMNS))
+    return Row(
+        step,
+        table[:, :4],
+        table[:, 4:7],
+        table[:, CONSTANTS : CONSTANTS + 3],
+        table[:, NOISY : NOISY + 3],
+    )
+
+
+def compile_rule(function, *, with_memory):
+    """Return the C function of a user's compiled ``function(row)`` or ``(row, memory)``."""
+    if with_memory:
+
+        def rule(step, sums, memory, memory_size):
+            return function(read_row(step, sums), carray(memory, (memory_size,)))
+    else:
+
+        def rule(step, sums, memory, memory_size):
+            return function(read_row(step, sums))
+
+    return cfunc(RULE_SIGNATURE)(rule)
+
+
+@intrinsic
+def call_rule(typingctx, address, step, sums, memory, memory_size):
+    """Call the rule at an address."""
+
+    def codegen(context, builder, sig, args):
+        double, integer = ir.DoubleType(), ir.IntType(64)
+        pointer = double.as_pointer()
+        kind = ir.FunctionType(double, [integer, pointer, pointer, integer])
+        function = builder.inttoptr(args[0], kind.as_pointer())
+        data = [context.make_array(sig.args[i])(context, builder, args[i]).data for i in (2, 3)]
+        return builder.call(function, [args[1], *data, args[4]])
+
+    signature = types.float64(types.int64, types.int64, sums, memory, types.int64)
+    return signature, codegen

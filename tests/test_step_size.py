@@ -1,0 +1,179 @@
+import numba
+import numpy as np
+import pytest
+
+import suspalign_fast as sa
+from suspalign_fast import power_sums as physics
+
+from .conftest import assert_same_bits
+
+RULES = {
+    "critical": lambda: sa.CriticalStep(0.9),
+    "above critical": lambda: sa.CriticalStep(1.5, max_step=0.015),
+    "loss interval": lambda: sa.LossIntervalStep(0.2, max_step=0.02),
+    "online": lambda: sa.OnlineCriticalStep(0.8),
+    "own": lambda: own_rule,
+    "own with state": lambda: sa.RowStep(halving_rule, state=[2e-3]),
+    "own observing": lambda: sa.RowStep(observing_rule, observes=True),
+}
+
+
+@numba.njit
+def own_rule(row):
+    return 1e-3 + 1e-4 * (row.step % 3) + 1e-12 * row.power_sums[0, 1]
+
+
+@numba.njit
+def halving_rule(row, state):
+    if row.step % 10 == 9:
+        state[0] /= 2.0
+    return state[0]
+
+
+@numba.njit
+def observing_rule(row):
+    noisy = row.noisy_sums
+    return 1e-3 * noisy[0, 0] / (noisy[0, 0] + noisy[1, 0])
+
+
+@pytest.fixture(params=RULES)
+def rule(request):
+    return RULES[request.param]()
+
+
+@pytest.mark.parametrize("dim", [1500, 70_000])
+def test_rules_agree_between_engines(rule, noise, dim):
+    problem = sa.Quadratic(sa.Spectrum.linear_bands(dim, 37), noise(dim), initial=3.0)
+    steps = 200 if dim < 5000 else 20
+    actual = sa.simulate(problem, rule, steps, seed=5)
+    expected = sa.simulate(problem, rule, steps, seed=5, engine="reference")
+    for column, values in expected.columns().items():
+        np.testing.assert_allclose(actual[column], values, rtol=1e-9, err_msg=column)
+
+
+def test_rules_do_not_depend_on_what_is_recorded(rule):
+    problem = sa.Quadratic(sa.Spectrum.linear_bands(1500, 37), sa.IsotropicNoise(0.5), initial=3.0)
+    every = sa.simulate(problem, rule, 100, seed=5)
+    for stride in (7, 100, 101):
+        some = sa.simulate(problem, rule, 100, seed=5, record_every=stride)
+        assert_same_bits(some, every, slice(None, None, stride))
+
+
+def test_a_constant_rule_equals_a_constant_step_size():
+    @numba.njit
+    def constant(row):
+        return 2e-3
+
+    problem = sa.Quadratic(sa.Spectrum.linear_bands(70_000, 37), initial=3.0)
+    assert_same_bits(sa.simulate(problem, constant, 30), sa.simulate(problem, 2e-3, 30))
+
+
+def test_critical_step_is_the_fraction_of_each_rows_own_value(noise):
+    problem = sa.Quadratic(sa.Spectrum.linear_bands(1500, 37), noise(1500), initial=3.0)
+    trace = sa.simulate(problem, sa.CriticalStep(0.7), 300)
+    expected = np.minimum(0.7 * trace.critical_step_size, 1 / 100.0)
+    np.testing.assert_allclose(trace.step_size, expected, rtol=1e-13)
+    assert (trace.step_size < 0.01).any()
+    assert (trace.step_size == 0.01).any()
+
+
+def test_critical_step_takes_the_cap_where_self_correcting():
+    spectrum = sa.Spectrum([2.0, 1.0], 10, [10, 1000])
+    problem = sa.Quadratic(spectrum, sa.IsotropicNoise(1.0), initial=[1000.0, 0.1])
+    trace = sa.simulate(problem, sa.CriticalStep(1.0, max_step=0.03), 5)
+    assert trace.critical_step_size[0] == np.inf
+    assert trace.step_size[0] == 0.03
+    assert trace.regime[0] == physics.SELF_CORRECTING
+
+
+def test_loss_interval_step_is_a_geometric_mean_of_the_bounds():
+    problem = sa.Quadratic(sa.Spectrum.linear_bands(1500, 37), sa.IsotropicNoise(0.5), initial=3.0)
+    trace = sa.simulate(problem, sa.LossIntervalStep(0.25, max_step=0.019), 50)
+    lower, upper = trace.loss_interval.T
+    expected = np.minimum(lower**0.75 * upper**0.25, 0.019)
+    np.testing.assert_allclose(trace.step_size, expected, rtol=1e-13)
+
+
+def test_online_estimate_follows_the_exact_critical_step_size():
+    problem = sa.Quadratic(
+        sa.Spectrum.two_level(20_000, 2_000, 10.0, 1.0), sa.IsotropicNoise(0.5), initial=2.0
+    )
+    rule = sa.OnlineCriticalStep(0.5, decay=0.0, max_step=10.0)
+    trace = sa.simulate(problem, rule, 20)
+    np.testing.assert_allclose(trace.step_size[:5], 0.5 * trace.critical_step_size[:5], rtol=0.05)
+
+
+def test_regimes_are_named():
+    critical = np.array([1.0, 1.0, np.inf, np.nan])
+    names = physics.regime(np.array([0.5, 2.0, 1.0, 1.0]), critical)
+    assert names.tolist() == ["below", "above", "self-correcting", ""]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -1e-3])
+@pytest.mark.parametrize("engine", ["step", "reference"])
+def test_a_rule_that_fails_names_the_step_and_keeps_the_rows(engine, bad, tmp_path):
+    @numba.njit
+    def failing(row):
+        return bad if row.step == 7 else 1e-3
+
+    problem = sa.Quadratic(sa.Spectrum.linear_bands(100, 5))
+    path = tmp_path / "trace.h5"
+    with pytest.raises(ValueError, match=f"finite numbers of at least zero, got {bad} at step 7"):
+        sa.simulate(problem, failing, 20, engine=engine, path=path)
+    trace = sa.load_trace(path)
+    assert trace.status == "failed"
+    assert trace.step.tolist() == list(range(8))
+
+
+def test_a_rule_that_fails_at_once_is_named():
+    @numba.njit
+    def failing(row):
+        return np.nan
+
+    with pytest.raises(ValueError, match="got nan at step 0"):
+        sa.simulate(sa.Quadratic(sa.Spectrum.linear_bands(100, 5)), failing, 20)
+
+
+def test_divergence_under_a_rule_keeps_the_finite_rows():
+    problem = sa.Quadratic(sa.Spectrum([1e3, 1.0], 1), initial=1.0)
+
+    @numba.njit
+    def large(row):
+        return 1.0
+
+    for engine in ("step", "reference"):
+        trace = sa.simulate(problem, large, 1000, engine=engine)
+        assert trace.status == "diverged"
+        assert np.isfinite(trace.power_sums).all()
+        assert 10 < len(trace) < 200
+
+
+def test_rules_survive_in_a_file(rule, tmp_path):
+    problem = sa.Quadratic(sa.Spectrum.linear_bands(100, 5))
+    path = tmp_path / "trace.h5"
+    sa.simulate(problem, rule, 5, path=path)
+    stored = sa.load_trace(path).run.step_size
+    if isinstance(rule, sa.CriticalStep | sa.LossIntervalStep | sa.OnlineCriticalStep):
+        assert stored == rule
+        return
+    with pytest.raises(ValueError, match=r"is the function '.*rule' of a stored trace"):
+        sa.simulate(problem, stored, 5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: sa.CriticalStep(0.0), "fraction must be a finite number above zero"),
+        (lambda: sa.CriticalStep(1.0, max_step=-1.0), "max_step must be a finite number above"),
+        (lambda: sa.LossIntervalStep(1.5), "position must be between 0 and 1, got 1.5"),
+        (lambda: sa.LossIntervalStep(-0.5), "position must be a finite number of at least zero"),
+        (lambda: sa.OnlineCriticalStep(1.0, decay=1.0), "decay must be at least 0 and below 1"),
+        (lambda: sa.RowStep(lambda row: 1.0), "must be a function compiled by numba.njit"),
+        (lambda: sa.RowStep(numba.njit(lambda row: row.nothing)), "does not compile"),
+        (lambda: sa.RowStep(numba.njit(lambda row: "text")), "does not compile"),
+        (lambda: sa.RowStep(own_rule, state=[np.nan]), "state must be"),
+    ],
+)
+def test_bad_rules_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
