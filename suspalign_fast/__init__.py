@@ -6,7 +6,7 @@
 >>> trace = sa.simulate(problem, step_size=3e-3, num_steps=1_000)  # doctest: +SKIP
 """
 
-from . import theory
+from . import phases, theory
 from .kernels.rules import Row
 from .noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise
 from .problem import Quadratic
@@ -23,6 +23,7 @@ from .step_size import (
 )
 from .store import load_trace
 from .trace import Trace
+from .verify import verify
 
 __version__ = "0.1.0"
 
@@ -43,6 +44,8 @@ __all__ = [
     "StepSize",
     "Trace",
     "load_trace",
+    "phases",
     "simulate",
     "theory",
+    "verify",
 ]

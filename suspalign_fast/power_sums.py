@@ -119,7 +119,8 @@ class Prediction(NamedTuple):
     change : ndarray of float64
         `mean` less the alignment of the row, without cancellation.
     z : ndarray of float64
-        ``change / std``: the observed sign is evidence only where ``|z|`` is large.
+        Normal score of the direction: the alignment rises with probability about Phi(z). An
+        observed sign is evidence only where ``|z|`` is large.
     """
 
     mean: Array
@@ -132,7 +133,7 @@ def predict_alignment(
     power_sums: Array,
     noise_sums: Array,
     constants: Array,
-    step_size: Array,
+    step_size: Array | float,
     update: tuple[float, float] = (1.0, 1.0),
 ) -> Prediction:
     """Predict the alignment one step after each row.
@@ -148,8 +149,11 @@ def predict_alignment(
     Notes
     -----
     ``E[S_2'] = S_2 - 2 eta S_3 + eta^2 (S_4 + N_2)`` and
-    ``Var[S_2'] = 4 eta^2 (R_4 - 2 eta R_5 + eta^2 R_6) + 2 eta^4 K`` of each band, then the delta
-    method for their ratio (DESIGN section 2).
+    ``Var[S_2'] = 4 eta^2 (R_4 - 2 eta R_5 + eta^2 R_6) + 2 eta^4 K`` of each band (DESIGN section
+    2); `std` is the delta method for their ratio. `z` compares cube roots, in which sums of
+    squares are close to normal however few directions a band has (Wilson and Hilferty, 1931): with
+    mean m and variance v of a band, ``S_2'^(1/3)`` has mean ``m^(1/3) (1 - a)`` and variance
+    ``m^(2/3) a``, ``a = v / (9 m^2)``. In bands of many directions it is ``change / std``.
     """
     eta = np.asarray(step_size)[..., None] * np.asarray(update)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
@@ -165,4 +169,8 @@ def predict_alignment(
         spread = after[..., 1] ** 2 * variance[..., 0] + after[..., 0] ** 2 * variance[..., 1]
         std = np.sqrt(np.maximum(spread, 0.0)) / total_after**2
         change = (growth[..., 0] * s2[..., 1] - growth[..., 1] * s2[..., 0]) / (total * total_after)
-        return Prediction(mean, std, change, change / std)
+        root = np.expm1(np.log1p(growth / s2) / 3.0)
+        a = np.maximum(variance, 0.0) / (9.0 * after**2)
+        score = root - (1.0 + root) * a
+        z = (score[..., 0] - score[..., 1]) / np.sqrt(((1.0 + root) ** 2 * a).sum(-1))
+        return Prediction(mean, std, change, z)

@@ -87,7 +87,7 @@ def expected(
     """
     rule, weights = _known(step_size), update_weights(update)
     times = _times(steps, rule)
-    model = _Levels(problem, weights)
+    model = Levels(problem, weights)
     rows = np.empty((times.size, len(_MOMENTS)))
     order = np.argsort(times, kind="stable")
     for row, (mean, variance) in zip(order, model.trajectory(rule, times[order]), strict=True):
@@ -127,7 +127,7 @@ def stationary(
     weights = update_weights(update)
     if min(weights) == 0.0:
         raise _checks.wrong("update", update, "positive in both parts for a stationary state")
-    model = _Levels(problem, weights)
+    model = Levels(problem, weights)
     x = eta * model.rate
     if x.max() >= 2.0:
         at = int(np.argmax(x))
@@ -164,7 +164,7 @@ def expected_next_alignment(
     mean, std : float
     """
     eta = _checks.real("step_size", step_size)
-    model = _Levels(_started(problem, coefficients), update_weights(update))
+    model = Levels(_started(problem, coefficients), update_weights(update))
     return model.next_alignment(eta)
 
 
@@ -186,7 +186,7 @@ def exact_critical_step_size(problem: Quadratic, coefficients: ArrayLike) -> flo
     float
         The smallest positive root, +inf where the alignment falls for every step size.
     """
-    model = _Levels(_started(problem, coefficients), (1.0, 1.0))
+    model = Levels(_started(problem, coefficients), (1.0, 1.0))
     now = model.next_alignment(0.0)[0]
 
     def change(eta: float) -> float:
@@ -204,7 +204,7 @@ def exact_critical_step_size(problem: Quadratic, coefficients: ArrayLike) -> flo
     return float(optimize.brentq(change, low, high, xtol=1e-15, rtol=1e-13))
 
 
-class _Levels:
+class Levels:
     """A problem's levels and the moments that follow from those of their coefficients."""
 
     def __init__(self, problem: Quadratic, weights: tuple[float, float]) -> None:

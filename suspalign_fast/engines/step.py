@@ -1,5 +1,7 @@
 """The default engine: every step of the sample path, in compiled kernels (DESIGN section 4)."""
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,8 +32,7 @@ class StepEngine(Engine):
 
     def initial_row(self) -> Rows:
         """Return row 0, the initial state."""
-        sums = np.empty((1, 2, ROW))
-        advance.sum_state(self.state, self.plan, sums[0])
+        sums = self.sums_of(self.state)[None]
         return Rows.from_sums(np.array([self.step]), self.stepper.start(sums[0]), sums)
 
     def advance(self, num_steps: int) -> Rows:
@@ -39,6 +40,32 @@ class StepEngine(Engine):
         rows = self.stepper.advance(num_steps)
         self.step += num_steps
         return rows
+
+    def sums_of(self, state: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sums S_1 ... S_4, R_4 ... R_6 of both bands of a state, shape (2, 8), last column 0."""
+        sums = np.empty((2, ROW))
+        advance.sum_state(state, self.plan, sums)
+        return sums
+
+    def sums_after(
+        self,
+        state: NDArray[np.float64],
+        noise_step: int,
+        step_size: float,
+        update: tuple[float, float],
+    ) -> NDArray[np.float64]:
+        """Sums one step after a state, with the noise of step `noise_step`; changes nothing."""
+        sums = np.empty((1, 2, ROW))
+        np.copyto(self._scratch, state)
+        advance.advance_scheduled(
+            self._scratch, self.plan, noise_step, np.array([step_size]), np.array(update),
+            np.zeros(1, np.int64), *self.key, sums,
+        )  # fmt: skip
+        return sums[0]
+
+    @functools.cached_property
+    def _scratch(self) -> NDArray[np.float64]:
+        return np.empty_like(self.state)
 
     def _initial_state(self) -> NDArray[np.float64]:
         spectrum, initial = self.run.problem.spectrum, self.run.problem.initial
