@@ -1,6 +1,7 @@
-"""The command line: ``suspalign run``, ``info`` and ``plot``."""
+"""The command line: ``suspalign run``, ``verify``, ``info`` and ``plot``."""
 
 import functools
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +18,16 @@ from .problem import Quadratic
 from .run import ENGINES
 from .simulate import simulate
 from .spectrum import Spectrum
+from .step_size import CriticalStep, LossIntervalStep, OnlineCriticalStep, StepSize
 from .store import load_trace
 from .trace import COLUMNS, Trace
+from .verify import verify
 
+RULES: dict[str, Any] = {
+    "critical": CriticalStep,
+    "interval": LossIntervalStep,
+    "online": OnlineCriticalStep,
+}
 NOISES: dict[str, Any] = {"isotropic": IsotropicNoise, "hessian": HessianNoise}
 
 
@@ -37,6 +45,26 @@ def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
+def _problem_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that describe a problem."""
+    options = (
+        click.option(
+            "--spectrum",
+            "spectrum_file",
+            type=click.Path(path_type=Path),
+            help="Spectrum file (Spectrum.save).  [default: the shipped spectrum of a network]",
+        ),
+        click.option(
+            "--noise", type=click.Choice(list(NOISES)), default="hessian", help="Noise model."
+        ),
+        click.option("--noise-std", type=float, default=0.3, help="Noise standard deviation."),
+        click.option("--initial", type=float, default=10.0, help="Std of initial coefficients."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="suspalign")
 def main() -> None:
@@ -44,16 +72,12 @@ def main() -> None:
 
 
 @main.command()
+@_problem_options
 @click.option(
-    "--spectrum",
-    "spectrum_file",
-    type=click.Path(path_type=Path),
-    help="Spectrum file (Spectrum.save).  [default: the shipped spectrum of a digits network]",
+    "--step-size",
+    default="0.1",
+    help="Step size eta, or a rule: critical:FRACTION, interval:POSITION, online:FRACTION.",
 )
-@click.option("--noise", type=click.Choice(list(NOISES)), default="hessian", help="Noise model.")
-@click.option("--noise-std", type=float, default=0.3, help="Standard deviation of the noise.")
-@click.option("--initial", type=float, default=10.0, help="Std of the initial coefficients.")
-@click.option("--step-size", type=float, default=0.1, help="Step size eta.")
 @click.option("--steps", type=int, default=40_000, help="Number of SGD steps.")
 @click.option("--seed", type=int, default=0, help="Seed of the counter-based generator.")
 @click.option("--record-every", type=int, default=1, help="Record every n-th step.")
@@ -72,7 +96,7 @@ def run(
     noise: str,
     noise_std: float,
     initial: float,
-    step_size: float,
+    step_size: str,
     steps: int,
     seed: int,
     record_every: int,
@@ -92,17 +116,18 @@ def run(
     picture = output.with_suffix(".png")
     if plot and picture.exists() and not overwrite:
         raise FileExistsError(f"{picture} already exists; use --overwrite or another --output")
-    spectrum = Spectrum.load(source)
-    problem = Quadratic(spectrum, noise=NOISES[noise](noise_std), initial=initial)
+    rule = _parse_step_size(step_size)
+    problem = _problem(source, noise, noise_std, initial)
+    spectrum = problem.spectrum
     click.echo(f"spectrum   {source.name}: {_describe_spectrum(spectrum)}")
     click.echo(
-        f"run        {steps:,} steps of size {step_size:g}, {noise} noise {noise_std:g}, "
+        f"run        {steps:,} steps of size {step_size}, {noise} noise {noise_std:g}, "
         f"initial std {initial:g}, seed {seed}"
     )
     started = time.perf_counter()
     trace = simulate(
         problem,
-        step_size,
+        rule,
         steps,
         seed=seed,
         record_every=record_every,
@@ -127,6 +152,46 @@ def run(
         plot_trace(trace, picture)
         files.append(f"{picture} ({_size(picture)})")
     click.echo(f"files      {', '.join(files)}")
+
+
+@main.command("verify")
+@_problem_options
+@click.option("--step-size", type=float, default=0.1, help="Step size of the run.")
+@click.option("--steps", type=int, default=20_000, help="Length of the run.")
+@click.option("--states", type=int, default=60, help="States at which steps are tried.")
+@click.option("--repeats", type=int, default=6, help="Noise draws for each step size tried.")
+@click.option("--seed", type=int, default=0, help="Seed of the counter-based generator.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@_one_line_errors
+def verify_command(
+    spectrum_file: Path | None,
+    noise: str,
+    noise_std: float,
+    initial: float,
+    step_size: float,
+    steps: int,
+    states: int,
+    repeats: int,
+    seed: int,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Test the paper's claims on a problem, step by step; exit status 1 if one fails.
+
+    A step is evidence where its predicted sign is sure to more than 3 standard deviations. A claim
+    holds if 99.8 % of such signs are right and all beyond 5 standard deviations.
+    """
+    source = digits_mlp_path() if spectrum_file is None else spectrum_file
+    problem = _problem(source, noise, noise_std, initial)
+    if not as_json:
+        click.echo(f"spectrum   {source.name}: {_describe_spectrum(problem.spectrum)}")
+    report = verify(
+        problem, step_size, steps, states=states, repeats=repeats, seed=seed, progress=not quiet
+    )
+    click.echo(json.dumps(report.as_dict(), indent=2) if as_json else report)
+    if report.failed:
+        raise SystemExit(1)
 
 
 @main.command()
@@ -167,6 +232,24 @@ def plot_command(file: Path, output: Path | None, overwrite: bool) -> None:
         raise FileExistsError(f"{picture} already exists; use --overwrite or another --output")
     plot_trace(trace, picture)
     click.echo(f"wrote {picture} ({_size(picture)})")
+
+
+def _problem(source: Path, noise: str, noise_std: float, initial: float) -> Quadratic:
+    return Quadratic(Spectrum.load(source), noise=NOISES[noise](noise_std), initial=initial)
+
+
+def _parse_step_size(text: str) -> float | StepSize:
+    kind, _, number = text.rpartition(":")
+    try:
+        value = float(number)
+    except ValueError:
+        value = float("nan")
+    if (kind and kind not in RULES) or np.isnan(value):
+        raise ValueError(
+            f"--step-size must be a number or one of {', '.join(RULES)} with a number like "
+            f"'critical:0.9', got {text!r}"
+        )
+    return RULES[kind](value) if kind else value
 
 
 def _parse_update(text: str) -> str | tuple[float, float]:

@@ -50,7 +50,7 @@ class Expected:
     grad_sq_bulk_mean: Any
 
 
-_MOMENTS = tuple(name for name in Expected.__dataclass_fields__ if name != "step")
+MOMENTS = tuple(name for name in Expected.__dataclass_fields__ if name != "step")
 
 
 def expected(
@@ -88,7 +88,7 @@ def expected(
     rule, weights = _known(step_size), update_weights(update)
     times = _times(steps, rule)
     model = Levels(problem, weights)
-    rows = np.empty((times.size, len(_MOMENTS)))
+    rows = np.empty((times.size, len(MOMENTS)))
     order = np.argsort(times, kind="stable")
     for row, (mean, variance) in zip(order, model.trajectory(rule, times[order]), strict=True):
         rows[row] = model.moments(mean, variance)
@@ -132,8 +132,8 @@ def stationary(
     if x.max() >= 2.0:
         at = int(np.argmax(x))
         raise ValueError(
-            f"step_size must be below 2 / lambda = {2.0 / model.rate[at]!r} for a stationary "
-            f"state, got {eta!r}"
+            f"step_size must be below 2 / lambda = {float(2.0 / model.rate[at])!r} for a "
+            f"stationary state, got {eta!r}"
         )
     with np.errstate(divide="ignore", invalid="ignore"):
         variance = eta * model.push**2 / (model.rate * (2.0 - x))
@@ -249,11 +249,12 @@ class Levels:
             sign = np.where((x > 1.0) & (t % 2 == 1), -1.0, 1.0)
             growth = -np.expm1(2.0 * t * log_a) / (x * (2.0 - x)) if t else np.zeros_like(x)
         growth = np.where((x == 0.0) | (x == 2.0), float(t), growth)
-        mean = sign * np.sqrt(decay_sq) * self.mean
-        return mean, decay_sq * self.variance + (eta * self.push) ** 2 * growth
+        mean = _product(sign * np.sqrt(decay_sq), self.mean)
+        noise = _product(growth, (eta * self.push) ** 2)
+        return mean, _product(decay_sq, self.variance) + noise
 
     def moments(self, mean: Array, variance: Array) -> Array:
-        """Return the values of `_MOMENTS` for independent Gaussian coefficients."""
+        """Return the values of `MOMENTS` for independent Gaussian coefficients."""
         mean_sq = mean**2
         bands = (slice(0, self.split), slice(self.split, None))
         loss = self.count * self.lam * (mean_sq + variance) / 2.0
@@ -284,6 +285,12 @@ class Levels:
         dominant, bulk, spread = ratio_moments(variance, mean_sq, self.count, self.split)
         mean = dominant if dominant < bulk else 1.0 - bulk
         return mean, float(np.sqrt(spread))
+
+
+def _product(factor: Array, value: Array) -> Array:
+    """``factor * value``, zero where the value is, even if the factor has overflowed."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.where(value == 0.0, 0.0, factor * value)
 
 
 def _known(step_size: Any) -> KnownStepSize:

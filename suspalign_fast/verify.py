@@ -62,14 +62,16 @@ class Claim:
         good = self.wrong_certain == 0 and self.right >= RIGHT_FRACTION * (self.right + self.wrong)
         return "holds" if good else "fails"
 
-    def count(self, z: Array, change: Array) -> None:
-        """Count observed changes against predicted z-scores."""
-        agrees = np.sign(change) == np.sign(z)
-        evidence = np.abs(z) > EVIDENCE
-        self.right += int((evidence & agrees).sum())
-        self.wrong += int((evidence & ~agrees).sum())
-        self.wrong_certain += int((~agrees & (np.abs(z) > CERTAIN)).sum())
-        self.open += int((~evidence).sum())
+    def count(self, sign: int, z: float, change: Array) -> None:
+        """Count observed changes against the sign claimed, z being how sure a sign is at all."""
+        agrees = np.sign(change) == sign
+        if abs(z) <= EVIDENCE:
+            self.open += agrees.size
+            return
+        self.right += int(agrees.sum())
+        self.wrong += int((~agrees).sum())
+        if abs(z) > CERTAIN:
+            self.wrong_certain += int((~agrees).sum())
 
 
 @dataclass
@@ -192,11 +194,15 @@ class _Prober:
         critical = float(physics.critical_step_size(row[:, :4], self.constants))
         if 0.0 < critical < np.inf:
             for multiple in MULTIPLES:
-                self._try_alignment(self.critical, state, row, multiple * critical)
+                self._try_alignment(
+                    self.critical, 1 if multiple > 1.0 else -1, state, row, multiple * critical
+                )
         for depth in DEPTHS:
             shrunk, row_shrunk = self._self_correcting(state, row, depth)
             for multiple in SELF_CORRECTING_STEPS:
-                self._try_alignment(self.correcting, shrunk, row_shrunk, multiple / self.largest)
+                self._try_alignment(
+                    self.correcting, -1, shrunk, row_shrunk, multiple / self.largest
+                )
         lower, upper = physics.loss_interval(row[:, :4], self.constants)
         if 0.0 < lower < upper:
             for position in POSITIONS:
@@ -215,11 +221,13 @@ class _Prober:
             ]
         )
 
-    def _try_alignment(self, claim: Claim, state: Array, row: Array, step_size: float) -> None:
+    def _try_alignment(
+        self, claim: Claim, sign: int, state: Array, row: Array, step_size: float
+    ) -> None:
         z = physics.predict_alignment(row[:, :4], row[:, 4:7], self.constants, step_size).z
         after = self._after(state, step_size, (1.0, 1.0))
         change = physics.alignment(after[..., :4]) - physics.alignment(row[:, :4])
-        claim.count(np.full(change.shape, z), change)
+        claim.count(sign, float(z), change)
 
     def _self_correcting(self, state: Array, row: Array, depth: float) -> tuple[Array, Array]:
         """Return the state with its bulk scaled down to `depth` of what has a critical step."""
@@ -238,7 +246,7 @@ class _Prober:
         mean, std = self.losses.change(state, step_size, band)
         after = self._after(state, step_size, update)
         change = (after[:, band, 0] - row[band, 0]) / 2.0
-        claim.count(np.full(change.shape, mean / std if std > 0.0 else 0.0), change)
+        claim.count(1 if band == 0 else -1, mean / std if std > 0.0 else 0.0, change)
 
 
 class _LossChange:

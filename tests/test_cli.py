@@ -117,3 +117,24 @@ def test_the_installed_command_runs():
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "suspalign, version" in process.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("critical:0.9", sa.CriticalStep(0.9)),
+        ("interval:0.5", sa.LossIntervalStep(0.5)),
+        ("online:0.8", sa.OnlineCriticalStep(0.8)),
+    ],
+)
+def test_step_size_rules_on_the_command_line(suspalign, tmp_path, text, rule):
+    result = suspalign("run", "--no-plot", "--step-size", text, "--steps", "3")
+    assert result.exit_code == 0, result.output
+    assert sa.load_trace(tmp_path / "trace.h5").run.step_size == rule
+
+
+@pytest.mark.parametrize("text", ["big", "critical:", "magic:0.5", "critical:x", "nan"])
+def test_unknown_step_sizes_are_named(suspalign, text):
+    result = suspalign("run", "--step-size", text)
+    assert result.exit_code == 1
+    assert "--step-size must be a number or one of critical, interval, online" in result.output
