@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
 from .noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise
@@ -23,7 +23,7 @@ from .step_size import (
     as_step_size,
 )
 
-ENGINES = ("step", "reference")
+ENGINES = ("step", "jump", "levels", "reference")
 DEVICES = ("cpu",)
 UPDATES = {"full": (1.0, 1.0), "dominant": (1.0, 0.0), "bulk": (0.0, 1.0)}
 
@@ -33,7 +33,7 @@ _RULES: dict[str, Any] = {
     "online_critical": OnlineCriticalStep,
 }
 
-Arrays = dict[str, NDArray[np.float64]]
+Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +51,7 @@ class Run:
     engine: str = "step"
     device: str = "cpu"
     update: tuple[float, float] = (1.0, 1.0)
+    record_at: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.problem, Quadratic):
@@ -63,6 +64,7 @@ class Run:
             "engine": _choice("engine", self.engine, ENGINES),
             "device": _choice("device", self.device, DEVICES),
             "update": update_weights(self.update),
+            "record_at": _record_at(self.record_at, self.num_steps, self.record_every),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -70,8 +72,21 @@ class Run:
 
     @property
     def num_rows(self) -> int:
-        """Number of rows of the complete trace: steps 0, record_every, 2 record_every, ..."""
-        return self.num_steps // self.record_every + 1
+        """Number of rows of the complete trace."""
+        return self.recorded_before(self.num_steps)
+
+    def recorded_before(self, step: int) -> int:
+        """Number of rows at steps 0 ... `step`."""
+        if self.record_at is None:
+            return step // self.record_every + 1
+        return int(np.searchsorted(self.record_at, step, side="right"))
+
+    def recorded_steps(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the steps to record among ``start + 1 ... stop``."""
+        if self.record_at is None:
+            first = (start // self.record_every + 1) * self.record_every
+            return np.arange(first, stop + 1, self.record_every, dtype=np.int64)
+        return self.record_at[self.recorded_before(start) : self.recorded_before(stop)]
 
     def to_json(self) -> tuple[str, Arrays]:
         """Return the run as JSON text and the arrays it refers to by name."""
@@ -89,6 +104,9 @@ class Run:
             "device": self.device,
             "update": list(self.update),
         }
+        if self.record_at is not None:
+            spec["record_at"] = {"array": "record_at"}
+            arrays["record_at"] = self.record_at
         return json.dumps(spec), arrays
 
     @classmethod
@@ -111,6 +129,7 @@ class Run:
                 ),
                 step_size=_step_size_from_spec(spec["step_size"], arrays),
                 update=tuple(spec["update"]),
+                record_at=arrays["record_at"] if "record_at" in spec else None,
                 **{
                     name: spec[name]
                     for name in ("num_steps", "seed", "record_every", "engine", "device")
@@ -138,6 +157,31 @@ def update_weights(update: Any) -> tuple[float, float]:
     except (TypeError, ValueError):
         raise _checks.wrong("update", update, expected) from None
     return _checks.real("update", dominant), _checks.real("update", bulk)
+
+
+def _record_at(
+    steps: ArrayLike | None, num_steps: int, record_every: int
+) -> NDArray[np.int64] | None:
+    """Return the steps to record with 0 in front, checked; None where there are none given."""
+    if steps is None:
+        return None
+    expected = f"increasing integers from 0 to num_steps = {num_steps}"
+    array = np.asarray(steps)
+    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu":
+        raise _checks.wrong("record_at", steps, expected)
+    if record_every != 1:
+        raise ValueError(f"record_at and record_every = {record_every} exclude each other")
+    falls = np.flatnonzero(np.diff(array) <= 0)
+    if falls.size:
+        at = int(falls[0]) + 1
+        raise ValueError(
+            f"record_at must be {expected}, got {array[at]} after {array[at - 1]} at index {at}"
+        )
+    if array[0] < 0 or array[-1] > num_steps:
+        bad = array[0] if array[0] < 0 else array[-1]
+        raise ValueError(f"record_at must be {expected}, got {bad}")
+    array = array.astype(np.int64)
+    return array if array[0] == 0 else np.concatenate([[0], array])
 
 
 def _choice(name: str, value: Any, choices: tuple[str, ...]) -> str:

@@ -33,6 +33,7 @@ def simulate(
     *,
     seed: int = 0,
     record_every: int = 1,
+    record_at: ArrayLike | None = None,
     engine: str = "step",
     device: str = "cpu",
     update: str | tuple[float, float] = "full",
@@ -58,8 +59,13 @@ def simulate(
         step: neither threads nor `record_every` nor `path` change a bit.
     record_every : int
         Record steps 0, record_every, 2 record_every, ...
-    engine : {"step", "reference"}
-        "step" runs compiled kernels, "reference" plain NumPy.
+    record_at : array_like of int, optional
+        Record these steps instead, increasing and at most `num_steps`; step 0 is always recorded.
+    engine : {"step", "jump", "levels", "reference"}
+        "step" simulates every step of the sample path. "jump" draws one normal a coordinate and
+        recorded row, "levels" two random numbers a level and row: both have exactly the same law
+        at the recorded rows. "jump" needs step sizes known in advance. "reference" is "step" in
+        plain NumPy.
     device : {"cpu"}
         Where the engine runs.
     update : {"full", "dominant", "bulk"} or tuple of two float
@@ -93,6 +99,7 @@ def simulate(
         num_steps=num_steps,
         seed=seed,
         record_every=record_every,
+        record_at=record_at,  # type: ignore[arg-type]
         engine=engine,
         device=device,
         update=update,  # type: ignore[arg-type]
@@ -132,12 +139,23 @@ def _advance_to_end(engine: Engine, sink: TraceWriter | MemoryTrace, bar: Any) -
             return "diverged"
         if engine.step == run.num_steps:
             return "complete"
-        stretch = min(stretch, MAX_ROWS * run.record_every, MAX_STEPS, run.num_steps - engine.step)
+        stretch = _bounded(stretch, engine)
         started = time.perf_counter()
         rows = engine.advance(stretch)
         elapsed = time.perf_counter() - started
         bar.update(stretch)
         stretch = max(1, int(stretch * min(4.0, COMMIT_INTERVAL / max(elapsed, 1e-9))))
+
+
+def _bounded(stretch: int, engine: Engine) -> int:
+    """Steps of the next call: not too many at once, and not too many rows."""
+    run = engine.run
+    stretch = min(stretch, run.num_steps - engine.step)
+    if not engine.jumps:
+        stretch = min(stretch, MAX_STEPS)
+    while engine.recorded_steps_count(stretch) > MAX_ROWS:
+        stretch //= 2
+    return stretch
 
 
 @contextmanager

@@ -34,6 +34,9 @@ class Spectrum:
 
     Attributes
     ----------
+    quantization_error : float
+        Bound on the relative error of each direction's eigenvalue where levels stand for many
+        different ones (`quantize`, families with `num_levels`), else 0.
     eigenvalues : ndarray of float64, shape (num_levels,)
         Levels in descending order, read-only.
     multiplicities : ndarray of int64, shape (num_levels,)
@@ -52,6 +55,7 @@ class Spectrum:
     num_dominant: int
     multiplicities: NDArray[np.int64] = None  # type: ignore[assignment]
     order: NDArray[np.int64] | None = field(default=None, init=False)
+    quantization_error: float = field(default=0.0, init=False)
 
     def __init__(
         self,
@@ -83,6 +87,7 @@ class Spectrum:
         object.__setattr__(self, "multiplicities", _checks.read_only(counts))
         object.__setattr__(self, "num_dominant", k)
         object.__setattr__(self, "order", order)
+        object.__setattr__(self, "quantization_error", 0.0)
         object.__setattr__(self, "_dim", dim)
         object.__setattr__(self, "_num_dominant_levels", level + 1)
 
@@ -119,6 +124,60 @@ class Spectrum:
             return self
         return Spectrum(np.repeat(self.eigenvalues, self.multiplicities), self.num_dominant)
 
+    def quantize(
+        self, num_levels: int | None = None, *, max_relative_error: float | None = None
+    ) -> "Spectrum":
+        """Return a spectrum of few levels that stand for many close eigenvalues.
+
+        Bins of one relative width inside each band, never across the gap; a level is the mean of
+        its bin's eigenvalues, which keeps the trace of each band. Zeros stay zeros.
+
+        Parameters
+        ----------
+        num_levels : int, optional
+            Number of levels at most; at least 2 and fewer than there are.
+        max_relative_error : float, optional
+            Bound on the relative error of every eigenvalue instead, between 0 and 1.
+
+        Returns
+        -------
+        Spectrum
+            Its `quantization_error` is the largest relative error it made.
+
+        Raises
+        ------
+        ValueError
+            If not exactly one argument is given, or it asks for what cannot be.
+        """
+        if (num_levels is None) == (max_relative_error is None):
+            raise ValueError("quantize takes exactly one of num_levels and max_relative_error")
+        if num_levels is not None:
+            wanted = _checks.integer("num_levels", num_levels, 2)
+            if wanted >= self.num_levels:
+                raise _checks.wrong(
+                    "num_levels", num_levels, f"below the {self.num_levels} levels there are"
+                )
+            return self._binned(_narrowest_bins(self, wanted))
+        error = _checks.real("max_relative_error", max_relative_error, positive=True)
+        if error >= 1.0:
+            raise _checks.wrong("max_relative_error", max_relative_error, "below 1")
+        return self._binned(float(np.log1p(error)))
+
+    def _binned(self, width: float) -> "Spectrum":
+        """Join levels whose logarithms fall into one bin of a width, counted from the band's top."""
+        first = np.flatnonzero(_bin_starts(self, width))
+        lam, counts = self.eigenvalues, self.multiplicities
+        sizes = np.add.reduceat(counts, first)
+        means = np.add.reduceat(lam * counts, first) / sizes
+        spread = np.repeat(means, np.diff(np.append(first, lam.size)))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            error = np.where(lam > 0.0, np.abs(spread / lam - 1.0), 0.0).max()
+        return Spectrum(means, self.num_dominant, sizes)._with_error(float(error))
+
+    def _with_error(self, error: float) -> "Spectrum":
+        object.__setattr__(self, "quantization_error", error)
+        return self
+
     def band_sums(self, per_level: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sum a per-level quantity over the directions of each band.
 
@@ -153,14 +212,24 @@ class Spectrum:
         num_dominant: int,
         dominant: tuple[float, float] = (100.0, 80.0),
         bulk: tuple[float, float] = (0.8, 0.1),
+        num_levels: int | None = None,
     ) -> "Spectrum":
         """Two bands of evenly spaced eigenvalues, ``(largest, smallest)`` each.
 
-        The spectrum of the published experiments (arXiv 2601.11789, section 5).
+        The spectrum of the published experiments (arXiv 2601.11789, section 5). With
+        `num_levels` each band is made of at most that many levels directly, for dimensions that
+        no array could hold; `quantization_error` says how far an eigenvalue is moved.
         """
         k, rest = _band_sizes(dim, num_dominant)
-        bands = [_band("dominant", dominant, k), _band("bulk", bulk, rest)]
-        return cls(np.concatenate(bands), k)
+        pairs = [_pair("dominant", dominant), _pair("bulk", bulk)]
+        if num_levels is None:
+            bands = [np.linspace(*pair, size) for pair, size in zip(pairs, (k, rest), strict=True)]
+            return cls(np.concatenate(bands), k)
+        count = _checks.integer("num_levels", num_levels, 1)
+        made = [
+            _linear_levels(*pair, size, count) for pair, size in zip(pairs, (k, rest), strict=True)
+        ]
+        return _of_levels(made, k)
 
     @classmethod
     def two_level(cls, dim: int, num_dominant: int, dominant: float, bulk: float) -> "Spectrum":
@@ -179,21 +248,33 @@ class Spectrum:
         exponent: float,
         largest: float = 1.0,
         gap_ratio: float | None = None,
+        num_levels: int | None = None,
     ) -> "Spectrum":
         """Eigenvalues ``lambda_i = largest * i**-exponent``, i = 1 ... dim.
 
         With `gap_ratio` the bulk is scaled as a whole so that ``lambda_k / lambda_{k+1}`` is
-        `gap_ratio`.
+        `gap_ratio`. With `num_levels` each band is made of at most about that many levels
+        directly, for dimensions that no array could hold.
         """
         k, _ = _band_sizes(dim, num_dominant)
         decay = _checks.real("exponent", exponent, positive=True)
-        lam = _checks.real("largest", largest, positive=True) * np.arange(1.0, dim + 1) ** -decay
+        top = _checks.real("largest", largest, positive=True)
+        scale = 1.0
         if gap_ratio is not None:
             ratio = _checks.real("gap_ratio", gap_ratio, positive=True)
             if ratio <= 1.0:
                 raise _checks.wrong("gap_ratio", gap_ratio, "above 1")
-            lam[k:] *= lam[k - 1] / (ratio * lam[k])
-        return cls(lam, k)
+            scale = (1.0 + 1.0 / k) ** decay / ratio
+        if num_levels is None:
+            lam = top * np.arange(1.0, dim + 1) ** -decay
+            lam[k:] *= scale
+            return cls(lam, k)
+        count = _checks.integer("num_levels", num_levels, 1)
+        made = [
+            _power_levels(top, decay, 0, k, count),
+            _power_levels(top * scale, decay, k, dim, count),
+        ]
+        return _of_levels(made, k)
 
     # --- files -----------------------------------------------------------------------------
 
@@ -289,11 +370,88 @@ def _band_sizes(dim: int, num_dominant: int) -> tuple[int, int]:
     return k, d - k
 
 
-def _band(name: str, ends: tuple[float, float], size: int) -> NDArray[np.float64]:
+def _pair(name: str, ends: tuple[float, float]) -> tuple[float, float]:
     try:
         largest, smallest = (_checks.real(name, end) for end in ends)
     except TypeError:
         raise _checks.wrong(name, ends, "a pair (largest, smallest)") from None
     if smallest > largest:
         raise _checks.wrong(name, ends, "a pair (largest, smallest)")
-    return np.linspace(largest, smallest, size)
+    return largest, smallest
+
+
+# --- levels that stand for many eigenvalues --------------------------------------------------
+
+#: Eigenvalues and multiplicities of a band's levels, and the largest relative error.
+_Levels = tuple[NDArray[np.float64], NDArray[np.int64], float]
+
+
+def _of_levels(bands: list[_Levels], num_dominant: int) -> Spectrum:
+    lam = np.concatenate([band[0] for band in bands])
+    counts = np.concatenate([band[1] for band in bands])
+    return Spectrum(lam, num_dominant, counts)._with_error(max(band[2] for band in bands))
+
+
+def _linear_levels(largest: float, smallest: float, size: int, count: int) -> _Levels:
+    """Levels of ``linspace(largest, smallest, size)``, each the exact mean of its stretch."""
+    if largest == smallest or size == 1:
+        return np.array([largest]), np.array([size]), 0.0
+    spacing = (largest - smallest) / (size - 1)
+    # Cut where the logarithm falls by equal amounts, or evenly where it would not reach zero.
+    floor = max(smallest, largest * 1e-3)
+    cuts = (largest - np.geomspace(largest, floor, min(count, size) + 1)) / spacing
+    if floor > smallest:
+        cuts = np.linspace(0, size, min(count, size) + 1)
+    first = np.unique(np.clip(np.ceil(cuts[:-1]), 0, size - 1).astype(np.int64))
+    last = np.append(first[1:], size)
+    means = largest - spacing * ((first + last - 1) / 2.0)
+    ends = largest - spacing * np.maximum(last - 1, first)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.where(ends > 0.0, means / np.maximum(ends, 0.0) - 1.0, np.inf)
+    error = np.where(last - first == 1, 0.0, error)
+    return np.maximum(means, 0.0), last - first, float(error.max())
+
+
+def _power_levels(scale: float, decay: float, start: int, stop: int, count: int) -> _Levels:
+    """Levels of ``scale * i**-decay``, i = start + 1 ... stop."""
+    cuts = np.geomspace(start + 1, stop + 1, min(count, stop - start) + 1)
+    first = np.unique(np.clip(np.floor(cuts[:-1]), start + 1, stop).astype(np.int64))
+    last = np.append(first[1:], stop + 1)
+    # The midpoint rule of the sum over i: exact to (decay / i)^2 / 24, and exact for single ones.
+    low, high = first - 0.5, last - 0.5
+    if decay == 1.0:
+        total = np.log(high / low)
+    else:
+        total = (high ** (1.0 - decay) - low ** (1.0 - decay)) / (1.0 - decay)
+    sizes = last - first
+    small = first < 4096
+    for at in np.flatnonzero(small & (sizes < 2**20)):
+        total[at] = np.sum(np.arange(first[at], last[at], dtype=np.float64) ** -decay)
+    means = total / sizes
+    error = np.maximum(means * (last - 1.0) ** decay - 1.0, 1.0 - means * first**decay)
+    return scale * means, sizes, float(error.max())
+
+
+def _bin_starts(spectrum: Spectrum, width: float) -> NDArray[np.bool_]:
+    """Whether each level starts a bin: bins of a logarithmic width from the top of each band."""
+    lam, k = spectrum.eigenvalues, spectrum.num_dominant_levels
+    band = np.arange(lam.size) >= k
+    top = np.where(band, lam[k], lam[0])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        number = np.floor(np.log(top / lam) / width)
+    number = np.where(lam > 0.0, number, np.inf)
+    starts = np.append(True, (number[1:] != number[:-1]) | (band[1:] != band[:-1]))
+    starts[k] = True
+    return starts
+
+
+def _narrowest_bins(spectrum: Spectrum, num_levels: int) -> float:
+    """Return the smallest bin width, to a thousandth, that gives at most `num_levels` levels."""
+    low, high = 1e-16, 1500.0  # one bin a band at the upper end, whatever the eigenvalues
+    if _bin_starts(spectrum, high).sum() > num_levels:
+        raise _checks.wrong("num_levels", num_levels, "enough for both bands and the zeros")
+    while high > 1.001 * low:
+        middle = float(np.sqrt(low * high))
+        fits = _bin_starts(spectrum, middle).sum() <= num_levels
+        low, high = (low, middle) if fits else (middle, high)
+    return high

@@ -18,6 +18,7 @@ from .kernels.ratio import ratio_moments
 from .problem import Quadratic
 from .run import update_weights
 from .step_size import ConstantStep, KnownStepSize, Schedule, StepSize, as_step_size
+from .transition import product, transition
 
 Array = NDArray[np.float64]
 
@@ -221,37 +222,24 @@ class Levels:
         #: Decay a step and a unit of step size, and noise entering a unit of step size.
         self.rate = weight * self.lam
         self.push = weight * stds
-        given = isinstance(initial, np.ndarray)
-        self.mean = initial if given else np.zeros_like(self.lam)
-        self.variance = np.zeros_like(self.lam) if given else np.full_like(self.lam, initial**2)
+        self.mean: Array = np.zeros_like(self.lam)
+        self.variance: Array = np.zeros_like(self.lam)
+        if isinstance(initial, np.ndarray):
+            self.mean = initial
+        else:
+            self.variance += initial**2
 
     def trajectory(self, rule: KnownStepSize, times: NDArray[np.int64]) -> Any:
         """Yield mean and variance of the coefficients at ascending times."""
-        if isinstance(rule, ConstantStep):
-            for t in times:
-                yield self._after(rule.value, int(t))
-            return
-        factor, variance, now = np.ones_like(self.lam), np.zeros_like(self.lam), 0
+        mean, variance, now = self.mean, self.variance, 0
+        constant = isinstance(rule, ConstantStep)
         for t in times:
-            for eta in rule.values(now, int(t)):
-                a = 1.0 - eta * self.rate
-                factor *= a
-                variance = a * a * variance + (eta * self.push) ** 2
-            now = int(t)
-            yield factor * self.mean, factor**2 * self.variance + variance
-
-    def _after(self, eta: float, t: int) -> tuple[Array, Array]:
-        """Mean and variance after t steps of one size, in forms that keep their digits."""
-        x = eta * self.rate
-        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            log_a = np.where(x < 1.0, np.log1p(-np.minimum(x, 1.0)), np.log1p(x - 2.0))
-            decay_sq = np.exp(2.0 * t * log_a) if t else np.ones_like(x)
-            sign = np.where((x > 1.0) & (t % 2 == 1), -1.0, 1.0)
-            growth = -np.expm1(2.0 * t * log_a) / (x * (2.0 - x)) if t else np.zeros_like(x)
-        growth = np.where((x == 0.0) | (x == 2.0), float(t), growth)
-        mean = _product(sign * np.sqrt(decay_sq), self.mean)
-        noise = _product(growth, (eta * self.push) ** 2)
-        return mean, _product(decay_sq, self.variance) + noise
+            a, b = transition(rule, now, int(t), self.rate, self.push)
+            if constant:  # from the start every time: no error adds up
+                yield product(a, self.mean), product(a * a, self.variance) + b * b
+                continue
+            mean, variance, now = a * mean, a * a * variance + b * b, int(t)
+            yield mean, variance
 
     def moments(self, mean: Array, variance: Array) -> Array:
         """Return the values of `MOMENTS` for independent Gaussian coefficients."""
@@ -285,12 +273,6 @@ class Levels:
         dominant, bulk, spread = ratio_moments(variance, mean_sq, self.count, self.split)
         mean = dominant if dominant < bulk else 1.0 - bulk
         return mean, float(np.sqrt(spread))
-
-
-def _product(factor: Array, value: Array) -> Array:
-    """``factor * value``, zero where the value is, even if the factor has overflowed."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.where(value == 0.0, 0.0, factor * value)
 
 
 def _known(step_size: Any) -> KnownStepSize:

@@ -2,12 +2,27 @@
 
 from ..run import Run
 from .base import Engine, Rows
+from .jump import JumpEngine
+from .levels import LevelsEngine
 from .reference import ReferenceEngine
 from .step import StepEngine
 
-__all__ = ["Engine", "ReferenceEngine", "Rows", "StepEngine", "make_engine"]
+__all__ = [
+    "Engine",
+    "JumpEngine",
+    "LevelsEngine",
+    "ReferenceEngine",
+    "Rows",
+    "StepEngine",
+    "make_engine",
+]
 
-_ENGINES: dict[str, type[Engine]] = {"step": StepEngine, "reference": ReferenceEngine}
+_ENGINES: dict[str, type[Engine]] = {
+    "step": StepEngine,
+    "jump": JumpEngine,
+    "levels": LevelsEngine,
+    "reference": ReferenceEngine,
+}
 
 
 def make_engine(run: Run) -> Engine:

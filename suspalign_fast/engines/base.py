@@ -102,6 +102,8 @@ class Engine(ABC):
         self.step = 0
 
     state: NDArray[np.float64]
+    #: Whether steps between recorded rows cost nothing.
+    jumps = False
 
     @abstractmethod
     def initial_row(self) -> Rows:
@@ -113,6 +115,9 @@ class Engine(ABC):
 
     def recorded_steps(self, num_steps: int) -> NDArray[np.int64]:
         """Return the steps to record among ``step + 1 ... step + num_steps``."""
-        every = self.run.record_every
-        first = (self.step // every + 1) * every
-        return np.arange(first, self.step + num_steps + 1, every, dtype=np.int64)
+        return self.run.recorded_steps(self.step, self.step + num_steps)
+
+    def recorded_steps_count(self, num_steps: int) -> int:
+        """Number of steps to record among the next `num_steps`."""
+        stop = self.step + num_steps
+        return self.run.recorded_before(stop) - self.run.recorded_before(self.step)

@@ -93,7 +93,7 @@ class ReferenceEngine(Engine):
             self.table[:, NOISY : NOISY + 3] = self._band_sums(noisy)
         self.step_size = rule.evaluate(self.step, self.table, self.memory)
         good = bool(np.isfinite(self.step_size) and self.step_size >= 0.0)
-        recorded = self.step % self.run.record_every == 0
+        recorded = self.step in self.run.recorded_steps(self.step - 1, self.step)
         last = [self._row_of_sums(sums)] if recorded else []
         before = Rows.joined([*rows, *last]) if rows or last else None
         check_step_size(good, self.step, self.step_size, before)

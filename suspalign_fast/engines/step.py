@@ -9,6 +9,7 @@ from ..kernels import advance
 from ..kernels.normals import INITIAL_DOMAIN, MAX_COORDINATES, fill_normals, seed_key
 from ..kernels.plan import ROW, make_plan
 from ..run import Run
+from ..spectrum import Spectrum
 from ..step_size import AdaptiveStepSize, KnownStepSize
 from .base import Engine, Rows, check_step_size, rule_table
 
@@ -21,14 +22,18 @@ class StepEngine(Engine):
         spectrum = run.problem.spectrum
         if spectrum.dim > MAX_COORDINATES:
             raise ValueError(
-                f"engine 'step' takes at most {MAX_COORDINATES} dimensions, got {spectrum.dim}"
+                f"engine {run.engine!r} takes at most {MAX_COORDINATES} dimensions, got "
+                f"{spectrum.dim}; engine 'levels' takes any number"
             )
         self.key = seed_key(run.seed)
         self.plan = make_plan(run.problem)
         self.weights = np.array(run.update)
         self.state = self._initial_state()
-        self.stepper = _make_stepper(self)
+        self._prepare()
         self.advance(0)  # compiles, so that a progress bar starts with the steps
+
+    def _prepare(self) -> None:
+        self.stepper = _make_stepper(self)
 
     def initial_row(self) -> Rows:
         """Return row 0, the initial state."""
@@ -124,7 +129,8 @@ class _AdaptiveStepper:
 
     def advance(self, num_steps: int) -> Rows:
         engine = self.engine
-        capacity = engine.recorded_steps(num_steps).size + 1
+        wanted = engine.recorded_steps(num_steps)
+        capacity = wanted.size + 1
         sums, steps, sizes = (
             np.empty((capacity, 2, ROW)),
             np.empty(capacity, int),
@@ -133,7 +139,7 @@ class _AdaptiveStepper:
         done, rows = advance.advance_adaptive(
             engine.state, engine.plan, engine.step, num_steps, self.rule.address,
             self.rule.observes, self.memory, self.sums, self.step_size, engine.weights,
-            engine.run.record_every, *engine.key, sums, steps, sizes,
+            wanted, *engine.key, sums, steps, sizes,
         )  # fmt: skip
         recorded = Rows.from_sums(steps[:rows], sizes[:rows], sums[:rows])
         finite = np.isfinite(self.sums[:, :ROW]).all()
@@ -149,3 +155,8 @@ def _make_stepper(engine: StepEngine) -> _KnownStepper | _AdaptiveStepper:
         return _KnownStepper(engine, rule)
     assert isinstance(rule, AdaptiveStepSize)
     return _AdaptiveStepper(engine, rule)
+
+
+def level_ends(spectrum: Spectrum) -> NDArray[np.int64]:
+    """Return the coordinates at which levels end; empty where every level is one coordinate."""
+    return np.empty(0, np.int64) if spectrum.is_simple else np.cumsum(spectrum.multiplicities)

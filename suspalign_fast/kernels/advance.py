@@ -16,7 +16,7 @@ SERIAL_PARTS = 3
 
 
 @inlined
-def _values(where, everywhere, shared):
+def block_values(where, everywhere, shared):
     """Values of a block: in place, or shared."""
     if where >= 0:
         return everywhere[where : where + BLOCK]
@@ -24,7 +24,7 @@ def _values(where, everywhere, shared):
 
 
 @inlined
-def _load(buffer, state, plan, b):
+def load_block(buffer, state, plan, b):
     """Copy a block's state to a buffer of whole groups; return its first group and their number."""
     start = plan.blocks[b, START]
     stop = plan.blocks[b, STOP]
@@ -48,11 +48,11 @@ def advance_part(
         kind = plan.blocks[b, KIND]
         first_group = start // GROUP
         groups = (stop - 1) // GROUP + 1 - first_group
-        lam = _values(plan.blocks[b, LAM], plan.lam, plan.shared)
-        std = _values(plan.blocks[b, STD], plan.std, plan.shared)
+        lam = block_values(plan.blocks[b, LAM], plan.lam, plan.shared)
+        std = block_values(plan.blocks[b, STD], plan.std, plan.shared)
         c = state[start:stop]
         if plan.blocks[b, EDGE] != 0:
-            _load(buffer, state, plan, b)
+            load_block(buffer, state, plan, b)
             c = buffer
         for t in range(step_sizes.size):
             step_block(
@@ -83,7 +83,7 @@ def advance_parts(state, plan, first_step, step_sizes, weights, slots, key_0, ke
 
 
 @inlined
-def _add_parts(plan, table, t, out):
+def add_parts(plan, table, t, out):
     """Sums of both bands at substep t, parts added in their order."""
     out[:] = 0.0
     for p in range(plan.parts.shape[0]):
@@ -107,18 +107,18 @@ def advance_scheduled(state, plan, first_step, step_sizes, weights, slots, key_0
         )  # fmt: skip
         for t in range(begin, end):
             if slots[t] >= 0:
-                _add_parts(plan, table, t - begin, out[slots[t]])
+                add_parts(plan, table, t - begin, out[slots[t]])
 
 
 @kernel()
 def _observe_part(state, plan, p, step, key_0, key_1, out):
     buffer = np.zeros(BLOCK)
     for b in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
-        first_group, groups = _load(buffer, state, plan, b)
+        first_group, groups = load_block(buffer, state, plan, b)
         observe_block(
             buffer,
-            _values(plan.blocks[b, LAM], plan.lam, plan.shared),
-            _values(plan.blocks[b, STD], plan.std, plan.shared),
+            block_values(plan.blocks[b, LAM], plan.lam, plan.shared),
+            block_values(plan.blocks[b, STD], plan.std, plan.shared),
             first_group, groups, step, key_0, key_1, out,
         )  # fmt: skip
 
@@ -152,13 +152,14 @@ def evaluate_rule(state, plan, step, rule, observes, memory, sums, step_size, ke
 @kernel()
 def advance_adaptive(
     state, plan, first_step, num_steps, rule, observes, memory, sums, step_size, weights,
-    record_every, key_0, key_1, out, out_steps, out_sizes,
+    recorded, key_0, key_1, out, out_steps, out_sizes,
 ):  # fmt: skip
     """Apply SGD steps whose sizes a rule chooses from the row, in place.
 
     ``sums`` is the table a rule reads, with the sums of ``state``; ``step_size[0]`` the size of
-    the next step. Both and the rule's ``memory`` are kept up to date. Rows are recorded to the
-    three outputs. Stops early after a step whose sums are not finite or whose next size is not.
+    the next step. Both and the rule's ``memory`` are kept up to date. Rows at the ``recorded``
+    steps go to the three outputs. Stops early after a step whose sums are not finite or whose
+    next size is not.
 
     Returns
     -------
@@ -172,13 +173,13 @@ def advance_adaptive(
     for t in range(num_steps):
         step = first_step + t + 1
         advance_parts(state, plan, step - 1, step_size, weights, slots, key_0, key_1, table)
-        _add_parts(plan, table, 0, row)
+        add_parts(plan, table, 0, row)
         sums[:, :ROW] = row
         finite = np.isfinite(row).all()
         good = finite and evaluate_rule(
             state, plan, step, rule, observes, memory, sums, step_size, key_0, key_1
         )
-        if step % record_every == 0 or not finite:
+        if (rows < recorded.size and step == recorded[rows]) or not finite:
             out[rows] = row
             out_steps[rows] = step
             out_sizes[rows] = step_size[0]
@@ -195,11 +196,11 @@ def sum_state(state, plan, out):
     buffer = np.zeros(BLOCK)
     for p in range(plan.parts.shape[0]):
         for b in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
-            _, groups = _load(buffer, state, plan, b)
+            _, groups = load_block(buffer, state, plan, b)
             sum_block(
                 plan.blocks[b, KIND], buffer,
-                _values(plan.blocks[b, LAM], plan.lam, plan.shared),
-                _values(plan.blocks[b, STD], plan.std, plan.shared),
+                block_values(plan.blocks[b, LAM], plan.lam, plan.shared),
+                block_values(plan.blocks[b, STD], plan.std, plan.shared),
                 groups, plan.weights[b], table[p, 0],
             )  # fmt: skip
-    _add_parts(plan, table, 0, out)
+    add_parts(plan, table, 0, out)

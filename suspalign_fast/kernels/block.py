@@ -207,6 +207,9 @@ _NARROW_WAY = (_no_moments, _add_moments, _commit_moments)
 _EQUAL_WAY = (_no_squares, _add_squares, _commit_squares)
 _NO_WAY = (_nothing, _add_nothing, _commit_nothing)
 
+#: Ways to sum DIRECT, NARROW and EQUAL blocks.
+SUM_WAYS = (_DIRECT_WAY, _NARROW_WAY, _EQUAL_WAY)
+
 _step_direct, _step_narrow, _step_equal, _step_only = (
     _make_step(*way) for way in (_DIRECT_WAY, _NARROW_WAY, _EQUAL_WAY, _NO_WAY)
 )

@@ -33,16 +33,23 @@ def seed_key(seed):
 
 
 @inlined
-def group_normals(group, domain, step, key_0, key_1):
-    """Normals of coordinates ``GROUP * group ...`` as four float32 vectors, in their order."""
+def group_words(group, domain, step, key_0, key_1):
+    """The four uint32 words of the counters of a group, each as a vector."""
     lanes = iota(np.uint64(0), COUNTERS)
     index = lanes + broadcast(np.uint64(group) * np.uint64(COUNTERS), lanes)
     c1 = broadcast(np.uint64(domain), index)
     c2 = broadcast(np.uint64(step) & WORD_MASK, index)
     c3 = broadcast(np.uint64(step) >> WORD_BITS, index)
     w0, w1, w2, w3 = philox(index, c1, c2, c3, key_0, key_1)
-    z0, z1 = box_muller(low_word(w0), low_word(w1))
-    z2, z3 = box_muller(low_word(w2), low_word(w3))
+    return low_word(w0), low_word(w1), low_word(w2), low_word(w3)
+
+
+@inlined
+def group_normals(group, domain, step, key_0, key_1):
+    """Normals of coordinates ``GROUP * group ...`` as four float32 vectors, in their order."""
+    w0, w1, w2, w3 = group_words(group, domain, step, key_0, key_1)
+    z0, z1 = box_muller(w0, w1)
+    z2, z3 = box_muller(w2, w3)
     return z0, z1, z2, z3
 
 
@@ -60,6 +67,16 @@ def write_group(out, offset, group, domain, step, key_0, key_1):
     _store_doubles(out, offset + COUNTERS, z1)
     _store_doubles(out, offset + 2 * COUNTERS, z2)
     _store_doubles(out, offset + 3 * COUNTERS, z3)
+
+
+@inlined
+def write_words(out, offset, group, domain, step, key_0, key_1):
+    """Write the 64 uniform words of a group to ``out[offset : offset + 64]``."""
+    w0, w1, w2, w3 = group_words(group, domain, step, key_0, key_1)
+    store(out, offset, w0)
+    store(out, offset + COUNTERS, w1)
+    store(out, offset + 2 * COUNTERS, w2)
+    store(out, offset + 3 * COUNTERS, w3)
 
 
 @kernel()

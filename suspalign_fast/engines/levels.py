@@ -1,0 +1,109 @@
+"""Two random numbers a level and row, whatever the dimension (DESIGN section 3)."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernels import levels
+from ..kernels.normals import seed_key
+from ..kernels.plan import ROW
+from ..run import Run
+from ..step_size import AdaptiveStepSize, KnownStepSize
+from .base import Engine, Rows, check_step_size, rule_table
+from .moves import Moves
+
+Array = NDArray[np.float64]
+
+
+class LevelsEngine(Engine):
+    """Moves ``Q = sum c^2`` of each level: from row to row, or step by step under a rule.
+
+    Exact in law at the recorded rows. The state has shape (num_levels,).
+    """
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        problem = run.problem
+        spectrum = problem.spectrum
+        self.key = seed_key(run.seed)
+        self.split = spectrum.num_dominant_levels
+        self.lam = spectrum.eigenvalues
+        self.std = problem.stds
+        bulk = (np.arange(spectrum.num_levels) >= self.split).astype(int)
+        self.level_weights = np.array(run.update)[bulk]
+        self.freedom = spectrum.multiplicities - 1.0
+        powers = [self.lam**p for p in (1, 2, 3, 4)]
+        powers += [self.lam**p * self.std**2 for p in (4, 5, 6)]
+        self.sum_weights = np.stack([*powers, np.zeros_like(self.lam)])
+        self.state = self._initial_state()
+        rule = run.step_size
+        self.jumps = isinstance(rule, KnownStepSize)
+        self.step_size = np.zeros(1)
+        if isinstance(rule, KnownStepSize):
+            self.moves = Moves(rule, self.level_weights * self.lam, self.level_weights * self.std)
+        else:
+            assert isinstance(rule, AdaptiveStepSize)
+            self.rule = rule
+            self.memory = rule.memory(problem)
+            self.sums = rule_table(problem)
+        self.advance(0)  # compiles, so that a progress bar starts with the steps
+
+    def initial_row(self) -> Rows:
+        """Return row 0, the initial state."""
+        sums = np.empty((1, 2, ROW))
+        levels.sum_levels(self.state, self.sum_weights, self.split, sums[0])
+        if self.jumps:
+            sizes = self.moves.rule.values(self.step, self.step + 1)
+            return Rows.from_sums(np.array([self.step]), sizes, sums)
+        self.sums[:, :ROW] = sums[0]
+        if np.isfinite(sums).all():
+            xi, chi = np.empty((2, self.state.size))
+            levels.draw(xi, chi, self.freedom, self.step + 1, *self.key)
+            good = levels.choose_step(
+                self.state, self.lam, self.std, self.split, xi, chi, self.step,
+                self.rule.address, self.rule.observes, self.memory, self.sums, self.step_size,
+            )  # fmt: skip
+            check_step_size(good, self.step, self.step_size[0])
+        return Rows.from_sums(np.array([self.step]), self.step_size.copy(), sums)
+
+    def advance(self, num_steps: int) -> Rows:
+        """Do `num_steps` steps and return the rows recorded on the way."""
+        recorded = self.recorded_steps(num_steps)
+        rows = self._jump(recorded) if self.jumps else self._follow_rule(num_steps, recorded)
+        self.step += num_steps
+        return rows
+
+    def _jump(self, recorded: NDArray[np.int64]) -> Rows:
+        sums = np.empty((recorded.size, 2, ROW))
+        for batch, a, b in self.moves.to(recorded):
+            levels.jump_levels(
+                self.state, self.sum_weights, self.split, self.freedom, a, b, recorded[batch],
+                *self.key, sums[batch],
+            )  # fmt: skip
+        return Rows.from_sums(recorded, self.moves.sizes_at(recorded), sums)
+
+    def _follow_rule(self, num_steps: int, recorded: NDArray[np.int64]) -> Rows:
+        capacity = recorded.size + 1
+        sums, sizes = np.empty((capacity, 2, ROW)), np.empty(capacity)
+        steps = np.empty(capacity, np.int64)
+        done, rows = levels.advance_levels(
+            self.state, self.lam, self.std, self.level_weights, self.sum_weights, self.split,
+            self.freedom, self.step, num_steps, self.rule.address, self.rule.observes,
+            self.memory, self.sums, self.step_size, recorded, *self.key, sums, steps, sizes,
+        )  # fmt: skip
+        kept = Rows.from_sums(steps[:rows], sizes[:rows], sums[:rows])
+        if num_steps and np.isfinite(self.sums[:, :ROW]).all():
+            good = bool(np.isfinite(self.step_size[0]) and self.step_size[0] >= 0.0)
+            check_step_size(good, self.step + done, self.step_size[0], kept)
+        return kept
+
+    def _initial_state(self) -> Array:
+        """Squared norms of the levels' initial coefficients."""
+        spectrum, initial = self.run.problem.spectrum, self.run.problem.initial
+        if not isinstance(initial, np.ndarray):
+            xi, chi = np.empty((2, spectrum.num_levels))
+            levels.draw(xi, chi, self.freedom, 0, *self.key)  # no move has target step 0
+            return initial**2 * (xi**2 + chi)
+        if initial.size == spectrum.num_levels:
+            return initial**2 * spectrum.multiplicities
+        first = np.cumsum(spectrum.multiplicities) - spectrum.multiplicities
+        return np.add.reduceat(initial**2, first)

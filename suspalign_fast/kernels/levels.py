@@ -1,0 +1,165 @@
+"""Whole levels at once: equal coordinates matter only through ``Q = sum c^2``.
+
+By rotation invariance m coordinates that share eigenvalue, noise and step move as
+
+    Q' = (a sqrt(Q) + b xi)^2 + b^2 X,    X ~ chi-square with m - 1 degrees of freedom,
+
+xi being the noise along the current direction (DESIGN section 3). Chi-squares come from the
+method of Marsaglia and Tsang (ACM TOMS 26, 2000), in float64 on float32 normals; attempt n of a
+level draws from counter domains of its own, so X is a pure function of (seed, level, step).
+"""
+
+import numpy as np
+
+from .jit import inlined, kernel
+from .normals import GROUP, LEVEL_GAMMA_DOMAIN, LEVEL_NORMAL_DOMAIN, write_group, write_words
+from .plan import ROW
+from .rules import NOISY, call_rule
+
+#: Attempt n takes its normals from domain FIRST + 2 n and its uniforms from FIRST + 2 n + 1.
+UNIFORM_SCALE = 2.0**-32
+
+
+@inlined
+def _accepts(x, u, d, v):
+    """Whether Marsaglia and Tsang's method takes the candidate ``d v``."""
+    if u < 1.0 - 0.0331 * x * x * x * x:
+        return True
+    return np.log(u) < 0.5 * x * x + d * (1.0 - v + np.log(v))
+
+
+@kernel()
+def draw(xi, chi, freedom, step, key_0, key_1):
+    """Fill ``xi`` with normals and ``chi`` with chi-squares of ``freedom`` degrees, one a level."""
+    normals = np.empty(GROUP)
+    candidates = np.empty(GROUP)
+    words = np.empty(GROUP, np.uint32)
+    for first in range(0, xi.size, GROUP):
+        group = first // GROUP
+        count = min(GROUP, xi.size - first)
+        write_group(normals, 0, group, LEVEL_NORMAL_DOMAIN, step, key_0, key_1)
+        xi[first : first + count] = normals[:count]
+        todo = 0
+        for lane in range(count):
+            chi[first + lane] = -1.0
+            if freedom[first + lane] == 0.0:
+                chi[first + lane] = 0.0
+            else:
+                todo += 1
+        attempt = 0
+        while todo > 0:
+            domain = LEVEL_GAMMA_DOMAIN + 2 * attempt
+            write_group(candidates, 0, group, domain, step, key_0, key_1)
+            write_words(words, 0, group, domain + 1, step, key_0, key_1)
+            for lane in range(count):
+                if chi[first + lane] >= 0.0:
+                    continue
+                x = candidates[lane]
+                u = (words[lane] + 0.5) * UNIFORM_SCALE
+                if freedom[first + lane] == 1.0:
+                    chi[first + lane] = x * x
+                    todo -= 1
+                    continue
+                d = 0.5 * freedom[first + lane] - 1.0 / 3.0
+                root = 1.0 + x / np.sqrt(9.0 * d)
+                v = root * root * root
+                if v > 0.0 and _accepts(x, u, d, v):
+                    chi[first + lane] = 2.0 * d * v
+                    todo -= 1
+            attempt += 1
+
+
+@inlined
+def _move(q, a, b, xi, chi):
+    root = a * np.sqrt(q) + b * xi
+    return root * root + b * b * chi
+
+
+@inlined
+def _sum_levels(q, weights, split, out):
+    """Sums of both bands: ``out[band, column] = sum weights[column, level] q[level]``."""
+    for column in range(ROW):
+        dominant = 0.0
+        for level in range(split):
+            dominant += weights[column, level] * q[level]
+        bulk = 0.0
+        for level in range(split, q.size):
+            bulk += weights[column, level] * q[level]
+        out[0, column] = dominant
+        out[1, column] = bulk
+
+
+@kernel()
+def sum_levels(q, weights, split, out):
+    """Write the sums of both bands to ``out``."""
+    _sum_levels(q, weights, split, out)
+
+
+@kernel()
+def jump_levels(q, weights, split, freedom, a, b, steps, key_0, key_1, out):
+    """Move levels to each of ``steps`` in turn; ``a`` and ``b`` have a row for each or for all."""
+    xi = np.empty(q.size)
+    chi = np.empty(q.size)
+    for t in range(steps.size):
+        draw(xi, chi, freedom, steps[t], key_0, key_1)
+        move = min(t, a.shape[0] - 1)
+        for level in range(q.size):
+            q[level] = _move(q[level], a[move, level], b[move, level], xi[level], chi[level])
+        _sum_levels(q, weights, split, out[t])
+
+
+@inlined
+def _observe_levels(q, lam, std, split, xi, chi, out):
+    """Write ``sum lambda^p h^2``, p = 0, 1, 2, of the noisy gradient to ``out``."""
+    out[:] = 0.0
+    for level in range(q.size):
+        band = 0 if level < split else 1
+        h_sq = _move(q[level], lam[level], std[level], xi[level], chi[level])
+        for p in range(3):
+            out[band, p] += h_sq
+            h_sq *= lam[level]
+
+
+@kernel()
+def choose_step(q, lam, std, split, xi, chi, step, rule, observes, memory, sums, step_size):
+    """Set ``step_size[0]`` to the rule's answer; True if it is a finite number of at least 0."""
+    if observes:
+        _observe_levels(q, lam, std, split, xi, chi, sums[:, NOISY : NOISY + 3])
+    step_size[0] = call_rule(rule, step, sums, memory, memory.size)
+    return np.isfinite(step_size[0]) and step_size[0] >= 0.0
+
+
+@kernel()
+def advance_levels(
+    q, lam, std, level_weights, weights, split, freedom, first_step, num_steps, rule, observes,
+    memory, sums, step_size, recorded, key_0, key_1, out, out_steps, out_sizes,
+):  # fmt: skip
+    """Apply SGD steps whose sizes a rule chooses from the row; as ``advance_adaptive``."""
+    xi = np.empty(q.size)
+    chi = np.empty(q.size)
+    row = np.empty((2, ROW))
+    rows = 0
+    draw(xi, chi, freedom, first_step + 1, key_0, key_1)
+    for t in range(num_steps):
+        step = first_step + t + 1
+        for level in range(q.size):
+            eta = level_weights[level] * step_size[0]
+            a = 1.0 - eta * lam[level]
+            q[level] = _move(q[level], a, -eta * std[level], xi[level], chi[level])
+        _sum_levels(q, weights, split, row)
+        sums[:, :ROW] = row
+        finite = True
+        for column in range(ROW):
+            finite = finite and np.isfinite(row[0, column]) and np.isfinite(row[1, column])
+        draw(xi, chi, freedom, step + 1, key_0, key_1)
+        good = finite and choose_step(
+            q, lam, std, split, xi, chi, step, rule, observes, memory, sums, step_size
+        )
+        if (rows < recorded.size and step == recorded[rows]) or not finite:
+            out[rows] = row
+            out_steps[rows] = step
+            out_sizes[rows] = step_size[0]
+            rows += 1
+        if not good:
+            return t + 1, rows
+    return num_steps, rows
