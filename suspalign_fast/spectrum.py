@@ -164,7 +164,7 @@ class Spectrum:
         return self._binned(float(np.log1p(error)))
 
     def _binned(self, width: float) -> "Spectrum":
-        """Join levels whose logarithms fall into one bin of a width, counted from the band's top."""
+        """Join levels whose logarithms fall into one bin, counted from the top of the band."""
         first = np.flatnonzero(_bin_starts(self, width))
         lam, counts = self.eigenvalues, self.multiplicities
         sizes = np.add.reduceat(counts, first)
@@ -217,7 +217,7 @@ class Spectrum:
         """Two bands of evenly spaced eigenvalues, ``(largest, smallest)`` each.
 
         The spectrum of the published experiments (arXiv 2601.11789, section 5). With
-        `num_levels` each band is made of at most that many levels directly, for dimensions that
+        `num_levels` each band is made of about that many levels directly, for dimensions that
         no array could hold; `quantization_error` says how far an eigenvalue is moved.
         """
         k, rest = _band_sizes(dim, num_dominant)
@@ -253,7 +253,7 @@ class Spectrum:
         """Eigenvalues ``lambda_i = largest * i**-exponent``, i = 1 ... dim.
 
         With `gap_ratio` the bulk is scaled as a whole so that ``lambda_k / lambda_{k+1}`` is
-        `gap_ratio`. With `num_levels` each band is made of at most about that many levels
+        `gap_ratio`. With `num_levels` each band is made of about that many levels at most
         directly, for dimensions that no array could hold.
         """
         k, _ = _band_sizes(dim, num_dominant)
@@ -402,7 +402,7 @@ def _linear_levels(largest: float, smallest: float, size: int, count: int) -> _L
     cuts = (largest - np.geomspace(largest, floor, min(count, size) + 1)) / spacing
     if floor > smallest:
         cuts = np.linspace(0, size, min(count, size) + 1)
-    first = np.unique(np.clip(np.ceil(cuts[:-1]), 0, size - 1).astype(np.int64))
+    first = _with_single_ends(np.clip(np.ceil(cuts[:-1]), 0, size - 1).astype(np.int64), 0, size)
     last = np.append(first[1:], size)
     means = largest - spacing * ((first + last - 1) / 2.0)
     ends = largest - spacing * np.maximum(last - 1, first)
@@ -412,10 +412,16 @@ def _linear_levels(largest: float, smallest: float, size: int, count: int) -> _L
     return np.maximum(means, 0.0), last - first, float(error.max())
 
 
+def _with_single_ends(first: NDArray[np.int64], start: int, stop: int) -> NDArray[np.int64]:
+    """Starts of levels, with the largest and the smallest eigenvalue alone: the gap stays exact."""
+    return np.unique(np.concatenate([first, [start, min(start + 1, stop - 1), stop - 1]]))
+
+
 def _power_levels(scale: float, decay: float, start: int, stop: int, count: int) -> _Levels:
     """Levels of ``scale * i**-decay``, i = start + 1 ... stop."""
     cuts = np.geomspace(start + 1, stop + 1, min(count, stop - start) + 1)
-    first = np.unique(np.clip(np.floor(cuts[:-1]), start + 1, stop).astype(np.int64))
+    first = np.clip(np.floor(cuts[:-1]), start + 1, stop).astype(np.int64)
+    first = _with_single_ends(first, start + 1, stop + 1)
     last = np.append(first[1:], stop + 1)
     # The midpoint rule of the sum over i: exact to (decay / i)^2 / 24, and exact for single ones.
     low, high = first - 0.5, last - 0.5

@@ -15,6 +15,7 @@ from scipy import optimize
 
 from . import _checks
 from .kernels.ratio import ratio_moments
+from .power_sums import critical_step_size
 from .problem import Quadratic
 from .run import update_weights
 from .step_size import ConstantStep, KnownStepSize, Schedule, StepSize, as_step_size
@@ -193,16 +194,19 @@ def exact_critical_step_size(problem: Quadratic, coefficients: ArrayLike) -> flo
     def change(eta: float) -> float:
         return model.next_alignment(eta)[0] - now
 
-    # Below the root the alignment falls; the grid starts where a step contracts every direction.
-    grid = np.geomspace(1e-4, 1e4, 161) / model.lam[0]
-    changes = [change(float(eta)) for eta in grid]
-    rising = np.flatnonzero(np.array(changes) > 0.0)
-    if rising.size == 0:
-        return float("inf")
-    if rising[0] == 0:
-        return 0.0
-    low, high = grid[rising[0] - 1], grid[rising[0]]
-    return float(optimize.brentq(change, low, high, xtol=1e-15, rtol=1e-13))
+    # The alignment falls below the root and rises above it; the exact root lies near or above the
+    # closed form, from which the search goes outward.
+    guess = model.closed_form_critical()
+    low = high = min(guess, 1e4 / model.lam[0])
+    while change(low) > 0.0:
+        low /= 10.0
+        if low < 1e-300:
+            return 0.0
+    while change(high) <= 0.0:
+        low, high = high, high * 1.5
+        if high > 1e6 / model.lam[0]:
+            return float("inf")
+    return float(optimize.brentq(change, low, high, xtol=1e-300, rtol=1e-13))
 
 
 class Levels:
@@ -263,6 +267,18 @@ class Levels:
                 *(grad_sq[band].sum() for band in bands),
             ]
         )
+
+    def closed_form_critical(self) -> float:
+        """Closed-form critical step size of the initial state, 1 / lambda_1 where there is none."""
+        variance = self.push**2
+        c_sq = self.count * self.mean**2
+        bands = (slice(0, self.split), slice(self.split, None))
+        powers = [self.lam**p * c_sq for p in (1, 2, 3, 4)]
+        noise = [self.count * term for term in (self.lam * variance, self.lam**2 * variance)]
+        sums = np.array([[term[band].sum() for term in powers] for band in bands])
+        constants = np.array([[*(term[band].sum() for term in noise), 0.0] for band in bands])
+        closed = float(critical_step_size(sums, constants))
+        return closed if 0.0 < closed < np.inf else 1.0 / float(self.lam[0])
 
     def next_alignment(self, eta: float) -> tuple[float, float]:
         """Mean and standard deviation of the alignment one step after the initial state."""

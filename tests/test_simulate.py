@@ -91,7 +91,10 @@ def test_progress_bar_reaches_the_end(problem, capsys):
         ({"seed": -1}, "seed must be an integer of at least 0"),
         ({"seed": 2**64}, "seed must be an integer of at least 0 and at most"),
         ({"record_every": 0}, "record_every must be an integer of at least 1"),
-        ({"engine": "warp"}, "engine must be one of 'step', 'reference', got 'warp'"),
+        (
+            {"engine": "warp"},
+            "engine must be one of 'step', 'jump', 'levels', 'reference', got 'warp'",
+        ),
         ({"device": "tpu"}, "device must be one of"),
         ({"update": "half"}, "update must be 'full', 'dominant', 'bulk' or a pair"),
         ({"update": (1.0, -1.0)}, "update must be a finite number of at least zero, got -1.0"),

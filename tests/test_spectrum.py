@@ -138,3 +138,76 @@ def test_bad_input_is_named(arguments, message):
 def test_bad_families_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_quantizing_keeps_bands_traces_and_the_stated_error():
+    spectrum = sa.Spectrum(
+        np.r_[np.linspace(100, 80, 50), np.linspace(2, 0.1, 900), np.zeros(50)], 50
+    )
+    for quantized in (spectrum.quantize(60), spectrum.quantize(max_relative_error=0.02)):
+        assert quantized.dim == 1000
+        assert quantized.num_dominant == 50
+        assert quantized.eigenvalues[-1] == 0.0
+        assert quantized.multiplicities[-1] == 50
+        np.testing.assert_allclose(
+            quantized.band_sums(quantized.eigenvalues), spectrum.band_sums(spectrum.eigenvalues)
+        )
+        lam = quantized.expand().eigenvalues[:950]
+        error = np.abs(lam / spectrum.eigenvalues[:950] - 1).max()
+        assert quantized.quantization_error == pytest.approx(error, rel=1e-9)
+    assert spectrum.quantize(60).num_levels <= 60
+    assert spectrum.quantize(60).quantization_error < 0.05
+    assert spectrum.quantize(max_relative_error=0.02).quantization_error <= 0.02
+    assert spectrum.quantization_error == 0.0
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0])
+def test_levels_of_a_power_law_are_means_of_its_stretches(exponent):
+    exact = sa.Spectrum.power_law(50_000, 10, exponent, gap_ratio=5.0)
+    levels = sa.Spectrum.power_law(50_000, 10, exponent, gap_ratio=5.0, num_levels=60)
+    assert levels.dim == exact.dim
+    assert levels.gap_ratio == pytest.approx(5.0)
+    assert levels.num_levels < 90
+    ends = np.cumsum(levels.multiplicities)
+    means = np.add.reduceat(exact.eigenvalues, ends - levels.multiplicities) / levels.multiplicities
+    np.testing.assert_allclose(levels.eigenvalues, means, rtol=1e-7)
+    error = np.abs(levels.expand().eigenvalues / exact.eigenvalues - 1).max()
+    assert levels.quantization_error == pytest.approx(error, rel=1e-6)
+
+
+@pytest.mark.parametrize("bulk", [(0.8, 0.1), (0.8, 0.0), (0.5, 0.5)])
+def test_levels_of_linear_bands_are_means_of_their_stretches(bulk):
+    exact = sa.Spectrum.linear_bands(20_000, 300, bulk=bulk)
+    levels = sa.Spectrum.linear_bands(20_000, 300, bulk=bulk, num_levels=50)
+    assert levels.dim == exact.dim
+    assert levels.gap_ratio == pytest.approx(exact.gap_ratio)
+    ends = np.cumsum(levels.multiplicities)
+    means = np.add.reduceat(exact.eigenvalues, ends - levels.multiplicities) / levels.multiplicities
+    np.testing.assert_allclose(levels.eigenvalues, means, rtol=1e-9, atol=1e-15)
+
+
+def test_families_reach_dimensions_beyond_arrays():
+    for spectrum in (
+        sa.Spectrum.linear_bands(10**12, 10**9, num_levels=100),
+        sa.Spectrum.power_law(10**12, 10, 1.2, num_levels=100),
+    ):
+        assert spectrum.dim == 10**12
+        assert spectrum.num_levels < 220
+        assert (spectrum.multiplicities > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "exactly one of num_levels and max_relative_error"),
+        ({"num_levels": 3, "max_relative_error": 0.1}, "exactly one"),
+        ({"num_levels": 1}, "num_levels must be an integer of at least 2"),
+        ({"num_levels": 4}, "num_levels must be below the 4 levels there are"),
+        ({"num_levels": 2}, "enough for both bands and the zeros"),
+        ({"max_relative_error": 0.0}, "max_relative_error must be a finite number above zero"),
+        ({"max_relative_error": 1.0}, "max_relative_error must be below 1"),
+    ],
+)
+def test_bad_quantizations_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        sa.Spectrum([4.0, 2.0, 1.0, 0.0], 1).quantize(**arguments)

@@ -183,6 +183,17 @@ def test_exact_critical_step_size_is_close_to_the_closed_form_in_many_dimensions
     assert theory.expected_next_alignment(problem, c, 1.1 * exact)[0] > now
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e-3, 1.0])
+def test_exact_critical_step_size_is_a_root_however_small(scale):
+    problem = sa.Quadratic(sa.Spectrum.two_level(100, 10, 1.0, 0.1), sa.IsotropicNoise(1.0))
+    c = [scale, 100.0]
+    root = theory.exact_critical_step_size(problem, c)
+    assert 0.0 < root < 1.0
+    now = theory.expected_next_alignment(problem, c, 0.0)[0]
+    assert theory.expected_next_alignment(problem, c, 0.5 * root)[0] < now
+    assert theory.expected_next_alignment(problem, c, 2.0 * root)[0] > now
+
+
 def test_exact_critical_step_size_is_infinite_where_self_correcting():
     spectrum = sa.Spectrum([2.0, 1.0], 10, [10, 1000])
     problem = sa.Quadratic(spectrum, sa.IsotropicNoise(1.0))
