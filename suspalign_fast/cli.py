@@ -11,16 +11,18 @@ import click
 import numba
 import numpy as np
 
-from . import __version__
+from . import __version__, _checks
+from .cost import estimate_seconds, faster_engine, seconds_per_normal
 from .datasets import digits_mlp_path
 from .noise import HessianNoise, IsotropicNoise
 from .problem import Quadratic
-from .run import ENGINES
+from .run import ENGINES, Run, update_weights
 from .simulate import simulate
 from .spectrum import Spectrum
-from .step_size import CriticalStep, LossIntervalStep, OnlineCriticalStep, StepSize
+from .step_size import CriticalStep, LossIntervalStep, OnlineCriticalStep, StepSize, as_step_size
 from .store import load_trace
 from .trace import COLUMNS, Trace
+from .verify import ENGINES as VERIFY_ENGINES
 from .verify import verify
 
 RULES: dict[str, Any] = {
@@ -81,6 +83,7 @@ def main() -> None:
 @click.option("--steps", type=int, default=40_000, help="Number of SGD steps.")
 @click.option("--seed", type=int, default=0, help="Seed of the counter-based generator.")
 @click.option("--record-every", type=int, default=1, help="Record every n-th step.")
+@click.option("--rows", type=int, help="Record about so many steps, logarithmically spaced.")
 @click.option("--engine", type=click.Choice(ENGINES), default="step", help="Engine.")
 @click.option("--update", default="full", help="full, dominant, bulk or two weights '1,0.5'.")
 @click.option("--threads", type=int, help="Number of threads.  [default: all]")
@@ -100,6 +103,7 @@ def run(
     steps: int,
     seed: int,
     record_every: int,
+    rows: int | None,
     engine: str,
     update: str,
     threads: int | None,
@@ -124,15 +128,27 @@ def run(
         f"run        {steps:,} steps of size {step_size}, {noise} noise {noise_std:g}, "
         f"initial std {initial:g}, seed {seed}"
     )
-    started = time.perf_counter()
-    trace = simulate(
+    plan = Run(
         problem,
-        rule,
+        as_step_size(rule),
         steps,
         seed=seed,
         record_every=record_every,
+        record_at=None if rows is None else _logarithmic(rows, steps),
         engine=engine,
-        update=_parse_update(update),
+        update=update_weights(_parse_update(update)),
+    )
+    _echo_estimate(plan, threads)
+    started = time.perf_counter()
+    trace = simulate(
+        problem,
+        plan.step_size,
+        steps,
+        seed=seed,
+        record_every=record_every,
+        record_at=plan.record_at,
+        engine=engine,
+        update=plan.update,
         path=output,
         overwrite=overwrite,
         num_threads=threads,
@@ -161,6 +177,7 @@ def run(
 @click.option("--states", type=int, default=60, help="States at which steps are tried.")
 @click.option("--repeats", type=int, default=6, help="Noise draws for each step size tried.")
 @click.option("--seed", type=int, default=0, help="Seed of the counter-based generator.")
+@click.option("--engine", type=click.Choice(VERIFY_ENGINES), default="step", help="Engine.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @_one_line_errors
@@ -174,6 +191,7 @@ def verify_command(
     states: int,
     repeats: int,
     seed: int,
+    engine: str,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -187,7 +205,14 @@ def verify_command(
     if not as_json:
         click.echo(f"spectrum   {source.name}: {_describe_spectrum(problem.spectrum)}")
     report = verify(
-        problem, step_size, steps, states=states, repeats=repeats, seed=seed, progress=not quiet
+        problem,
+        step_size,
+        steps,
+        states=states,
+        repeats=repeats,
+        seed=seed,
+        engine=engine,
+        progress=not quiet,
     )
     click.echo(json.dumps(report.as_dict(), indent=2) if as_json else report)
     if report.failed:
@@ -206,7 +231,10 @@ def info(file: Path) -> None:
     click.echo(f"spectrum   {_describe_spectrum(trace.run.problem.spectrum)}")
     for name in ("engine", "device", "noise", "initial", "step_size", "update", "num_steps"):
         click.echo(f"{name:<10} {_plain(spec[name])}")
-    click.echo(f"{'seed':<10} {spec['seed']}, recorded every {spec['record_every']} steps")
+    every = (
+        f"every {spec['record_every']} steps" if trace.run.record_at is None else "at given steps"
+    )
+    click.echo(f"{'seed':<10} {spec['seed']}, recorded {every}")
     click.echo(f"{'columns':<10} {', '.join(COLUMNS)}")
     if len(trace):
         _summarize(trace)
@@ -232,6 +260,31 @@ def plot_command(file: Path, output: Path | None, overwrite: bool) -> None:
         raise FileExistsError(f"{picture} already exists; use --overwrite or another --output")
     plot_trace(trace, picture)
     click.echo(f"wrote {picture} ({_size(picture)})")
+
+
+def _logarithmic(rows: int, steps: int) -> Any:
+    """About `rows` increasing steps from 0 to `steps`, evenly spaced on a logarithmic axis."""
+    count = _checks.integer("rows", rows, 2)
+    last = _checks.integer("num_steps", steps, 1)
+    return np.unique(np.concatenate([[0], np.geomspace(1, last, count - 1).round()])).astype(int)
+
+
+def _echo_estimate(run: Run, threads: int | None) -> None:
+    normal = seconds_per_normal()
+    seconds = estimate_seconds(run, threads, normal)
+    click.echo(f"estimate   about {_duration(seconds)} with engine {run.engine}, once compiled")
+    if faster := faster_engine(run, threads, normal):
+        engine, less = faster
+        click.echo(
+            f"hint       --engine {engine} samples the same law at the recorded rows in about "
+            f"{_duration(less)}"
+        )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60.0:
+        return f"{max(seconds, 0.1):.1f} s"
+    return f"{seconds / 60.0:.0f} min" if seconds < 7200.0 else f"{seconds / 3600.0:.1f} h"
 
 
 def _problem(source: Path, noise: str, noise_std: float, initial: float) -> Quadratic:

@@ -186,7 +186,8 @@ def exact_critical_step_size(problem: Quadratic, coefficients: ArrayLike) -> flo
     Returns
     -------
     float
-        The smallest positive root, +inf where the alignment falls for every step size.
+        The positive root, +inf where the alignment falls for every step size up to a million
+        times 1 / lambda_1. Changes of the alignment below its float64 rounding are not resolved.
     """
     model = Levels(_started(problem, coefficients), (1.0, 1.0))
     now = model.next_alignment(0.0)[0]

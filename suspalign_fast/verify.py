@@ -9,14 +9,17 @@ from tqdm import tqdm
 
 from . import _checks, phases, theory
 from . import power_sums as physics
-from .engines.step import StepEngine
+from .engines import LevelsEngine, Rows, StepEngine, make_engine
 from .problem import Quadratic
 from .run import Run
 from .step_size import as_step_size
-from .trace import Trace
+from .trace import RECORDED, Trace
 
 Array = NDArray[np.float64]
 
+ENGINES = ("step", "jump", "levels")
+#: Rows, logarithmically spaced, that are compared with the exact mean.
+PHASE_ROWS = 400
 #: Multiples of the critical step size, and of 1 / lambda_1 where there is none.
 MULTIPLES = (0.25, 0.5, 0.8, 0.9, 1.1, 1.25, 2.0, 4.0)
 SELF_CORRECTING_STEPS = (0.1, 0.5, 1.0, 1.9)
@@ -116,6 +119,7 @@ def verify(
     states: int = 40,
     repeats: int = 4,
     seed: int = 0,
+    engine: str = "step",
     progress: bool = False,
 ) -> Report:
     """Run SGD and test the paper's claims at many states on the way.
@@ -132,6 +136,8 @@ def verify(
     repeats : int
         Independent noise draws for each step size tried at a state.
     seed : int
+    engine : {"step", "jump", "levels"}
+        "levels" verifies spectra of few levels in no time, whatever their dimension.
     progress : bool
         Show a progress bar on standard error.
 
@@ -153,30 +159,31 @@ def verify(
     total = _checks.integer("num_steps", num_steps, 1)
     count = _checks.integer("states", states, 1)
     draws = _checks.integer("repeats", repeats, 1)
-    engine = StepEngine(Run(problem, as_step_size(step_size), total, seed=seed))
+    if engine not in ENGINES:
+        raise _checks.wrong("engine", engine, f"one of {', '.join(ENGINES)}")
     times = np.unique(np.geomspace(1, total, count).astype(np.int64))
-    prober = _Prober(engine, draws)
-    rows = [engine.initial_row()]
-    claims = [prober.critical, prober.correcting, prober.dominant_loss, prober.bulk_loss]
+    rows_at = np.unique(np.geomspace(1, total, PHASE_ROWS).astype(np.int64))
+    rule = as_step_size(step_size)
+    recorded = np.union1d(times, rows_at)
+    run = Run(problem, rule, total, seed=seed, engine=engine, record_at=recorded)
+    simulator = make_engine(run)
+    assert isinstance(simulator, StepEngine | LevelsEngine)
+    prober = _Prober(simulator, draws)
+    rows = [simulator.initial_row()]
     for time in tqdm(times, unit="state", disable=not progress, dynamic_ncols=True):
-        while engine.step < time:
-            rows.append(engine.advance(int(min(time - engine.step, 4096))))
-        prober.probe(engine.state)
-    trace = Trace.from_columns(
-        engine.run,
-        "complete",
-        {
-            name: np.concatenate([getattr(part, name) for part in rows])
-            for name in ("step", "step_size", "power_sums", "noise_sums")
-        },
-    )
+        rows.append(simulator.advance(int(time) - simulator.step))
+        prober.probe(simulator.state)
+    joined = Rows.joined(rows)
+    columns = {name: getattr(joined, name) for name in RECORDED}
+    trace = Trace.from_columns(run, "complete", columns)
+    claims = [prober.critical, prober.correcting, prober.dominant_loss, prober.bulk_loss]
     return Report([*claims, _two_phases(trace, problem, step_size)])
 
 
 class _Prober:
     """Tries single steps at a state and counts the signs."""
 
-    def __init__(self, engine: StepEngine, repeats: int) -> None:
+    def __init__(self, engine: StepEngine | LevelsEngine, repeats: int) -> None:
         self.engine = engine
         self.repeats = repeats
         self.constants = engine.run.problem.noise_constants
@@ -185,7 +192,7 @@ class _Prober:
         self.correcting = Claim("self-correction: falls for every step size")
         self.dominant_loss = Claim("loss interval: dominant step raises loss")
         self.bulk_loss = Claim("loss interval: bulk step lowers loss")
-        self.losses = _LossChange(engine.run.problem)
+        self.losses = _LossChange(engine)
         self._draw = 2**62
 
     def probe(self, state: Array) -> None:
@@ -235,8 +242,7 @@ class _Prober:
         curvature = (s4[0] + n2[0]) / s2[0]
         excess = curvature * s2[1] - s4[1]
         scale = np.sqrt(min(1.0, depth * n2[1] / excess)) if excess > 0.0 else 1.0
-        shrunk = state.copy()
-        shrunk[self.engine.run.problem.spectrum.num_dominant :] *= scale
+        shrunk = self.engine.scaled_bulk(state, float(scale))
         return shrunk, self.engine.sums_of(shrunk)
 
     def _try_loss(
@@ -252,30 +258,27 @@ class _Prober:
 class _LossChange:
     """Exact mean and standard deviation of a band's loss change in one step from a state."""
 
-    def __init__(self, problem: Quadratic) -> None:
-        counts = problem.spectrum.multiplicities
-        k = problem.spectrum.num_dominant
-        self.lam = np.repeat(problem.spectrum.eigenvalues, counts)
-        self.std = np.repeat(problem.stds, counts)
-        self.bands = (slice(0, k), slice(k, None))
+    def __init__(self, engine: StepEngine | LevelsEngine) -> None:
+        self.engine = engine
+        self.lam, self.std, self.count, split = engine.directions()
+        self.bands = (slice(0, split), slice(split, None))
 
     def change(self, state: Array, step_size: float, band: int) -> tuple[float, float]:
         """Mean and standard deviation of ``1/2 sum lambda (c'^2 - c^2)``."""
-        lam, std, c = (array[self.bands[band]] for array in (self.lam, self.std, state))
-        noise = (step_size * std) ** 2
-        decay = 1.0 - step_size * lam
+        part = self.bands[band]
+        lam, count, c_sq = self.lam[part], self.count[part], self.engine.squares(state)[part]
+        noise = (step_size * self.std[part]) ** 2
+        decay_sq = (1.0 - step_size * lam) ** 2
         growth = step_size * lam * (step_size * lam - 2.0)
-        mean = 0.5 * np.sum(lam * (growth * c**2 + noise))
-        variance = np.sum(lam**2 * noise * ((decay * c) ** 2 + 0.5 * noise))
+        mean = 0.5 * np.sum(lam * (growth * c_sq + count * noise))
+        variance = np.sum(lam**2 * noise * (decay_sq * c_sq + 0.5 * count * noise))
         return float(mean), float(np.sqrt(variance))
 
 
 def _two_phases(trace: Trace, problem: Quadratic, step_size: float) -> Claim:
     """Compare a run's alignment with the exact expectation, and its phases with the exact ones."""
-    last = int(trace.step[-1])
-    times = np.unique(np.geomspace(1, last, 400).astype(np.int64))
-    exact = theory.expected(problem, step_size, times)
-    distance = np.abs(trace.alignment[times] - exact.alignment_mean)
+    exact = theory.expected(problem, step_size, trace.step)
+    distance = np.abs(trace.alignment - exact.alignment_mean)
     within = distance <= 3.0 * exact.alignment_std + 1e-12
     expected_phases = phases.find(exact)
     seen = phases.find(trace)

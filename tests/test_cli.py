@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 
@@ -5,7 +6,9 @@ import pytest
 from click.testing import CliRunner
 
 import suspalign_fast as sa
+from suspalign_fast import cost
 from suspalign_fast.cli import main
+from suspalign_fast.run import Run
 
 
 @pytest.fixture
@@ -138,3 +141,29 @@ def test_unknown_step_sizes_are_named(suspalign, text):
     result = suspalign("run", "--step-size", text)
     assert result.exit_code == 1
     assert "--step-size must be a number or one of critical, interval, online" in result.output
+
+
+def test_an_estimate_comes_first_and_a_hint_where_another_engine_is_far_faster(suspalign, tmp_path):
+    assert "estimate   about" in suspalign("run", "--no-plot").output
+    run = Run(sa.Quadratic(sa.Spectrum.two_level(10**6, 10, 2.0, 1.0)), sa.ConstantStep(0.1), 10**6)
+    engine, seconds = cost.faster_engine(run, 2, 1e-9)
+    assert engine == "levels"
+    assert seconds < cost.estimate_seconds(run, 2, 1e-9) / 100
+    adaptive = dataclasses.replace(run, step_size=sa.CriticalStep(0.5))
+    assert cost.faster_engine(adaptive, 2, 1e-9)[0] == "levels"
+    rare = dataclasses.replace(run, record_every=10**4, engine="levels")
+    assert cost.faster_engine(rare, 2, 1e-9) is None
+
+
+def test_rows_are_logarithmically_spaced(suspalign, tmp_path):
+    for engine in ("step", "jump", "levels"):
+        result = suspalign("run", "--rows", "20", "--engine", engine, "-o", f"{engine}.h5")
+        assert result.exit_code == 0, result.output
+        trace = sa.load_trace(tmp_path / f"{engine}.h5")
+        assert 10 < len(trace) <= 20
+        assert trace.step[-1] == 200
+        assert trace.run.engine == engine
+    assert suspalign("run", "--rows", "1", "-o", "x.h5").exit_code == 1
+    result = suspalign("run", "--engine", "jump", "--step-size", "critical:0.9", "-o", "x.h5")
+    assert result.exit_code == 1
+    assert "take engine 'step' or 'levels'" in result.output

@@ -16,8 +16,9 @@ def problem():
     return sa.Quadratic(spectrum, sa.IsotropicNoise(0.5), initial=10.0)
 
 
-def test_every_claim_holds_with_evidence(problem):
-    report = sa.verify(problem, 3e-3, 1000, states=20, repeats=4)
+@pytest.mark.parametrize("engine", ["step", "jump", "levels"])
+def test_every_claim_holds_with_evidence(problem, engine):
+    report = sa.verify(problem, 3e-3, 1000, states=20, repeats=4, engine=engine)
     assert not report.failed
     assert [claim.verdict for claim in report.claims] == ["holds"] * 5
     for claim in report.claims:
@@ -103,5 +104,7 @@ def test_command_line_fails_when_a_claim_fails(tmp_path, problem, monkeypatch):
 def test_bad_input_is_named(problem):
     with pytest.raises(ValueError, match="step_size must be below 2 / lambda"):
         sa.verify(problem, 1.0, 10)
+    with pytest.raises(ValueError, match="engine must be one of step, jump, levels"):
+        sa.verify(problem, 1e-3, 10, engine="reference")
     with pytest.raises(ValueError, match="num_steps must be an integer of at least 1"):
         sa.verify(problem, 1e-3, 0)

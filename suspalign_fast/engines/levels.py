@@ -30,7 +30,7 @@ class LevelsEngine(Engine):
         self.std = problem.stds
         bulk = (np.arange(spectrum.num_levels) >= self.split).astype(int)
         self.level_weights = np.array(run.update)[bulk]
-        self.freedom = spectrum.multiplicities - 1.0
+        self.freedom: Array = spectrum.multiplicities.astype(np.float64) - 1.0
         powers = [self.lam**p for p in (1, 2, 3, 4)]
         powers += [self.lam**p * self.std**2 for p in (4, 5, 6)]
         self.sum_weights = np.stack([*powers, np.zeros_like(self.lam)])
@@ -49,8 +49,7 @@ class LevelsEngine(Engine):
 
     def initial_row(self) -> Rows:
         """Return row 0, the initial state."""
-        sums = np.empty((1, 2, ROW))
-        levels.sum_levels(self.state, self.sum_weights, self.split, sums[0])
+        sums = self.sums_of(self.state)[None]
         if self.jumps:
             sizes = self.moves.rule.values(self.step, self.step + 1)
             return Rows.from_sums(np.array([self.step]), sizes, sums)
@@ -71,6 +70,39 @@ class LevelsEngine(Engine):
         rows = self._jump(recorded) if self.jumps else self._follow_rule(num_steps, recorded)
         self.step += num_steps
         return rows
+
+    def sums_of(self, state: Array) -> Array:
+        """Sums S_1 ... S_4, R_4 ... R_6 of both bands of a state, shape (2, 8), last column 0."""
+        sums = np.empty((2, ROW))
+        levels.sum_levels(state, self.sum_weights, self.split, sums)
+        return sums
+
+    def sums_after(
+        self, state: Array, noise_step: int, step_size: float, update: tuple[float, float]
+    ) -> Array:
+        """Sums one step after a state, with the noise of step `noise_step`; changes nothing."""
+        eta = step_size * np.repeat(update, [self.split, self.lam.size - self.split])
+        sums = np.empty((1, 2, ROW))
+        levels.jump_levels(
+            state.copy(), self.sum_weights, self.split, self.freedom,
+            (1.0 - eta * self.lam)[None], (eta * self.std)[None], np.array([noise_step]),
+            *self.key, sums,
+        )  # fmt: skip
+        return sums[0]
+
+    def scaled_bulk(self, state: Array, factor: float) -> Array:
+        """Return a state with its bulk coefficients multiplied by a factor."""
+        scaled = state.copy()
+        scaled[self.split :] *= factor**2
+        return scaled
+
+    def directions(self) -> tuple[Array, Array, Array, int]:
+        """Eigenvalues, noise and number of what the state has an entry for; dominant entries."""
+        return self.lam, self.std, self.freedom + 1.0, self.split
+
+    def squares(self, state: Array) -> Array:
+        """Squared norm of the coefficients behind each entry of a state."""
+        return state
 
     def _jump(self, recorded: NDArray[np.int64]) -> Rows:
         sums = np.empty((recorded.size, 2, ROW))
