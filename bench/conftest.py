@@ -35,6 +35,8 @@ def pytest_terminal_summary(terminalreporter, config):
         if "steps" in bench.extra_info:
             per_step = bench.stats.median / bench.extra_info["steps"]
             groups.setdefault(bench.group, []).append((bench.name, per_step))
+            for label, seconds in bench.extra_info.get("in turn", {}).items():
+                groups[bench.group].append((f"{bench.name} {label}", seconds))
     write = terminalreporter.write_line
     terminalreporter.section(
         f"time per step (medians) on {processor()}, {os.cpu_count()} cores, "
@@ -44,4 +46,4 @@ def pytest_terminal_summary(terminalreporter, config):
         slowest = max(seconds for _, seconds in rows)
         write(f"{group}")
         for name, seconds in sorted(rows, key=lambda row: -row[1]):
-            write(f"  {name:<44} {seconds * 1e3:10.4f} ms   {slowest / seconds:8.1f} x")
+            write(f"  {name:<44} {seconds * 1e6:14.4g} us   {slowest / seconds:8.2f} x")

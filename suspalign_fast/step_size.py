@@ -319,23 +319,29 @@ def _address(rule: Any) -> int:
 
 
 @inlined
-def _capped_critical(fraction, cap, s2, s3, s4):  # type: ignore[no-untyped-def]
-    total = s2[0] + s2[1]
+def _capped_critical(fraction, cap, dominant, bulk):  # type: ignore[no-untyped-def]
+    """Fraction of the critical step of two bands' (S_2, S_3, S_4 + N_2), capped."""
+    total = dominant[0] + bulk[0]
     if not total > 0.0:
         return cap
     numerator, denominator = _critical_terms(
-        s2[0] / total, s3[0] / total, s4[0] / total, s2[1] / total, s3[1] / total, s4[1] / total
-    )
+        dominant[0] / total, dominant[1] / total, dominant[2] / total,
+        bulk[0] / total, bulk[1] / total, bulk[2] / total,
+    )  # fmt: skip
     if not denominator > 0.0:
         return cap
     return min(cap, fraction * numerator / denominator)
 
 
+@inlined
+def _band_terms(row, band):  # type: ignore[no-untyped-def]
+    s = row.power_sums
+    return s[band, 1], s[band, 2], s[band, 3] + row.constants[band, 1]
+
+
 def _critical_rule(step, sums, memory, memory_size):  # type: ignore[no-untyped-def]
     row = read_row(step, sums)
-    fraction, cap = memory[0], memory[1]
-    s = row.power_sums
-    return _capped_critical(fraction, cap, s[:, 1], s[:, 2], s[:, 3] + row.constants[:, 1])
+    return _capped_critical(memory[0], memory[1], _band_terms(row, 0), _band_terms(row, 1))
 
 
 def _loss_interval_rule(step, sums, memory, memory_size):  # type: ignore[no-untyped-def]
@@ -350,16 +356,25 @@ def _loss_interval_rule(step, sums, memory, memory_size):  # type: ignore[no-unt
     return min(cap, step_size)
 
 
+@inlined
+def _averaged_terms(row, state, band):  # type: ignore[no-untyped-def]
+    """Update a band's averages; return its estimated S_2, S_3 and S_4 + N_2."""
+    first = 8 + 3 * band
+    decay, weight = state[2], state[3]
+    for p in range(3):
+        state[first + p] = decay * state[first + p] + (1.0 - decay) * row.noisy_sums[band, p]
+    return (
+        max(state[first] / weight - state[4 + band], 0.0),
+        max(state[first + 1] / weight - state[6 + band], 0.0),
+        state[first + 2] / weight,
+    )
+
+
 def _online_rule(step, sums, memory, memory_size):  # type: ignore[no-untyped-def]
     row = read_row(step, sums)
     state = carray(memory, (14,))
-    fraction, cap, decay = state[0], state[1], state[2]
-    state[3] = decay * state[3] + (1.0 - decay)
-    average = state[8:].reshape(2, 3)
-    for band in range(2):
-        for p in range(3):
-            average[band, p] = decay * average[band, p] + (1.0 - decay) * row.noisy_sums[band, p]
-    s2 = np.maximum(average[:, 0] / state[3] - state[4:6], 0.0)
-    s3 = np.maximum(average[:, 1] / state[3] - state[6:8], 0.0)
-    step_size = _capped_critical(fraction, cap, s2, s3, average[:, 2] / state[3])
-    return step_size if step_size > 0.0 else cap
+    state[3] = state[2] * state[3] + (1.0 - state[2])
+    dominant = _averaged_terms(row, state, 0)
+    bulk = _averaged_terms(row, state, 1)
+    step_size = _capped_critical(state[0], state[1], dominant, bulk)
+    return step_size if step_size > 0.0 else state[1]

@@ -23,7 +23,7 @@ def problem_of(dim):
 def draw(path, dim, steps, step_size):
     """Simulate with every engine and plot alignment against step."""
     problem = problem_of(dim)
-    quantized = sa.Quadratic(problem.spectrum.quantize(512), problem.noise, problem.initial)
+    quantized = sa.Quadratic(problem.spectrum.quantize(256), problem.noise, problem.initial)
     at = np.unique(np.geomspace(1, steps, 400).round().astype(int))
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axis = figure.subplots()
@@ -40,7 +40,7 @@ def draw(path, dim, steps, step_size):
     axis.set(xscale="log", yscale="log", xlabel="step", ylabel="alignment")
     axis.set_title(f"d = {dim:,},  k = {dim // 100:,}", fontsize=10)
     axis.grid(alpha=0.25, lw=0.5)
-    axis.legend(frameon=False)
+    axis.legend(loc="lower right", frameon=False)
     figure.savefig(path, dpi=150)
 
 
@@ -62,7 +62,7 @@ def main():
     """Run the program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", default="docs/engines.png")
-    parser.add_argument("--dim", type=int, default=100_000)
+    parser.add_argument("--dim", type=int, default=5_000)
     parser.add_argument("--steps", type=int, default=100_000)
     options = parser.parse_args()
     draw(options.output, options.dim, options.steps, 3e-3)

@@ -112,7 +112,7 @@ def advance_scheduled(state, plan, first_step, step_sizes, weights, slots, key_0
 
 @kernel()
 def _observe_part(state, plan, p, step, key_0, key_1, out):
-    buffer = np.zeros(BLOCK)
+    buffer = np.empty(BLOCK)
     for b in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
         first_group, groups = load_block(buffer, state, plan, b)
         observe_block(
@@ -124,18 +124,23 @@ def _observe_part(state, plan, p, step, key_0, key_1, out):
 
 
 @kernel(parallel=True)
-def observe(state, plan, step, key_0, key_1, out):
-    """Write ``sum lambda^p h^2``, p = 0, 1, 2, of the noisy gradient of a step to ``out``."""
-    num_parts = plan.parts.shape[0]
-    table = np.zeros((num_parts, 3))
-    if num_parts <= SERIAL_PARTS:
-        for p in range(num_parts):
+def _observe_parts(state, plan, step, key_0, key_1, table):
+    # Nothing but the loops: Numba would run every array expression here in parallel, too.
+    if plan.parts.shape[0] <= SERIAL_PARTS:
+        for p in range(plan.parts.shape[0]):
             _observe_part(state, plan, p, step, key_0, key_1, table[p])
     else:
-        for p in numba.prange(num_parts):
+        for p in numba.prange(plan.parts.shape[0]):
             _observe_part(state, plan, p, step, key_0, key_1, table[p])
+
+
+@kernel()
+def observe(state, plan, step, key_0, key_1, out):
+    """Write ``sum lambda^p h^2``, p = 0, 1, 2, of the noisy gradient of a step to ``out``."""
+    table = np.zeros((plan.parts.shape[0], 3))
+    _observe_parts(state, plan, step, key_0, key_1, table)
     out[:] = 0.0
-    for p in range(num_parts):
+    for p in range(plan.parts.shape[0]):
         for column in range(3):
             out[plan.parts[p, BAND], column] += table[p, column]
 
