@@ -10,7 +10,7 @@ from . import phases, theory
 from .kernels.rules import Row
 from .noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise
 from .problem import Quadratic
-from .simulate import simulate
+from .simulate import Interrupted, resume, simulate
 from .spectrum import Spectrum
 from .step_size import (
     ConstantStep,
@@ -32,6 +32,7 @@ __all__ = [
     "CriticalStep",
     "DiagonalNoise",
     "HessianNoise",
+    "Interrupted",
     "IsotropicNoise",
     "LossIntervalStep",
     "Noise",
@@ -45,6 +46,7 @@ __all__ = [
     "Trace",
     "load_trace",
     "phases",
+    "resume",
     "simulate",
     "theory",
     "verify",

@@ -1,4 +1,4 @@
-"""The command line: ``suspalign run``, ``verify``, ``info`` and ``plot``."""
+"""The command line: ``suspalign run``, ``resume``, ``verify``, ``info`` and ``plot``."""
 
 import functools
 import json
@@ -17,7 +17,7 @@ from .datasets import digits_mlp_path
 from .noise import HessianNoise, IsotropicNoise
 from .problem import Quadratic
 from .run import ENGINES, Run, update_weights
-from .simulate import simulate
+from .simulate import Interrupted, resume, simulate
 from .spectrum import Spectrum
 from .step_size import CriticalStep, LossIntervalStep, OnlineCriticalStep, StepSize, as_step_size
 from .store import load_trace
@@ -43,6 +43,9 @@ def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
         except (ValueError, OSError, MemoryError) as error:
             text = str(error) or type(error).__name__
             raise click.ClickException(" ".join(text.split())) from None
+        except Interrupted as stop:
+            click.echo(str(stop), err=True)
+            raise SystemExit(130) from None
 
     return wrapped
 
@@ -168,6 +171,19 @@ def run(
         plot_trace(trace, picture)
         files.append(f"{picture} ({_size(picture)})")
     click.echo(f"files      {', '.join(files)}")
+
+
+@main.command("resume")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--steps", type=int, help="New length of the run.  [default: the old one]")
+@click.option("--threads", type=int, help="Number of threads.  [default: all]")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@_one_line_errors
+def resume_command(file: Path, steps: int | None, threads: int | None, quiet: bool) -> None:
+    """Go on with the interrupted run of a trace FILE, or extend a complete one."""
+    trace = resume(file, num_steps=steps, num_threads=threads, progress=not quiet)
+    _summarize(trace)
+    click.echo(f"files      {file} ({_size(file)})")
 
 
 @main.command("verify")

@@ -1,8 +1,11 @@
 """The entry function: run SGD on a quadratic and return its trace."""
 
+import dataclasses
 import os
+import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,13 +13,13 @@ import numba
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from . import _checks
+from . import _checks, _lock, checkpoint
 from .engines import Engine, make_engine
 from .engines.base import StepSizeError
 from .problem import Quadratic
 from .run import Run
 from .step_size import ForeignStep, StepSize
-from .store import MemoryTrace, TraceWriter
+from .store import MemoryTrace, TraceWriter, load_trace, read_run_id
 from .trace import Trace
 
 #: Bounds on how many rows and steps one call of an engine may cover.
@@ -39,6 +42,7 @@ def simulate(
     update: str | tuple[float, float] = "full",
     path: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
+    checkpoint_every: float = 60.0,
     num_threads: int | None = None,
     progress: bool = False,
 ) -> Trace:
@@ -74,6 +78,9 @@ def simulate(
         Stream the trace to this HDF5 file; memory then does not grow with the number of steps.
     overwrite : bool
         Whether an existing file may be replaced.
+    checkpoint_every : float
+        With `path`, seconds between checkpoints of the state, written beside the trace and removed
+        when the run completes. SIGINT and SIGTERM write one and end the run; `resume` goes on.
     num_threads : int, optional
         Number of threads, by default all the machine has.
     progress : bool
@@ -91,8 +98,12 @@ def simulate(
         If an argument is not as described, before any work starts; or if a rule returns a step
         size that is not a finite number of at least zero, naming the step. Rows before are kept.
     OSError
-        If the file exists and `overwrite` is false, or cannot be written.
+        If the file exists and `overwrite` is false, is being written by another run, or cannot be
+        written.
+    Interrupted
+        After SIGINT or SIGTERM of a run with a file, which can be resumed.
     """
+    every = _checks.real("checkpoint_every", checkpoint_every, positive=True)
     run = Run(
         problem=problem,
         step_size=step_size,  # type: ignore[arg-type]
@@ -104,23 +115,150 @@ def simulate(
         device=device,
         update=update,  # type: ignore[arg-type]
     )
+    _refuse_foreign(run)
+    with _threads(num_threads):
+        if path is None:
+            return _run_in_memory(run, progress)
+        with _lock.exclusive(path):
+            writer = TraceWriter(path, run, overwrite=overwrite)
+            checkpoint.checkpoint_path(writer.path).unlink(missing_ok=True)
+            return _run_to_file(make_engine(run), writer, every, progress)
+
+
+def resume(
+    path: str | os.PathLike[str],
+    *,
+    num_steps: int | None = None,
+    checkpoint_every: float = 60.0,
+    num_threads: int | None = None,
+    progress: bool = False,
+) -> Trace:
+    """Go on with a run that was interrupted or killed, or extend one that is complete.
+
+    Everything is taken from the file and from the checkpoint beside it. Without a checkpoint the
+    run starts over, keeping the rows there are; the trace ends with the very bits of a run that
+    was never interrupted either way.
+
+    Parameters
+    ----------
+    path : path-like
+        Trace file.
+    num_steps : int, optional
+        New length of the run, at least the old one.
+    checkpoint_every, num_threads, progress
+        As in `simulate`.
+
+    Returns
+    -------
+    Trace
+
+    Raises
+    ------
+    ValueError
+        If the run diverged or failed, its step-size rule is a function whose code the file does
+        not hold, or an argument is not as described.
+    OSError
+        If the file is not a trace, is being written by another run, or its checkpoint is damaged
+        or belongs to another trace.
+    """
+    every = _checks.real("checkpoint_every", checkpoint_every, positive=True)
+    with _lock.exclusive(path):
+        trace = load_trace(path)
+        assert trace.path is not None
+        run = trace.run
+        if num_steps is not None:
+            total = _checks.integer("num_steps", num_steps, run.num_steps, 2**62)
+            run = dataclasses.replace(run, num_steps=total)
+        if trace.status in ("diverged", "failed"):
+            raise ValueError(f"{path} cannot be resumed: its run {trace.status}")
+        _refuse_foreign(run)
+        if trace.status == "complete" and run.num_steps == trace.run.num_steps:
+            return trace
+        beside = checkpoint.checkpoint_path(trace.path)
+        snapshot = checkpoint.read(beside, read_run_id(trace.path))
+        with _threads(num_threads):
+            engine = make_engine(run)
+            if snapshot is not None:
+                try:
+                    engine.restore(snapshot)
+                except ValueError as error:
+                    raise checkpoint.CheckpointError(f"{beside} is damaged: {error}") from error
+            return _run_to_file(engine, TraceWriter.continued(trace, run), every, progress)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was stopped by a signal after writing a checkpoint."""
+
+
+def _refuse_foreign(run: Run) -> None:
     if isinstance(run.step_size, ForeignStep):
         raise ValueError(
             f"step_size is the function {run.step_size.name!r} of a stored trace, whose code the "
             "file does not hold; pass the function itself"
         )
-    with _threads(num_threads):
-        simulator = make_engine(run)
-        sink = MemoryTrace(run) if path is None else TraceWriter(path, run, overwrite=overwrite)
-        with sink, _progress_bar(run, simulator, progress) as bar:
-            sink.finish(_drive(simulator, sink, bar))
+
+
+def _run_in_memory(run: Run, progress: bool) -> Trace:
+    engine, sink = make_engine(run), MemoryTrace(run)
+    with _progress_bar(run, engine, progress) as bar:
+        sink.finish(_drive(engine, sink, bar, lambda: None))
     return sink.trace()
 
 
-def _drive(engine: Engine, sink: TraceWriter | MemoryTrace, bar: Any) -> str:
+def _run_to_file(engine: Engine, writer: TraceWriter, every: float, progress: bool) -> Trace:
+    beside = checkpoint.checkpoint_path(writer.path)
+    last = time.monotonic()
+
+    def between_stretches() -> None:
+        nonlocal last
+        stopped = signals.received is not None
+        if stopped or time.monotonic() - last >= every:
+            writer.flush()
+            checkpoint.write(beside, writer.run_id, engine.snapshot())
+            last = time.monotonic()
+        if stopped:
+            writer.finish("interrupted")
+            raise Interrupted(
+                f"stopped at step {engine.step} of {engine.run.num_steps}; "
+                f"resume with: suspalign resume {writer.path}"
+            )
+
+    with _Signals() as signals, writer, _progress_bar(engine.run, engine, progress) as bar:
+        writer.finish(_drive(engine, writer, bar, between_stretches))
+    beside.unlink(missing_ok=True)
+    return writer.trace()
+
+
+class _Signals:
+    """Remembers SIGINT and SIGTERM while it lasts, in the main thread."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "_Signals":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: object) -> None:
+        self.received = number
+
+
+def _drive(
+    engine: Engine,
+    sink: TraceWriter | MemoryTrace,
+    bar: Any,
+    between_stretches: Callable[[], None],
+) -> str:
     """Run an engine to its last step, handing rows to `sink`; return the final status."""
     try:
-        return _advance_to_end(engine, sink, bar)
+        return _advance_to_end(engine, sink, bar, between_stretches)
     except StepSizeError as error:
         if error.rows is not None:
             sink.append(error.rows.finite_prefix())
@@ -128,17 +266,24 @@ def _drive(engine: Engine, sink: TraceWriter | MemoryTrace, bar: Any) -> str:
         raise
 
 
-def _advance_to_end(engine: Engine, sink: TraceWriter | MemoryTrace, bar: Any) -> str:
+def _advance_to_end(
+    engine: Engine,
+    sink: TraceWriter | MemoryTrace,
+    bar: Any,
+    between_stretches: Callable[[], None],
+) -> str:
     run = engine.run
-    rows = engine.initial_row()
+    rows = engine.initial_row() if engine.step == 0 else None
     stretch = 1
     while True:
-        finite = rows.finite_prefix()
-        sink.append(finite)
-        if len(finite) < len(rows):
-            return "diverged"
-        if engine.step == run.num_steps:
+        if rows is not None:
+            finite = rows.finite_prefix()
+            sink.append(finite)
+            if len(finite) < len(rows):
+                return "diverged"
+        if engine.step >= run.num_steps:
             return "complete"
+        between_stretches()
         stretch = _bounded(stretch, engine)
         started = time.perf_counter()
         rows = engine.advance(stretch)

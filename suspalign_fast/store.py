@@ -1,6 +1,7 @@
 """The trace file: rows appended to chunked HDF5 as the run goes on (docs/file-format.md)."""
 
 import os
+import secrets
 import time
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,9 @@ FORMAT_VERSION = 1
 CHUNK_ROWS = 1024
 #: Rows wait for a full chunk at most this many seconds: rewriting a chunk costs file space.
 COMMIT_INTERVAL = 1.0
-STATUSES = ("running", "complete", "diverged", "failed")
+STATUSES = ("running", "complete", "diverged", "failed", "interrupted")
+#: Rows copied at once when a trace is continued.
+COPY_ROWS = 65_536
 ROW_SHAPES = {"power_sums": (2, 4), "noise_sums": (2, 3)}
 
 
@@ -42,11 +45,7 @@ class TraceWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str], run: Run, *, overwrite: bool = False) -> None:
-        self.path = Path(path)
-        self._constants = run.problem.noise_constants
-        self._rows = 0
-        self._pending: list[Rows] = []
-        self._last_commit = -float("inf")
+        self._start(Path(path), run, secrets.token_hex(16))
         self._file = _hdf5.create(path, overwrite=overwrite)
         try:
             self._lay_out(run)
@@ -55,12 +54,68 @@ class TraceWriter:
             self._file.close()
             raise
 
+    def _start(self, path: Path, run: Run, run_id: str) -> None:
+        self.path = path
+        self.run_id = run_id
+        self._constants = run.problem.noise_constants
+        self._rows = 0
+        self._last_step = -1
+        self._pending: list[Rows] = []
+        self._last_commit = -float("inf")
+
+    @classmethod
+    def continued(cls, trace: Trace, run: Run) -> "TraceWriter":
+        """Go on writing the trace of an earlier run.
+
+        The committed rows are copied to a new file that then takes the old one's place, so that
+        whatever a killed writer left behind is never written to. Rows up to the last committed
+        step are ignored by `append`: they are there.
+
+        Parameters
+        ----------
+        trace : Trace
+            Loaded from the file.
+        run : Run
+            The same run, perhaps with more steps.
+        """
+        assert trace.path is not None
+        writer = cls.__new__(cls)
+        writer._start(trace.path, run, read_run_id(trace.path))
+        temporary = trace.path.with_name(trace.path.name + ".new")
+        writer._file = _hdf5.create(temporary, overwrite=True)
+        try:
+            writer._lay_out(run)
+            with _hdf5.open_for_reading(trace.path) as old:
+                writer._copy_rows(old, len(trace))
+            writer._file.close()
+            os.replace(temporary, trace.path)
+            writer._file = h5py.File(trace.path, "r+", libver="latest")
+            writer._file.swmr_mode = True
+        except BaseException:
+            writer._file.close()
+            temporary.unlink(missing_ok=True)
+            raise
+        return writer
+
+    def _copy_rows(self, old: h5py.File, count: int) -> None:
+        for name in COLUMNS:
+            source, target = old["trace"][name], self._file["trace"][name]
+            target.resize(count, axis=0)
+            for start in range(0, count, COPY_ROWS):
+                end = min(count, start + COPY_ROWS)
+                target[start:end] = source[start:end]
+        if count:
+            self._last_step = int(old["trace/step"][count - 1])
+        self._rows = count
+        self._file.attrs.modify("committed_rows", np.int64(count))
+
     def _lay_out(self, run: Run) -> None:
         file = self._file
         text, arrays = run.to_json()
         file.attrs["format"] = FORMAT
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["spec"] = text
+        file.attrs["run_id"] = self.run_id
         file.attrs["status"] = np.bytes_(STATUSES[0].ljust(16))
         file.attrs["committed_rows"] = np.int64(0)
         run.problem.spectrum.write(file)
@@ -85,6 +140,8 @@ class TraceWriter:
 
     def append(self, rows: Rows) -> None:
         """Take rows; commit what fills chunks, and all of it once a second."""
+        if len(rows) and rows.step[0] <= self._last_step:
+            rows = rows[int(np.searchsorted(rows.step, self._last_step, side="right")) :]
         if len(rows) == 0:
             return
         self._pending.append(rows)
@@ -114,12 +171,13 @@ class TraceWriter:
 
     def finish(self, status: str) -> None:
         """Commit what waits, set the final status and close the file."""
-        self._flush()
+        self.flush()
         self._file.attrs.modify("status", np.bytes_(status.ljust(16)))
         self._file.flush()
         self._file.close()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Commit all rows that wait."""
         if self._pending:
             self._commit(sum(map(len, self._pending)))
 
@@ -138,7 +196,7 @@ class TraceWriter:
     ) -> None:
         if self._file:
             try:
-                self._flush()
+                self.flush()
             finally:
                 self._file.close()
 
@@ -203,6 +261,12 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
             return values
 
     return Trace(run, status, num_rows, read, source)
+
+
+def read_run_id(path: Path) -> str:
+    """Return the identity of the run behind a trace file; empty in files without one."""
+    with _hdf5.open_for_reading(path) as file:
+        return str(file.attrs.get("run_id", ""))
 
 
 def _read_header(file: h5py.File, path: Path) -> tuple[str, int, Run]:

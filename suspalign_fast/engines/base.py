@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +113,30 @@ class Engine(ABC):
     @abstractmethod
     def advance(self, num_steps: int) -> Rows:
         """Do `num_steps` steps and return the rows recorded on the way."""
+
+    def mutable(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that steps change, beside `step`; a checkpoint is made of them."""
+        return {"state": self.state}
+
+    def snapshot(self) -> dict[str, NDArray[Any]]:
+        """Return everything that the rows to come depend on, as the arrays themselves."""
+        return {"step": np.array(self.step, dtype=np.int64)} | self.mutable()
+
+    def restore(self, snapshot: dict[str, NDArray[Any]]) -> None:
+        """Go on where a snapshot of the same run was taken.
+
+        Raises
+        ------
+        ValueError
+            If it does not fit.
+        """
+        mine = self.snapshot()
+        shapes = {name: (a.shape, a.dtype.kind) for name, a in mine.items()}
+        if shapes != {name: (a.shape, a.dtype.kind) for name, a in snapshot.items()}:
+            raise ValueError("the checkpoint does not fit the run")
+        for name, values in self.mutable().items():
+            values[...] = snapshot[name]
+        self.step = int(snapshot["step"])
 
     def recorded_steps(self, num_steps: int) -> NDArray[np.int64]:
         """Return the steps to record among ``step + 1 ... step + num_steps``."""

@@ -1,6 +1,9 @@
 """One normal a coordinate and recorded row, whatever lies between rows (DESIGN section 3)."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from ..kernels.jump import jump_rows
 from ..kernels.plan import ROW
@@ -32,6 +35,10 @@ class JumpEngine(StepEngine):
         weight = self.weights[bulk]
         self.moves = Moves(run.step_size, weight * spectrum.eigenvalues, weight * run.problem.stds)
         self.level_ends = level_ends(spectrum)
+
+    def mutable(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that moves change."""
+        return {"state": self.state, "now": self.moves.now}
 
     def initial_row(self) -> Rows:
         """Return row 0, the initial state."""

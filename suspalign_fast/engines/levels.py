@@ -1,5 +1,7 @@
 """Two random numbers a level and row, whatever the dimension (DESIGN section 3)."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,6 +48,17 @@ class LevelsEngine(Engine):
             self.memory = rule.memory(problem)
             self.sums = rule_table(problem)
         self.advance(0)  # compiles, so that a progress bar starts with the steps
+
+    def mutable(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that steps change."""
+        if self.jumps:
+            return {"state": self.state, "now": self.moves.now}
+        return {
+            "state": self.state,
+            "memory": self.memory,
+            "sums": self.sums,
+            "step_size": self.step_size,
+        }
 
     def initial_row(self) -> Rows:
         """Return row 0, the initial state."""

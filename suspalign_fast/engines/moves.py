@@ -28,12 +28,13 @@ class Moves:
         self.rule = rule
         self.rate = rate
         self.push = push
-        self.now = 0
+        #: Step of the last row moved to.
+        self.now = np.zeros(1, np.int64)
         self._last: tuple[int, Array, Array] = (-1, rate, push)
 
     def to(self, steps: NDArray[np.int64]) -> Iterator[tuple[slice, Array, Array]]:
         """Yield batches of rows with a and b, one row of them for each move or one for all."""
-        gaps = np.diff(steps, prepend=self.now)
+        gaps = np.diff(steps, prepend=self.now[0])
         row = 0
         while row < steps.size:
             equal = self._equal(gaps[row:])
@@ -50,7 +51,7 @@ class Moves:
                 yield batch, np.stack([a for a, _ in moves]), np.stack([b for _, b in moves])
             row = batch.stop
         if steps.size:
-            self.now = int(steps[-1])
+            self.now[0] = steps[-1]
 
     def sizes_at(self, steps: NDArray[np.int64]) -> Array:
         """Return the step sizes assigned at rows."""

@@ -1,5 +1,7 @@
 """The model of DESIGN section 1 in plain NumPy: slow, written to be read, oracle of the tests."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,7 +37,25 @@ class ReferenceEngine(Engine):
         self.memory = np.empty(0)
         if isinstance(rule, AdaptiveStepSize):
             self.memory = rule.memory(run.problem)
-        self.step_size = 0.0
+        self._size = np.zeros(1)
+
+    @property
+    def step_size(self) -> float:
+        """Size of the next step."""
+        return float(self._size[0])
+
+    @step_size.setter
+    def step_size(self, value: float) -> None:
+        self._size[0] = value
+
+    def mutable(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that steps change."""
+        return {
+            "state": self.state,
+            "memory": self.memory,
+            "table": self.table,
+            "step_size": self._size,
+        }
 
     def initial_row(self) -> Rows:
         """Return row 0, the initial state."""

@@ -1,6 +1,7 @@
 """The default engine: every step of the sample path, in compiled kernels (DESIGN section 4)."""
 
 import functools
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,10 @@ class StepEngine(Engine):
 
     def _prepare(self) -> None:
         self.stepper = _make_stepper(self)
+
+    def mutable(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that steps change."""
+        return {"state": self.state} | self.stepper.mutable()
 
     def initial_row(self) -> Rows:
         """Return row 0, the initial state."""
@@ -108,6 +113,9 @@ class _KnownStepper:
         self.engine = engine
         self.rule = rule
 
+    def mutable(self) -> dict[str, NDArray[Any]]:
+        return {}
+
     def start(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         return self.rule.values(self.engine.step, self.engine.step + 1)
 
@@ -134,6 +142,9 @@ class _AdaptiveStepper:
         self.memory = rule.memory(engine.run.problem)
         self.sums = rule_table(engine.run.problem)
         self.step_size = np.zeros(1)
+
+    def mutable(self) -> dict[str, NDArray[Any]]:
+        return {"memory": self.memory, "sums": self.sums, "step_size": self.step_size}
 
     def start(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         engine = self.engine
