@@ -1,9 +1,33 @@
-"""Opening HDF5 files with errors that name the path and the reason."""
+"""Opening and reading HDF5 files that may be anything, with errors that name path and reason.
 
+Nothing is read before its size is checked against what the file could hold, links are followed
+only inside the file, and only the filters this package writes are run.
+"""
+
+import math
 import os
 from pathlib import Path
+from typing import Any
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+#: gzip cannot compress by more than this factor.
+MAX_COMPRESSION = 1100
+MAX_ATTRIBUTE = 2**20
+#: Raw data, gzip, shuffle, checksum, lzf.
+FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, 32000)
+
+
+def check_new(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
+    """Return the path of a file to be made; raise OSError where `create` would."""
+    target = Path(path)
+    if target.exists() and not overwrite:
+        raise FileExistsError(f"{target} already exists; choose another path or allow overwriting")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{target} cannot be written: {target.parent} is not a directory")
+    return target
 
 
 def create(path: str | os.PathLike[str], *, overwrite: bool) -> h5py.File:
@@ -16,11 +40,7 @@ def create(path: str | os.PathLike[str], *, overwrite: bool) -> h5py.File:
     OSError
         If it cannot be created.
     """
-    target = Path(path)
-    if target.exists() and not overwrite:
-        raise FileExistsError(f"{target} already exists; choose another path or allow overwriting")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"{target} cannot be written: {target.parent} is not a directory")
+    target = check_new(path, overwrite=overwrite)
     try:
         return h5py.File(target, "w", libver="latest")
     except OSError as error:
@@ -46,3 +66,73 @@ def open_for_reading(path: str | os.PathLike[str]) -> h5py.File:
         return h5py.File(target, "r")
     except (OSError, ValueError) as error:
         raise OSError(f"{target} is not a readable HDF5 file: {error}") from error
+
+
+def dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    """Return a dataset that is safe to read.
+
+    Raises
+    ------
+    KeyError
+        If there is none of that name.
+    ValueError
+        If it leads out of the file, needs other filters, or claims more than the file can hold.
+    """
+    group: Any = file
+    for part in name.split("/"):
+        if not isinstance(group, h5py.Group):
+            raise KeyError(f"{name!r} is missing")
+        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+            raise KeyError(f"{name!r} is missing")
+        group = group[part]
+    if not isinstance(group, h5py.Dataset):
+        raise KeyError(f"{name!r} is not a dataset")
+    if group.is_virtual or group.external:
+        raise ValueError(f"{name!r} keeps its values in other files")
+    creation = group.id.get_create_plist()
+    for i in range(creation.get_nfilters()):
+        if creation.get_filter(i)[0] not in FILTERS:
+            raise ValueError(f"{name!r} needs a filter that this package does not use")
+    if group.dtype.kind not in "iuf" or group.dtype.itemsize != 8 or group.shape is None:
+        raise ValueError(f"{name!r} has type {group.dtype}, expected 64-bit numbers")
+    stored = min(group.id.get_storage_size(), os.stat(file.filename).st_size)
+    _check_size(name, 8 * math.prod(group.shape), stored)
+    if group.chunks is not None:
+        _check_size(f"a chunk of {name!r}", 8 * math.prod(group.chunks), 2**16 + stored)
+    return group
+
+
+def _check_size(what: str, claimed: int, stored: int) -> None:
+    if claimed > MAX_COMPRESSION * stored:
+        raise ValueError(f"{what} claims {claimed} bytes, which {stored} stored ones cannot hold")
+
+
+def read(file: h5py.File, name: str) -> NDArray[Any]:
+    """Read a whole dataset after the checks of `dataset`."""
+    values: NDArray[Any] = dataset(file, name)[()]
+    return values
+
+
+def attribute(node: h5py.HLObject, name: str) -> Any:
+    """Read an attribute of bounded size: text as str, numbers as int or float.
+
+    Raises
+    ------
+    KeyError
+        If there is none of that name.
+    ValueError
+        If it is not a single text or number of bounded size.
+    """
+    if name not in node.attrs:
+        raise KeyError(f"attribute {name!r} is missing")
+    handle = node.attrs.get_id(name)
+    if handle.get_storage_size() > MAX_ATTRIBUTE or handle.shape != ():
+        raise ValueError(f"attribute {name!r} is not a single value of bounded size")
+    value = node.attrs[name]
+    if isinstance(value, bytes):
+        return value.decode().strip()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, str):
+        return value
+    raise ValueError(f"attribute {name!r} is neither text nor a number")

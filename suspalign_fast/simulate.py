@@ -13,7 +13,7 @@ import numba
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from . import _checks, _lock, checkpoint
+from . import _checks, _hdf5, _lock, checkpoint
 from .engines import Engine, make_engine
 from .engines.base import StepSizeError
 from .problem import Quadratic
@@ -120,9 +120,11 @@ def simulate(
         if path is None:
             return _run_in_memory(run, progress)
         with _lock.exclusive(path):
+            _hdf5.check_new(path, overwrite=overwrite)
+            simulator = make_engine(run)
             writer = TraceWriter(path, run, overwrite=overwrite)
             checkpoint.checkpoint_path(writer.path).unlink(missing_ok=True)
-            return _run_to_file(make_engine(run), writer, every, progress)
+            return _run_to_file(simulator, writer, every, progress)
 
 
 def resume(

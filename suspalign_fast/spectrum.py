@@ -334,13 +334,11 @@ class Spectrum:
     def read(cls, file: h5py.File, path: Path) -> "Spectrum":
         """Read ``/spectrum`` of an open HDF5 file."""
         try:
-            group = file["spectrum"]
-            return cls(
-                group["eigenvalues"][()],
-                int(group.attrs["num_dominant"]),
-                group["multiplicities"][()],
-            )
-        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            eigenvalues = _hdf5.read(file, "spectrum/eigenvalues")
+            multiplicities = _hdf5.read(file, "spectrum/multiplicities")
+            num_dominant = _hdf5.attribute(file["spectrum"], "num_dominant")
+            return cls(eigenvalues, num_dominant, multiplicities)
+        except Exception as error:  # whatever a file that is not ours makes the library raise
             raise OSError(f"{path} does not hold a suspalign spectrum: {error}") from error
 
 

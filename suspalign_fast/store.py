@@ -252,12 +252,17 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
     with _hdf5.open_for_reading(source) as file:
         try:
             status, num_rows, run = _read_header(file, source)
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        except OSError:
+            raise
+        except Exception as error:  # whatever a file that is not ours makes the library raise
             raise OSError(f"{source} is a damaged suspalign trace: {error}") from error
 
     def read(name: str) -> NDArray[Any]:
         with _hdf5.open_for_reading(source) as file:
-            values: NDArray[Any] = file["trace"][name][:num_rows]
+            try:
+                values: NDArray[Any] = _hdf5.dataset(file, f"trace/{name}")[:num_rows]
+            except Exception as error:
+                raise OSError(f"{source} cannot be read: column {name!r}: {error}") from error
             return values
 
     return Trace(run, status, num_rows, read, source)
@@ -266,27 +271,27 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
 def read_run_id(path: Path) -> str:
     """Return the identity of the run behind a trace file; empty in files without one."""
     with _hdf5.open_for_reading(path) as file:
-        return str(file.attrs.get("run_id", ""))
+        return str(_hdf5.attribute(file, "run_id")) if "run_id" in file.attrs else ""
 
 
 def _read_header(file: h5py.File, path: Path) -> tuple[str, int, Run]:
-    if file.attrs.get("format") != FORMAT:
+    if "format" not in file.attrs or _hdf5.attribute(file, "format") != FORMAT:
         raise OSError(f"{path} is not a suspalign trace: its 'format' is not {FORMAT!r}")
-    version = int(file.attrs["format_version"])
+    version = int(_hdf5.attribute(file, "format_version"))
     if version > FORMAT_VERSION:
         raise OSError(
             f"{path} has trace format version {version}; this package reads up to {FORMAT_VERSION}"
         )
-    status = bytes(file.attrs["status"]).decode().strip()
+    status = str(_hdf5.attribute(file, "status"))
     if status not in STATUSES:
         raise ValueError(f"unknown status {status!r}")
-    num_rows = int(file.attrs["committed_rows"])
+    num_rows = int(_hdf5.attribute(file, "committed_rows"))
     for name in COLUMNS:
-        shape = file["trace"][name].shape
+        shape = _hdf5.dataset(file, f"trace/{name}").shape
         if shape[1:] != ROW_SHAPES.get(name, ()) or not 0 <= num_rows <= shape[0]:
             raise ValueError(f"column {name!r} of shape {shape} does not hold {num_rows} rows")
-    arrays = {
-        name: dataset[()] for name, dataset in file["run"].items() if name != "noise_constants"
-    }
-    run = Run.from_json(file.attrs["spec"], arrays, Spectrum.read(file, path))
+    arrays = {name: _hdf5.read(file, f"run/{name}") for name in file["run"]}
+    arrays.pop("noise_constants", None)
+    text = _hdf5.attribute(file, "spec")
+    run = Run.from_json(str(text), arrays, Spectrum.read(file, path))
     return status, num_rows, run
