@@ -3,6 +3,8 @@
 import os
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -158,22 +160,47 @@ class TraceWriter:
         columns = {name: getattr(now, name) for name in RECORDED}
         columns |= derived_columns(now.power_sums, self._constants)
         end = self._rows + len(now)
-        for name in COLUMNS:
-            dataset = self._file["trace"][name]
-            dataset.resize(end, axis=0)
-            dataset[self._rows : end] = columns[name]
-            dataset.flush()
-        self._file.attrs.modify("committed_rows", np.int64(end))
-        self._file.flush()
+        with self._writing():
+            for name in COLUMNS:
+                dataset = self._file["trace"][name]
+                dataset.resize(end, axis=0)
+                dataset[self._rows : end] = columns[name]
+                dataset.flush()
+            self._file.attrs.modify("committed_rows", np.int64(end))
+            self._file.flush()
         self._rows = end
         self._pending = [later] if len(later) else []
         self._last_commit = time.monotonic()
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn a failed write into one clear error and leave the file as the failure left it.
+
+        After a failed write libhdf5 goes on trying, and crashes when the file is closed. Its
+        descriptor is therefore pointed at the null device: what was committed stays untouched.
+        """
+        try:
+            if not self.path.exists():
+                raise FileNotFoundError(f"{self.path} was removed while the run wrote it")
+            yield
+        except Exception as error:
+            self._pending = []
+            handle = os.open(os.devnull, os.O_RDWR)
+            os.dup2(handle, self._file.id.get_vfd_handle())
+            os.close(handle)
+            with suppress(Exception):
+                self._file.close()
+            reason = " ".join(str(error).split())
+            raise OSError(
+                f"writing {self.path} failed after {self._rows} committed rows: {reason}"
+            ) from error
+
     def finish(self, status: str) -> None:
         """Commit what waits, set the final status and close the file."""
         self.flush()
-        self._file.attrs.modify("status", np.bytes_(status.ljust(16)))
-        self._file.flush()
+        with self._writing():
+            self._file.attrs.modify("status", np.bytes_(status.ljust(16)))
+            self._file.flush()
         self._file.close()
 
     def flush(self) -> None:
