@@ -54,7 +54,7 @@ def vector(name: str, value: ArrayLike) -> NDArray[np.float64]:
     expected = "a one-dimensional, non-empty array of finite numbers"
     try:
         array = np.asarray(value)
-        if array.dtype.kind not in "iuf":
+        if array.dtype.kind not in "iuf" or np.ma.is_masked(value):
             raise wrong(name, value, expected)
         array = array.astype(np.float64)
     except (TypeError, ValueError, OverflowError):

@@ -23,6 +23,10 @@ FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLE
 def check_new(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     """Return the path of a file to be made; raise OSError where `create` would."""
     target = Path(path)
+    if "\0" in str(target) or not target.name:
+        raise ValueError(f"path must name a file, got {str(target)!r}")
+    if target.exists() and not target.is_file():
+        raise OSError(f"{target} cannot be written: it is not a regular file")
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} already exists; choose another path or allow overwriting")
     if not target.parent.is_dir():

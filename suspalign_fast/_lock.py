@@ -25,6 +25,8 @@ def exclusive(path: str | os.PathLike[str]) -> Iterator[None]:
     if fcntl is None:
         yield
         return
+    if "\0" in os.fspath(path):
+        raise ValueError(f"path must name a file, got {os.fspath(path)!r}")
     lock = Path(f"{os.fspath(path)}.lock")
     if not lock.parent.is_dir():
         raise FileNotFoundError(f"{path} cannot be written: {lock.parent} is not a directory")

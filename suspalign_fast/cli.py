@@ -10,6 +10,7 @@ from typing import Any
 import click
 import numba
 import numpy as np
+from tqdm import tqdm
 
 from . import __version__, _checks
 from .cost import estimate_seconds, faster_engine, seconds_per_normal
@@ -30,6 +31,8 @@ RULES: dict[str, Any] = {
     "interval": LossIntervalStep,
     "online": OnlineCriticalStep,
 }
+#: Seconds between two looks at a running trace.
+FOLLOW_SECONDS = 0.5
 NOISES: dict[str, Any] = {"isotropic": IsotropicNoise, "hessian": HessianNoise}
 
 
@@ -40,7 +43,7 @@ def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-        except (ValueError, OSError, MemoryError) as error:
+        except (ValueError, OSError, MemoryError, OverflowError) as error:
             text = str(error) or type(error).__name__
             raise click.ClickException(" ".join(text.split())) from None
         except Interrupted as stop:
@@ -120,6 +123,8 @@ def run(
     Without arguments: the shipped Hessian spectrum of a real network in its full dimension.
     """
     source = digits_mlp_path() if spectrum_file is None else spectrum_file
+    if output.suffix == ".png" or not output.name:
+        raise ValueError(f"--output must name the trace, not its picture, got '{output}'")
     picture = output.with_suffix(".png")
     if plot and picture.exists() and not overwrite:
         raise FileExistsError(f"{picture} already exists; use --overwrite or another --output")
@@ -158,7 +163,7 @@ def run(
         progress=not quiet,
     )
     elapsed = time.perf_counter() - started
-    rate = int(trace.step[-1]) / elapsed
+    rate = (int(trace.step[-1]) if len(trace) else 0) / elapsed
     click.echo(
         f"time       {elapsed:.1f} s, {rate:,.0f} steps/s, {rate * spectrum.dim:.3g} coordinate "
         f"steps/s on {threads or numba.get_num_threads()} threads"
@@ -237,23 +242,39 @@ def verify_command(
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--follow", is_flag=True, help="Show the progress of a run until it ends.")
 @_one_line_errors
-def info(file: Path) -> None:
-    """Print what a trace FILE holds."""
-    trace = load_trace(file)
+def info(file: Path, follow: bool) -> None:
+    """Print what a trace FILE holds, also while a run writes it."""
+    trace = _follow(file) if follow else load_trace(file)
     spec = trace.spec
     click.echo(f"file       {file} ({_size(file)})")
     click.echo(f"status     {trace.status}, {len(trace):,} of {trace.run.num_rows:,} rows")
     click.echo(f"spectrum   {_describe_spectrum(trace.run.problem.spectrum)}")
     for name in ("engine", "device", "noise", "initial", "step_size", "update", "num_steps"):
         click.echo(f"{name:<10} {_plain(spec[name])}")
-    every = (
-        f"every {spec['record_every']} steps" if trace.run.record_at is None else "at given steps"
-    )
+    given = trace.run.record_at is not None
+    every = "at given steps" if given else f"every {spec['record_every']} steps"
     click.echo(f"{'seed':<10} {spec['seed']}, recorded {every}")
     click.echo(f"{'columns':<10} {', '.join(COLUMNS)}")
     if len(trace):
         _summarize(trace)
+
+
+def _follow(file: Path) -> Trace:
+    """Move a progress bar with the committed rows of a running trace until its run ends."""
+    trace = load_trace(file)
+    with tqdm(total=trace.run.num_rows, unit="row", unit_scale=True, dynamic_ncols=True) as bar:
+        while True:
+            if len(trace):
+                bar.set_postfix(
+                    step=int(trace.step[-1]), alignment=f"{trace.alignment[-1]:.4g}", refresh=False
+                )
+            bar.update(len(trace) - bar.n)
+            if trace.status != "running":
+                return trace
+            time.sleep(FOLLOW_SECONDS)
+            trace = load_trace(file)
 
 
 @main.command("plot")
@@ -271,6 +292,8 @@ def plot_command(file: Path, output: Path | None, overwrite: bool) -> None:
     from .plot import plot_trace
 
     picture = file.with_suffix(".png") if output is None else output
+    if not picture.suffix or picture == file:
+        raise ValueError(f"--output must be a picture with an ending like .png, got '{picture}'")
     trace = load_trace(file)
     if picture.exists() and not overwrite:
         raise FileExistsError(f"{picture} already exists; use --overwrite or another --output")
@@ -282,7 +305,8 @@ def _logarithmic(rows: int, steps: int) -> Any:
     """About `rows` increasing steps from 0 to `steps`, evenly spaced on a logarithmic axis."""
     count = _checks.integer("rows", rows, 2)
     last = _checks.integer("num_steps", steps, 1)
-    return np.unique(np.concatenate([[0], np.geomspace(1, last, count - 1).round()])).astype(int)
+    middle = [min(round(step), last) for step in np.geomspace(1, last, count - 1).tolist()]
+    return np.unique(np.array([0, *middle, last], dtype=np.int64))
 
 
 def _echo_estimate(run: Run, threads: int | None) -> None:
@@ -313,7 +337,7 @@ def _parse_step_size(text: str) -> float | StepSize:
         value = float(number)
     except ValueError:
         value = float("nan")
-    if (kind and kind not in RULES) or np.isnan(value):
+    if (":" in text and kind not in RULES) or np.isnan(value):
         raise ValueError(
             f"--step-size must be a number or one of {', '.join(RULES)} with a number like "
             f"'critical:0.9', got {text!r}"

@@ -97,8 +97,10 @@ def _curve(trajectory: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], f
     else:
         try:
             step, alignment = (np.asarray(part, dtype=np.float64) for part in trajectory)
+            if step.ndim != 1 or step.shape != alignment.shape or (np.diff(step) <= 0.0).any():
+                raise ValueError
         except (TypeError, ValueError):
-            expected = "a Trace, an expected trajectory or a pair (step, alignment)"
+            expected = "a Trace, an expected trajectory or a pair (increasing steps, alignment)"
             raise _checks.wrong("trajectory", trajectory, expected) from None
     known = np.isfinite(alignment)
     step, alignment = step[known], alignment[known]

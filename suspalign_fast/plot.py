@@ -14,6 +14,8 @@ MAX_POINTS = 4000
 #: Times at which the exact theory is drawn, and the largest number of levels it is drawn for.
 EXACT_POINTS = 150
 MAX_LEVELS = 20_000
+#: Losses of a diverging run beyond this are not drawn.
+DRAWABLE = 1e100
 DOMINANT, BULK, TOTAL, EXACT = "tab:red", "tab:blue", "black", "tab:orange"
 
 
@@ -33,13 +35,14 @@ def plot_trace(trace: Trace, path: str | os.PathLike[str] | None = None) -> Any:
     from matplotlib.figure import Figure
 
     rows = _logarithmic_rows(trace.step)
+    rows = rows[trace.loss[rows] < DRAWABLE]
     step = trace.step[rows]
     figure = Figure(figsize=(7.5, 6.0), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True)
 
     top.plot(step, trace.alignment[rows], color=TOTAL, lw=0.6, alpha=0.75, label="simulated")
     _plot_expected(top, trace)
-    if np.isfinite(trace.alignment).any():
+    if np.isfinite(trace.alignment[rows]).any():
         lowest = int(np.nanargmin(trace.alignment))
         top.plot(
             max(trace.step[lowest], 1), trace.alignment[lowest], "o", color=DOMINANT, ms=4,

@@ -153,6 +153,8 @@ def update_weights(update: Any) -> tuple[float, float]:
             raise _checks.wrong("update", update, expected)
         return UPDATES[update]
     try:
+        if isinstance(update, bytes | set | frozenset | dict):
+            raise TypeError
         dominant, bulk = update
     except (TypeError, ValueError):
         raise _checks.wrong("update", update, expected) from None
@@ -171,6 +173,9 @@ def _record_at(
         raise _checks.wrong("record_at", steps, expected)
     if record_every != 1:
         raise ValueError(f"record_at and record_every = {record_every} exclude each other")
+    if array.dtype.kind == "u" and array.max() > num_steps:
+        raise ValueError(f"record_at must be {expected}, got {array.max()}")
+    array = array.astype(np.int64)
     falls = np.flatnonzero(np.diff(array) <= 0)
     if falls.size:
         at = int(falls[0]) + 1
@@ -180,12 +185,11 @@ def _record_at(
     if array[0] < 0 or array[-1] > num_steps:
         bad = array[0] if array[0] < 0 else array[-1]
         raise ValueError(f"record_at must be {expected}, got {bad}")
-    array = array.astype(np.int64)
     return array if array[0] == 0 else np.concatenate([[0], array])
 
 
 def _choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise _checks.wrong(name, value, "one of " + ", ".join(map(repr, choices)))
     return str(value)
 

@@ -52,6 +52,9 @@ class TraceWriter:
         try:
             self._lay_out(run)
             self._file.swmr_mode = True
+        except RuntimeError as error:
+            self._file.close()
+            raise OSError(f"{self.path} cannot be written: {error}") from error
         except BaseException:
             self._file.close()
             raise
@@ -284,7 +287,11 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
         except Exception as error:  # whatever a file that is not ours makes the library raise
             raise OSError(f"{source} is a damaged suspalign trace: {error}") from error
 
+    run_id = read_run_id(source)
+
     def read(name: str) -> NDArray[Any]:
+        if read_run_id(source) != run_id:
+            raise OSError(f"{source} was replaced by another run since this trace was loaded")
         with _hdf5.open_for_reading(source) as file:
             try:
                 values: NDArray[Any] = _hdf5.dataset(file, f"trace/{name}")[:num_rows]

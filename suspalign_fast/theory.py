@@ -303,6 +303,8 @@ def _times(steps: ArrayLike, rule: KnownStepSize) -> NDArray[np.int64]:
     times = np.atleast_1d(np.asarray(steps))
     if times.ndim != 1 or times.dtype.kind not in "iu" or (times.size and times.min() < 0):
         raise _checks.wrong("steps", steps, "integers of at least 0, one or a flat array of them")
+    if times.size and int(times.max()) > 2**62:
+        raise _checks.wrong("steps", steps, "integers of at most 2**62")
     times = times.astype(np.int64)
     if isinstance(rule, Schedule) and times.size and times.max() > rule.sizes.size:
         raise ValueError(

@@ -63,7 +63,7 @@ class Trace:
     run : Run
         The problem and how it was simulated.
     status : str
-        "running", "complete" or "diverged".
+        "running", "complete", "diverged", "failed" or "interrupted".
     path : Path or None
         The file behind the trace.
     """
@@ -102,8 +102,20 @@ class Trace:
         return self._cache[name]
 
     def columns(self) -> dict[str, NDArray[Any]]:
-        """Return all columns, as ``pandas.DataFrame`` or ``xarray.Dataset`` take them."""
+        """Return all columns by name."""
         return {name: self[name] for name in COLUMNS}
+
+    def table(self) -> dict[str, NDArray[Any]]:
+        """Return all columns as one-dimensional ones: ``pandas.DataFrame(trace.table())``.
+
+        The sums are named ``S1_dominant``, ``S1_bulk``, ... ``R6_bulk``.
+        """
+        flat = {name: self[name] for name in COLUMNS if self[name].ndim == 1}
+        for letter, first, name in (("S", 1, "power_sums"), ("R", 4, "noise_sums")):
+            for band, label in enumerate(("dominant", "bulk")):
+                for p in range(self[name].shape[2]):
+                    flat[f"{letter}{first + p}_{label}"] = self[name][:, band, p]
+        return flat
 
     @cached_property
     def constants(self) -> Array:

@@ -3,6 +3,7 @@
 import functools
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +27,9 @@ class StepEngine(Engine):
                 f"engine {run.engine!r} takes at most {MAX_COORDINATES} dimensions, got "
                 f"{spectrum.dim}; engine 'levels' takes any number"
             )
+        # Start Numba's threads: a parallel kernel loaded from the disk cache does not do it itself
+        # where the kernel that calls it was compiled in a process that loaded it, too.
+        numba.get_num_threads()
         self.key = seed_key(run.seed)
         self.plan = make_plan(run.problem)
         self.weights = np.array(run.update)

@@ -164,18 +164,20 @@ class _Pool:
         first = _values_at(blocks[:, START], values, levels)
         constant = first == _values_at(blocks[:, STOP] - 1, values, levels)
         constant &= sorted_values & (blocks[:, EDGE] == 0)
-        for b in np.flatnonzero(blocks[:, EDGE]) if in_place else range(len(blocks)):
-            key = first[b] if constant[b] else (b, len(self._seen))
-            if key not in self._seen:
-                start, stop = blocks[b, :2]
-                lane = start % GROUP
-                buffer = np.zeros(BLOCK)
-                buffer[lane : lane + stop - start] = _values_at(
-                    np.arange(start, stop), values, levels
-                )
-                self._seen[key] = BLOCK * len(self._buffers)
-                self._buffers.append(buffer)
-            where[b] = -1 - self._seen[key]
+        if not in_place:
+            for value in np.unique(first[constant]):
+                if value not in self._seen:
+                    self._seen[value] = BLOCK * len(self._buffers)
+                    self._buffers.append(np.full(BLOCK, value))
+                where[constant & (first == value)] = -1 - self._seen[value]
+        own = (blocks[:, EDGE] != 0) if in_place else ~constant
+        for b in np.flatnonzero(own):
+            start, stop = blocks[b, :2]
+            lane = start % GROUP
+            buffer = np.zeros(BLOCK)
+            buffer[lane : lane + stop - start] = _values_at(np.arange(start, stop), values, levels)
+            where[b] = -1 - BLOCK * len(self._buffers)
+            self._buffers.append(buffer)
         return where
 
     def values(self) -> NDArray[np.float64]:
