@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -175,6 +176,7 @@ def resume(
             raise ValueError(f"{path} cannot be resumed: its run {trace.status}")
         _refuse_foreign(run)
         if trace.status == "complete" and run.num_steps == trace.run.num_steps:
+            _tidy(trace.path)
             return trace
         beside = checkpoint.checkpoint_path(trace.path)
         snapshot = checkpoint.read(beside, read_run_id(trace.path))
@@ -227,8 +229,15 @@ def _run_to_file(engine: Engine, writer: TraceWriter, every: float, progress: bo
 
     with _Signals() as signals, writer, _progress_bar(engine.run, engine, progress) as bar:
         writer.finish(_drive(engine, writer, bar, between_stretches))
-    beside.unlink(missing_ok=True)
+    _tidy(writer.path)
     return writer.trace()
+
+
+def _tidy(trace: Path) -> None:
+    """Remove what a complete run no longer needs and what killed ones may have left behind."""
+    beside = checkpoint.checkpoint_path(trace)
+    for path in (beside, *(p.with_name(p.name + ".new") for p in (trace, beside))):
+        path.unlink(missing_ok=True)
 
 
 class _Signals:

@@ -12,7 +12,6 @@ import numpy as np
 
 import suspalign_fast as sa
 from suspalign_fast import checkpoint, store
-from suspalign_fast.checkpoint import checkpoint_path
 
 STEPS = 60_000
 RUNS = {
@@ -51,6 +50,8 @@ def die_in(place):
         checkpoint._sync_directory = _die
     elif place == "finish":
         store.TraceWriter.finish = _die
+    elif place == "after the end":
+        sys.modules["suspalign_fast.simulate"]._tidy = _die
     elif place == "between copy and replacement":
         store.os.replace = _die
 
@@ -135,5 +136,6 @@ def _finish(path, kind, seed, expected, tally):
     final = sa.resume(path) if path.exists() else simulate(kind, seed, path=path)
     tally.finished += 1
     tally.bits_differing += differing(final, expected) + (len(final) != len(expected))
-    assert not checkpoint_path(path).exists()
+    left = {p.name for p in path.parent.iterdir() if p.name.startswith(path.name)}
+    assert left == {path.name}, left
     path.unlink()

@@ -1,4 +1,6 @@
 import dataclasses
+import os
+import signal
 import subprocess
 import sys
 
@@ -8,7 +10,9 @@ from click.testing import CliRunner
 import suspalign_fast as sa
 from suspalign_fast import cost
 from suspalign_fast.cli import main
+from suspalign_fast.engines import make_engine
 from suspalign_fast.run import Run
+from suspalign_fast.store import TraceWriter
 
 
 @pytest.fixture
@@ -167,3 +171,49 @@ def test_rows_are_logarithmically_spaced(suspalign, tmp_path):
     result = suspalign("run", "--engine", "jump", "--step-size", "critical:0.9", "-o", "x.h5")
     assert result.exit_code == 1
     assert "take engine 'step' or 'levels'" in result.output
+
+
+def test_follow_shows_a_run_until_it_ends(suspalign, spectrum_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("suspalign_fast.cli.FOLLOW_SECONDS", 0.01)
+    problem = sa.Quadratic(sa.Spectrum.load(spectrum_file))
+    path = tmp_path / "live.h5"
+    run = Run(problem, sa.ConstantStep(1e-3), 50)
+    engine, writer = make_engine(run), TraceWriter(path, run)
+    monkeypatch.setattr("suspalign_fast.store.COMMIT_INTERVAL", 0.0)
+    looks = 0
+
+    def look(file):
+        nonlocal looks
+        looks += 1
+        writer.append(engine.initial_row() if looks == 1 else engine.advance(10))
+        if engine.step == 50:
+            writer.finish("complete")
+        return sa.load_trace(file)
+
+    monkeypatch.setattr("suspalign_fast.cli.load_trace", look)
+    result = suspalign("info", "--follow", path)
+    assert result.exit_code == 0, result.output
+    assert "complete, 51 of 51 rows" in result.output
+    assert looks == 6
+
+
+def test_an_interrupted_run_says_how_to_resume_and_resumes(suspalign, tmp_path, monkeypatch):
+    whole = suspalign("run", "--no-plot", "-o", "whole.h5")
+    module = sys.modules["suspalign_fast.simulate"]
+    bounded = module._bounded
+
+    def stopping(stretch, engine):
+        if engine.step > 50:
+            os.kill(os.getpid(), signal.SIGINT)
+        return min(30, bounded(stretch, engine))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_bounded", stopping)
+        result = suspalign("run", "--no-plot")
+    assert result.exit_code == 130
+    assert "resume with: suspalign resume trace.h5" in result.output
+    result = suspalign("resume", "trace.h5")
+    assert result.exit_code == 0, result.output
+    ends = [line for line in whole.output.splitlines() if line.startswith("alignment")]
+    assert ends[0] in result.output
+    assert suspalign("resume", "trace.h5", "--steps", "100").exit_code == 1

@@ -31,6 +31,7 @@ def test_sigkill_at_random_moments_loses_no_row_and_changes_no_bit(kind, tmp_pat
         "before the checkpoint is in place",
         "after the checkpoint is in place",
         "finish",
+        "after the end",
         "between copy and replacement",
     ],
 )
