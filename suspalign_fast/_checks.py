@@ -38,7 +38,9 @@ def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
 def real(name: str, value: Any, *, positive: bool = False) -> float:
     """Return ``value`` as a finite float, at least zero or positive."""
     expected = f"a finite number {'above zero' if positive else 'of at least zero'}"
-    if isinstance(value, bool | np.bool_ | str | bytes):
+    if isinstance(value, bool | np.bool_ | str | bytes) or np.iscomplexobj(value):
+        raise wrong(name, value, expected)
+    if isinstance(value, np.ndarray) and value.ndim > 0:
         raise wrong(name, value, expected)
     try:
         number = float(value)

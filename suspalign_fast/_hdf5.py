@@ -63,13 +63,47 @@ def open_for_reading(path: str | os.PathLike[str]) -> h5py.File:
     if not target.is_file():
         raise FileNotFoundError(f"{target} does not exist or is not a file")
     try:
-        return h5py.File(target, "r", libver="latest", swmr=True)
-    except (OSError, ValueError):
-        pass
-    try:
-        return h5py.File(target, "r")
-    except (OSError, ValueError) as error:
+        mode = _mode(target)
+        return h5py.File(target, "r", libver="latest", swmr=mode == _BEING_WRITTEN)
+    except (OSError, ValueError, RuntimeError) as error:
         raise OSError(f"{target} is not a readable HDF5 file: {error}") from error
+
+
+_CLOSED, _BEING_WRITTEN = range(2)
+
+
+def _mode(path: Path) -> int:
+    """Whether a writer has the file open, or was killed: told by the superblock.
+
+    Libhdf5 retries for minutes in files that are shorter than they say, so those are refused here.
+    """
+    with open(path, "rb") as file:
+        head = file.read(48)
+        size = os.fstat(file.fileno()).st_size
+    if head[:8] != b"\x89HDF\r\n\x1a\n":
+        raise OSError("it does not start like one")
+    if len(head) < 48 or head[8] not in (2, 3) or head[9] != 8:
+        return _CLOSED
+    end = int.from_bytes(head[28:36], "little")
+    if end > size:
+        raise OSError(f"it is truncated: {size} of {end} bytes are there")
+    return _BEING_WRITTEN if head[8] == 3 and head[11] & 1 else _CLOSED
+
+
+def group(file: h5py.File, name: str) -> h5py.Group:
+    """Return a group of the file itself.
+
+    Raises
+    ------
+    KeyError
+        If there is none of that name.
+    """
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise KeyError(f"{name!r} is missing")
+    node = file[name]
+    if not isinstance(node, h5py.Group):
+        raise KeyError(f"{name!r} is not a group")
+    return node
 
 
 def dataset(file: h5py.File, name: str) -> h5py.Dataset:
@@ -117,6 +151,11 @@ def read(file: h5py.File, name: str) -> NDArray[Any]:
     return values
 
 
+def text(value: str) -> np.bytes_:
+    """Return a text as the fixed-length string that attributes of our files are."""
+    return np.bytes_(value.encode())
+
+
 def attribute(node: h5py.HLObject, name: str) -> Any:
     """Read an attribute of bounded size: text as str, numbers as int or float.
 
@@ -130,6 +169,10 @@ def attribute(node: h5py.HLObject, name: str) -> Any:
     if name not in node.attrs:
         raise KeyError(f"attribute {name!r} is missing")
     handle = node.attrs.get_id(name)
+    kind = h5py.check_string_dtype(handle.dtype)
+    if kind is not None and kind.length is None:
+        # Libhdf5 can loop forever in a damaged heap of such texts; ours are of fixed length.
+        raise ValueError(f"attribute {name!r} is a text of variable length")
     if handle.get_storage_size() > MAX_ATTRIBUTE or handle.shape != ():
         raise ValueError(f"attribute {name!r} is not a single value of bounded size")
     value = node.attrs[name]

@@ -59,7 +59,8 @@ class HessianNoise(Noise):
 
     def stds(self, spectrum: Spectrum) -> NDArray[np.float64]:
         """Return ``std * sqrt(lambda)`` for every level."""
-        return self.std * np.sqrt(spectrum.eigenvalues)
+        with np.errstate(over="ignore"):
+            return self.std * np.sqrt(spectrum.eigenvalues)
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,7 +37,7 @@ def band_grad_sq(power_sums: Array) -> Array:
 def alignment(power_sums: Array) -> Array:
     """Alignment ``S_2^dom / (S_2^dom + S_2^bulk)``; NaN where the gradient is zero."""
     dominant, bulk = power_sums[..., 0, 1], power_sums[..., 1, 1]
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         return dominant / (dominant + bulk)
 
 
@@ -59,8 +59,8 @@ def critical_step_size(power_sums: Array, constants: Array) -> Array:
 
     Sources: arXiv 2601.11789 (critical step size); DESIGN section 2.
     """
-    total = power_sums[..., 1].sum(-1)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
+        total = power_sums[..., 1].sum(-1)
         sums = power_sums / total[..., None, None]
         s4 = sums[..., 3] + constants[:, 1] / total[..., None]
         numerator, denominator = critical_terms(
@@ -102,7 +102,7 @@ def loss_interval(power_sums: Array, constants: Array) -> Array:
     ``lower < upper``. ``2 S_2 / (S_3 + N_1)`` of the dominant and of the bulk band; NaN where a
     band has neither gradient nor noise.
     """
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         above, below = loss_bound_terms(power_sums[..., 1], power_sums[..., 2], constants[:, 0])
         return above / below
 

@@ -83,9 +83,11 @@ class Quadratic:
     @property
     def noise_constants(self) -> NDArray[np.float64]:
         """Constants N_1, N_2 and K of both bands (DESIGN section 2), shape (2, 3)."""
-        lam, variance = self.spectrum.eigenvalues, self.stds**2
-        rows = np.stack([lam * variance, lam**2 * variance, lam**4 * variance**2])
-        return self.spectrum.band_sums(rows).T
+        lam, stds = self.spectrum.eigenvalues, self.stds
+        with np.errstate(over="ignore", invalid="ignore"):
+            variance = stds**2
+            rows = np.stack([lam * variance, lam**2 * variance, (lam**2 * variance) ** 2])
+            return self.spectrum.band_sums(rows).T
 
     def __repr__(self) -> str:
         initial = _checks.describe(self.initial)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
@@ -117,7 +118,7 @@ def simulate(
         update=update,  # type: ignore[arg-type]
     )
     _refuse_foreign(run)
-    with _threads(num_threads):
+    with _threads(num_threads), _quiet():
         if path is None:
             return _run_in_memory(run, progress)
         with _lock.exclusive(path):
@@ -180,7 +181,7 @@ def resume(
             return trace
         beside = checkpoint.checkpoint_path(trace.path)
         snapshot = checkpoint.read(beside, read_run_id(trace.path))
-        with _threads(num_threads):
+        with _threads(num_threads), _quiet():
             engine = make_engine(run)
             if snapshot is not None:
                 try:
@@ -326,6 +327,11 @@ def _threads(num_threads: int | None) -> Iterator[None]:
         yield
     finally:
         numba.set_num_threads(before)
+
+
+def _quiet() -> Any:
+    """Overflow is an outcome of a run, ``status`` says so, and no reason to warn."""
+    return np.errstate(all="ignore")
 
 
 def _progress_bar(run: Run, engine: Engine, visible: bool) -> Any:

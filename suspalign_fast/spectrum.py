@@ -63,7 +63,7 @@ class Spectrum:
         num_dominant: int,
         multiplicities: ArrayLike | None = None,
     ) -> None:
-        lam = _checks.non_negative_vector("eigenvalues", eigenvalues)
+        lam = _checks.non_negative_vector("eigenvalues", eigenvalues) + 0.0  # no negative zero
         counts = _multiplicities(multiplicities, lam.size)
         order = None
         if (np.diff(lam) > 0.0).any():
@@ -116,7 +116,8 @@ class Spectrum:
         """Ratio lambda_k / lambda_{k+1} at the gap, infinite where the bulk is all zero."""
         k = self.num_dominant_levels
         above, below = self.eigenvalues[k - 1], self.eigenvalues[k]
-        return float(above / below) if below > 0.0 else float("inf")
+        with np.errstate(over="ignore"):
+            return float(above / below) if below > 0.0 else float("inf")
 
     def expand(self) -> "Spectrum":
         """Return the same spectrum with one level for every direction."""
@@ -336,7 +337,7 @@ class Spectrum:
         try:
             eigenvalues = _hdf5.read(file, "spectrum/eigenvalues")
             multiplicities = _hdf5.read(file, "spectrum/multiplicities")
-            num_dominant = _hdf5.attribute(file["spectrum"], "num_dominant")
+            num_dominant = _hdf5.attribute(_hdf5.group(file, "spectrum"), "num_dominant")
             return cls(eigenvalues, num_dominant, multiplicities)
         except Exception as error:  # whatever a file that is not ours makes the library raise
             raise OSError(f"{path} does not hold a suspalign spectrum: {error}") from error
@@ -441,8 +442,8 @@ def _bin_starts(spectrum: Spectrum, width: float) -> NDArray[np.bool_]:
     lam, k = spectrum.eigenvalues, spectrum.num_dominant_levels
     band = np.arange(lam.size) >= k
     top = np.where(band, lam[k], lam[0])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        number = np.floor(np.log(top / lam) / width)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        number = np.floor((np.log(top) - np.log(lam)) / width)
     number = np.where(lam > 0.0, number, np.inf)
     starts = np.append(True, (number[1:] != number[:-1]) | (band[1:] != band[:-1]))
     starts[k] = True

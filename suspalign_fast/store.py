@@ -27,6 +27,8 @@ COMMIT_INTERVAL = 1.0
 STATUSES = ("running", "complete", "diverged", "failed", "interrupted")
 #: Rows copied at once when a trace is continued.
 COPY_ROWS = 65_536
+#: Arrays of a run that ``spec`` may refer to.
+ARRAYS = ("initial", "noise_stds", "step_size", "record_at")
 ROW_SHAPES = {"power_sums": (2, 4), "noise_sums": (2, 3)}
 
 
@@ -117,10 +119,10 @@ class TraceWriter:
     def _lay_out(self, run: Run) -> None:
         file = self._file
         text, arrays = run.to_json()
-        file.attrs["format"] = FORMAT
+        file.attrs["format"] = _hdf5.text(FORMAT)
         file.attrs["format_version"] = FORMAT_VERSION
-        file.attrs["spec"] = text
-        file.attrs["run_id"] = self.run_id
+        file.attrs["spec"] = _hdf5.text(text)
+        file.attrs["run_id"] = _hdf5.text(self.run_id)
         file.attrs["status"] = np.bytes_(STATUSES[0].ljust(16))
         file.attrs["committed_rows"] = np.int64(0)
         run.problem.spectrum.write(file)
@@ -282,18 +284,17 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
     with _hdf5.open_for_reading(source) as file:
         try:
             status, num_rows, run = _read_header(file, source)
-        except OSError:
+            run_id = _run_id(file)
+        except _NotOurs:
             raise
         except Exception as error:  # whatever a file that is not ours makes the library raise
             raise OSError(f"{source} is a damaged suspalign trace: {error}") from error
 
-    run_id = read_run_id(source)
-
     def read(name: str) -> NDArray[Any]:
-        if read_run_id(source) != run_id:
-            raise OSError(f"{source} was replaced by another run since this trace was loaded")
         with _hdf5.open_for_reading(source) as file:
             try:
+                if _run_id(file) != run_id:
+                    raise ValueError("another run replaced the file since the trace was loaded")
                 values: NDArray[Any] = _hdf5.dataset(file, f"trace/{name}")[:num_rows]
             except Exception as error:
                 raise OSError(f"{source} cannot be read: column {name!r}: {error}") from error
@@ -305,15 +306,26 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
 def read_run_id(path: Path) -> str:
     """Return the identity of the run behind a trace file; empty in files without one."""
     with _hdf5.open_for_reading(path) as file:
-        return str(_hdf5.attribute(file, "run_id")) if "run_id" in file.attrs else ""
+        try:
+            return _run_id(file)
+        except ValueError as error:
+            raise OSError(f"{path} is a damaged suspalign trace: {error}") from error
+
+
+def _run_id(file: h5py.File) -> str:
+    return str(_hdf5.attribute(file, "run_id")) if "run_id" in file.attrs else ""
+
+
+class _NotOurs(OSError):
+    """The file is not a trace, or one of a later version."""
 
 
 def _read_header(file: h5py.File, path: Path) -> tuple[str, int, Run]:
     if "format" not in file.attrs or _hdf5.attribute(file, "format") != FORMAT:
-        raise OSError(f"{path} is not a suspalign trace: its 'format' is not {FORMAT!r}")
+        raise _NotOurs(f"{path} is not a suspalign trace: its 'format' is not {FORMAT!r}")
     version = int(_hdf5.attribute(file, "format_version"))
     if version > FORMAT_VERSION:
-        raise OSError(
+        raise _NotOurs(
             f"{path} has trace format version {version}; this package reads up to {FORMAT_VERSION}"
         )
     status = str(_hdf5.attribute(file, "status"))
@@ -321,11 +333,14 @@ def _read_header(file: h5py.File, path: Path) -> tuple[str, int, Run]:
         raise ValueError(f"unknown status {status!r}")
     num_rows = int(_hdf5.attribute(file, "committed_rows"))
     for name in COLUMNS:
-        shape = _hdf5.dataset(file, f"trace/{name}").shape
+        column = _hdf5.dataset(file, f"trace/{name}")
+        shape = column.shape
+        if column.dtype.kind != ("i" if name == "step" else "f"):
+            raise ValueError(f"column {name!r} has type {column.dtype}")
         if shape[1:] != ROW_SHAPES.get(name, ()) or not 0 <= num_rows <= shape[0]:
             raise ValueError(f"column {name!r} of shape {shape} does not hold {num_rows} rows")
-    arrays = {name: _hdf5.read(file, f"run/{name}") for name in file["run"]}
-    arrays.pop("noise_constants", None)
+    group = _hdf5.group(file, "run")
+    arrays = {name: _hdf5.read(file, f"run/{name}") for name in ARRAYS if name in group}
     text = _hdf5.attribute(file, "spec")
     run = Run.from_json(str(text), arrays, Spectrum.read(file, path))
     return status, num_rows, run

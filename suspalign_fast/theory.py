@@ -232,7 +232,7 @@ class Levels:
         if isinstance(initial, np.ndarray):
             self.mean = initial
         else:
-            self.variance += initial**2
+            self.variance += initial * initial
 
     def trajectory(self, rule: KnownStepSize, times: NDArray[np.int64]) -> Any:
         """Yield mean and variance of the coefficients at ascending times."""

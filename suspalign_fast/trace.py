@@ -41,8 +41,10 @@ def derived_columns(power_sums: Array, constants: Array) -> dict[str, Array]:
     constants : ndarray of float64, shape (2, 3)
     """
     losses, grad_sq = physics.band_losses(power_sums), physics.band_grad_sq(power_sums)
+    with np.errstate(over="ignore"):
+        loss = physics.loss(power_sums)
     return {
-        "loss": physics.loss(power_sums),
+        "loss": loss,
         "loss_dominant": losses[:, 0],
         "loss_bulk": losses[:, 1],
         "grad_sq_dominant": grad_sq[:, 0],

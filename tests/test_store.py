@@ -42,7 +42,7 @@ def test_plain_h5py_reads_every_column(problem, tmp_path):
     script = """
 import sys, h5py
 with h5py.File(sys.argv[1], "r") as file:
-    assert file.attrs["format"] == "suspalign-trace", file.attrs["format"]
+    assert file.attrs["format"] == b"suspalign-trace", file.attrs["format"]
     assert file.attrs["status"].decode().strip() == "complete"
     assert file.attrs["committed_rows"] == 101
     for name, data in file["trace"].items():
@@ -123,10 +123,10 @@ def forget_status(file):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: f.attrs.modify("format", "other"), "not a suspalign trace"),
+        (lambda f: f.attrs.modify("format", b"other"), "not a suspalign trace"),
         (lambda f: f.attrs.modify("format_version", 99), "format version 99"),
-        (lambda f: f.attrs.modify("spec", "{}"), "damaged"),
-        (lambda f: f.attrs.modify("spec", "not json"), "damaged"),
+        (lambda f: f.attrs.modify("spec", b"{}"), "damaged"),
+        (lambda f: f.attrs.modify("spec", b"not json"), "damaged"),
         (lambda f: f.attrs.modify("committed_rows", 10**9), "does not hold 1000000000 rows"),
         (lambda f: f.attrs.modify("committed_rows", -1), "does not hold -1 rows"),
         (lambda f: f.pop("trace/loss"), "damaged"),

@@ -147,7 +147,7 @@ class LevelsEngine(Engine):
         if not isinstance(initial, np.ndarray):
             xi, chi = np.empty((2, spectrum.num_levels))
             levels.draw(xi, chi, self.freedom, 0, *self.key)  # no move has target step 0
-            return initial**2 * (xi**2 + chi)
+            return initial * initial * (xi**2 + chi)
         if initial.size == spectrum.num_levels:
             return initial**2 * spectrum.multiplicities
         first = np.cumsum(spectrum.multiplicities) - spectrum.multiplicities

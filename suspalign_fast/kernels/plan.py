@@ -193,7 +193,8 @@ def _moment_weights(
     moments = weights[:, :SCALE].reshape(-1, NUM_MOMENTS, ROW)
     noise = problem.noise
     hessian = isinstance(noise, HessianNoise)
-    variance = noise.std**2 if isinstance(noise, IsotropicNoise | HessianNoise) else 0.0
+    std = noise.std if isinstance(noise, IsotropicNoise | HessianNoise) else 0.0
+    variance = std * std
     for column in range(NUM_SUMS):
         is_noise = column >= 4
         power = column + (1 if not is_noise or hessian else 0)

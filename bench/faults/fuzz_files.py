@@ -1,0 +1,627 @@
+"""Load mutated trace files in a limited subprocess and count what comes of it.
+
+``python bench/faults/fuzz_files.py --count 5000 --seed 1`` mutates small valid trace files at
+random, byte by byte, and ``--structural`` adds every mutation of their HDF5 structure. A file must
+either load or be refused with OSError or ValueError that names its path, within the memory and the
+time the worker has.
+"""
+
+import argparse
+import collections
+import contextlib
+import json
+import os
+import resource
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+import suspalign_fast as sa
+from suspalign_fast.trace import COLUMNS
+
+#: Address space of the worker above what it starts with, and seconds a file.
+MEMORY = 4 * 2**30
+TIMEOUT = 10.0
+
+Mutation = Callable[[h5py.File], None]
+
+# --- the worker ----------------------------------------------------------------------------------
+
+
+def _use_trace(path: str) -> None:
+    trace = sa.load_trace(path)
+    for name in COLUMNS:
+        if len(trace[name]) != len(trace):
+            raise AssertionError(f"{name} has {len(trace[name])} rows of {len(trace)}")
+    assert trace.step.dtype.kind == "i", f"step has dtype {trace.step.dtype}"
+    repr(trace)
+    json.dumps(trace.spec)
+
+
+def _outcome(use: Callable[[str], object], path: str) -> list[str]:
+    """Return "loaded", "refused" or "unexpected", with what was raised."""
+    try:
+        use(path)
+    except BaseException as error:
+        where = " < ".join(
+            f"{frame.name}:{frame.lineno}"
+            for frame in reversed(traceback.extract_tb(error.__traceback__)[-4:])
+        )
+        text = f"{type(error).__name__}: {str(error)[:200]} [{where}]"
+        named = isinstance(error, OSError | ValueError) and path in str(error)
+        return ["refused" if named else "unexpected", text]
+    return ["loaded", ""]
+
+
+def work() -> None:
+    """Answer every path on standard input with one line of JSON."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    print("ready", flush=True)
+    for line in sys.stdin:
+        path = line.rstrip("\n")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            answer = {
+                "trace": _outcome(_use_trace, path),
+                "spectrum": _outcome(sa.Spectrum.load, path),
+            }
+        answer["warnings"] = sorted({f"{w.category.__name__}: {w.message}" for w in caught})
+        print(json.dumps(answer), flush=True)
+
+
+class Worker:
+    """A subprocess that loads files, started again whenever it dies or hangs."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def load(self, path: Path) -> dict[str, Any]:
+        """Return the worker's answer, or ``{"crash": signal}`` or ``{"hang": seconds}``."""
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-X", "faulthandler", __file__, "--worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+            )
+            assert self._answer(60.0) == b"ready\n"
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{path}\n".encode())
+        answer = self._answer(TIMEOUT)
+        if answer is None:
+            self.close()
+            return {"hang": TIMEOUT}
+        if not answer.endswith(b"\n"):
+            code = self._process.wait()
+            self.close()
+            return {"crash": code}
+        result: dict[str, Any] = json.loads(answer)
+        return result
+
+    def _answer(self, timeout: float) -> bytes | None:
+        """Return a line, what there is of one if the process ended, None after the time-out."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        text = b""
+        while not text.endswith(b"\n"):
+            if not select.select([self._process.stdout], [], [], timeout)[0]:
+                return None
+            part = self._process.stdout.read(65_536)
+            if not part:
+                break
+            text += part
+        return text
+
+    def close(self) -> None:
+        """End the subprocess."""
+        if self._process is not None:
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            self._process.kill()
+            self._process.wait()
+            self._process.stdin.close()
+            self._process.stdout.close()
+            self._process = None
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+# --- valid files ---------------------------------------------------------------------------------
+
+
+def make_bases(folder: Path) -> list[Path]:
+    """Write small valid trace files of different engines and rules; return their paths.
+
+    Those whose name starts with "old" have the oldest HDF5 format, whose metadata has no checksums.
+    """
+    spectrum = sa.Spectrum.linear_bands(40, 4)
+    levels = sa.Spectrum([9.0, 8.0, 0.5, 0.1, 0.0], 5, [2, 3, 20, 10, 5])
+    diagonal = sa.Quadratic(
+        spectrum, sa.DiagonalNoise(np.linspace(0.2, 1.4, 40)), np.linspace(-1.0, 1.0, 40)
+    )
+    sizes = np.linspace(1e-3, 2e-3, 400)
+    paths = [folder / f"{name}.h5" for name in ("schedule", "critical", "constant")]
+    at = np.arange(0, 401, 2)
+    sa.simulate(diagonal, sizes, 400, record_at=at, path=paths[0])
+    sa.simulate(
+        sa.Quadratic(levels, sa.HessianNoise(0.3)),
+        sa.CriticalStep(0.9, max_step=0.1),
+        300,
+        engine="levels",
+        path=paths[1],
+    )
+    sa.simulate(sa.Quadratic(spectrum), 1e-3, 300, engine="step", path=paths[2])
+    for source in paths[:2]:
+        target = folder / f"old_{source.name}"
+        with h5py.File(source) as new, h5py.File(target, "w", libver="earliest") as old:
+            for name in new:
+                new.copy(name, old)
+            for name, value in new.attrs.items():
+                old.attrs[name] = value
+        paths.append(target)
+    return paths
+
+
+# --- mutations of bytes --------------------------------------------------------------------------
+
+
+def mutate_bytes(data: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
+    """Return the name of a random mutation and the mutated bytes."""
+    out = np.frombuffer(data, dtype=np.uint8).copy()
+    size = out.size
+    # Half of the places lie where most of the metadata is.
+    top = min(size, 4096) if rng.random() < 0.5 else size
+    at = int(rng.integers(top))
+    kind = rng.choice(["bit", "byte", "few", "cluster", "fill", "cut", "extend", "swap", "word"])
+    length = int(rng.integers(1, 65))
+    match kind:
+        case "bit":
+            out[at] ^= 1 << rng.integers(8)
+        case "byte":
+            out[at] = rng.integers(256)
+        case "few":
+            out[rng.integers(top, size=8)] = rng.integers(256, size=8)
+        case "cluster":
+            out[at : at + length] = rng.integers(256, size=out[at : at + length].size)
+        case "fill":
+            out[at : at + length] = rng.choice([0, 255])
+        case "cut":
+            out = out[:at]
+        case "extend":
+            out = np.append(out, rng.integers(256, size=length, dtype=np.uint8))
+        case "swap":
+            other = int(rng.integers(size))
+            count = min(length, size - at, size - other)
+            first, second = out[at : at + count].copy(), out[other : other + count].copy()
+            out[at : at + count], out[other : other + count] = second, first
+        case "word":
+            values = [2**63 - 1, 2**64 - 1, 2**31, 2**50, 2**32 - 1, 1]
+            word = np.frombuffer(values[rng.integers(len(values))].to_bytes(8, "little"), np.uint8)
+            out[at : at + 8] = word[: out[at : at + 8].size]
+    return str(kind), out.tobytes()
+
+
+def byte_mutations(
+    bases: list[Path], folder: Path, count: int, seed: int
+) -> Iterator[tuple[str, Path]]:
+    """Yield names and paths of mutated files, each a pure function of the seed and its number."""
+    data = [base.read_bytes() for base in bases]
+    for i in range(count):
+        rng = np.random.default_rng([seed, i])
+        kind, mutated = mutate_bytes(data[i % len(bases)], rng)
+        path = folder / "mutated.h5"
+        path.write_bytes(mutated)
+        yield f"{bases[i % len(bases)].stem} seed {seed} number {i} {kind}", path
+
+
+# --- mutations of structure ----------------------------------------------------------------------
+
+_WRONG_ATTRIBUTES: dict[str, Any] = {
+    "empty": h5py.Empty("f8"),
+    "text": "nonsense",
+    "bytes": np.bytes_(b"\xff\xfe nonsense"),
+    "negative": -1,
+    "huge": 2**62,
+    "unsigned": np.uint64(2**64 - 1),
+    "nan": np.nan,
+    "infinite": np.inf,
+    "float": 1.5,
+    "bool": True,
+    "complex": 1 + 2j,
+    "array": np.arange(3),
+    "nothing": np.zeros(0),
+    "big array": np.zeros(8000),
+    "long": "x" * 60_000,
+    "texts": ["a", "b"],
+    "opaque": np.void(b"abcdefgh"),
+    "compound": np.array((1, 2.0), dtype=[("a", "i8"), ("b", "f8")]),
+    "sequence": np.array([np.arange(3)], dtype=h5py.vlen_dtype("i8")),
+}
+
+_NUMBERS = np.arange(400.0)
+
+
+def _odd_float() -> h5py.h5t.TypeID:
+    kind = h5py.h5t.IEEE_F64LE.copy()
+    kind.set_fields(63, 48, 15, 0, 48)
+    return kind
+
+
+def _low_level(file: h5py.File, name: str, kind: Any) -> None:
+    space = h5py.h5s.create_simple((400,))
+    h5py.h5d.create(file.id, name.encode(), kind, space)
+
+
+def _virtual(file: h5py.File, name: str) -> None:
+    layout = h5py.VirtualLayout((400,), "f8")
+    layout[:] = h5py.VirtualSource(file.filename, "trace/loss", shape=(400,))
+    file.create_virtual_dataset(name, layout)
+
+
+def _pipe_link(file: h5py.File, name: str) -> None:
+    pipe = Path(file.filename).with_suffix(".pipe")
+    pipe.unlink(missing_ok=True)
+    os.mkfifo(pipe)
+    file[name] = h5py.ExternalLink(str(pipe), "/trace")
+
+
+def _spoiled(value: float) -> Callable[[h5py.File, str, Any], None]:
+    def put(file: h5py.File, name: str, old: Any) -> None:
+        values = np.array(old, dtype=np.float64)
+        values.flat[values.size // 2] = value
+        file.create_dataset(name, data=values)
+
+    return put
+
+
+#: What stands in for a dataset: functions of the file, its name and its old values.
+_REPLACEMENTS: dict[str, Callable[[h5py.File, str, Any], Any]] = {
+    "missing": lambda f, n, old: None,
+    "a group": lambda f, n, old: f.create_group(n),
+    "a type": lambda f, n, old: f.__setitem__(n, np.dtype("f8")),
+    "null": lambda f, n, old: f.create_dataset(n, data=h5py.Empty("f8")),
+    "scalar": lambda f, n, old: f.create_dataset(n, data=1.0),
+    "no rows": lambda f, n, old: f.create_dataset(n, data=old[:0]),
+    "one row": lambda f, n, old: f.create_dataset(n, data=old[:1]),
+    "more rows": lambda f, n, old: f.create_dataset(n, data=np.concatenate([old, old])),
+    "more axes": lambda f, n, old: f.create_dataset(n, data=old[..., None]),
+    "32 axes": lambda f, n, old: f.create_dataset(n, data=np.zeros((1,) * 32)),
+    "float": lambda f, n, old: f.create_dataset(n, data=old.astype("f8")),
+    "integer": lambda f, n, old: f.create_dataset(n, data=np.zeros(old.shape, "i8")),
+    "unsigned": lambda f, n, old: f.create_dataset(n, data=np.zeros(old.shape, "u8")),
+    "big-endian": lambda f, n, old: f.create_dataset(
+        n, data=old.astype(old.dtype.str.replace("<", ">"))
+    ),
+    "half": lambda f, n, old: f.create_dataset(n, data=np.zeros(old.shape, "f2")),
+    "long double": lambda f, n, old: f.create_dataset(n, data=old.astype(np.longdouble)),
+    "complex": lambda f, n, old: f.create_dataset(n, data=old.astype("c16")),
+    "half complex": lambda f, n, old: f.create_dataset(n, data=old.astype("c8")),
+    "text": lambda f, n, old: f.create_dataset(n, data=["a"] * 400),
+    "fixed text": lambda f, n, old: f.create_dataset(n, data=np.full(400, b"12345678")),
+    "opaque": lambda f, n, old: f.create_dataset(n, data=np.zeros(400, "V8")),
+    "array type": lambda f, n, old: f.create_dataset(n, shape=(400,), dtype=("f4", (2,))),
+    "sequences": lambda f, n, old: f.create_dataset(n, (400,), dtype=h5py.vlen_dtype("f8")),
+    "references": lambda f, n, old: f.create_dataset(n, (400,), dtype=h5py.ref_dtype),
+    "enumeration": lambda f, n, old: f.create_dataset(
+        n, old.shape, dtype=h5py.enum_dtype({"A": 0}, basetype="i8")
+    ),
+    "odd float": lambda f, n, old: _low_level(f, n, _odd_float()),
+    "time": lambda f, n, old: _low_level(f, n, h5py.h5t.UNIX_D64LE),
+    "2^50 rows": lambda f, n, old: f.create_dataset(
+        n, (2**50, *old.shape[1:]), dtype=old.dtype, chunks=(1024, *old.shape[1:])
+    ),
+    "2^40 rows, 8 kB": lambda f, n, old: f.create_dataset(
+        n, (2**40,), dtype=old.dtype, chunks=(1024,)
+    ).__setitem__(slice(1024), 1),
+    "2^60 rows, contiguous": lambda f, n, old: _low_level_rows(f, n, 2**60),
+    "2^63 rows, contiguous": lambda f, n, old: _low_level_rows(f, n, 2**63),
+    "2^28 rows, contiguous": lambda f, n, old: _low_level_rows(f, n, 2**28),
+    "large chunk": lambda f, n, old: (
+        f.create_dataset(
+            n,
+            old.shape,
+            maxshape=(None,) * old.ndim,
+            dtype=old.dtype,
+            chunks=(2**28 // 8,) * old.ndim,
+        )
+        if old.ndim == 1
+        else None
+    ),
+    "bomb": lambda f, n, old: f.create_dataset(
+        n, (2**30, *old.shape[1:]), dtype=old.dtype, chunks=True, compression="gzip"
+    ).__setitem__(0, old[0]),
+    "lzf": lambda f, n, old: f.create_dataset(n, data=old, compression="lzf"),
+    "fletcher": lambda f, n, old: f.create_dataset(n, data=old, fletcher32=True),
+    "scale-offset": lambda f, n, old: f.create_dataset(n, data=old, scaleoffset=4),
+    "unknown filter": lambda f, n, old: _unknown_filter(f, n),
+    "external": lambda f, n, old: f.create_dataset(
+        n, (400,), dtype="f8", external=[("/dev/zero", 0, 3200)]
+    ),
+    "virtual": lambda f, n, old: _virtual(f, n),
+    "soft link": lambda f, n, old: f.__setitem__(n, h5py.SoftLink("/trace/loss")),
+    "dangling link": lambda f, n, old: f.__setitem__(n, h5py.SoftLink("/nowhere")),
+    "looping link": lambda f, n, old: f.__setitem__(n, h5py.SoftLink(f"/{n}")),
+    "external link": lambda f, n, old: f.__setitem__(
+        n, h5py.ExternalLink(f.filename, "/trace/loss")
+    ),
+    "pipe": lambda f, n, old: _pipe_link(f, n),
+    "hard link up": lambda f, n, old: f.__setitem__(n, f["/"]),
+    "nan": _spoiled(np.nan),
+    "infinite": _spoiled(np.inf),
+    "negative": _spoiled(-1.0),
+    "large": _spoiled(1e300),
+    "tiny": _spoiled(5e-324),
+    "zeros": lambda f, n, old: f.create_dataset(n, data=np.zeros(old.shape, old.dtype)),
+    "largest integers": lambda f, n, old: f.create_dataset(
+        n, data=np.full(old.shape, 2**63 - 1, "i8")
+    ),
+    "negative integers": lambda f, n, old: f.create_dataset(
+        n, data=np.full(old.shape, -(2**63), "i8")
+    ),
+    "large counts": lambda f, n, old: f.create_dataset(n, data=np.full(old.shape, 2**53, "i8")),
+}
+
+
+def _low_level_rows(file: h5py.File, name: str, rows: int) -> None:
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_alloc_time(h5py.h5d.ALLOC_TIME_LATE)
+    space = h5py.h5s.create_simple((rows,))
+    h5py.h5d.create(file.id, name.encode(), h5py.h5t.NATIVE_INT64, space, creation)
+
+
+def _unknown_filter(file: h5py.File, name: str) -> None:
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_chunk((100,))
+    creation.set_filter(32_111, h5py.h5z.FLAG_OPTIONAL, (1, 2))
+    space = h5py.h5s.create_simple((400,))
+    h5py.h5d.create(file.id, name.encode(), h5py.h5t.NATIVE_DOUBLE, space, creation)
+
+
+_VALUES: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    0,
+    0.5,
+    2**62,
+    2**63,
+    10**400,
+    1e-300,
+    1e300,
+    float("nan"),
+    float("inf"),
+    "nonsense",
+    "\ud800\0",
+    [],
+    [1, 2, 3],
+    [[]],
+    ["critical"],
+    {},
+    {"array": "initial"},
+    {"array": "nothing"},
+    {"array": []},
+    {"array": None},
+    {"std": None},
+    {"std": 10**400},
+    {"model": "diagonal", "array": "step_size"},
+    {"model": "isotropic", "std": -1},
+    {"model": "isotropic", "std": 1e300},
+    {"model": []},
+    {"model": "hessian"},
+    {"rule": "function", "name": ["x"]},
+    {"rule": "function", "name": "x" * 10_000},
+    {"rule": "schedule", "array": "record_at"},
+    {"rule": "schedule", "array": "initial"},
+    {"rule": "critical"},
+    {"rule": "critical", "fraction": "x"},
+    {"rule": "critical", "fraction": 0.5, "max_step": [], "more": 1},
+    {"rule": "loss_interval", "position": 1e308},
+    {"rule": "online_critical", "fraction": 1, "decay": float("nan")},
+    {"rule": {}},
+    {"rule": ["critical"]},
+)
+
+_TEXTS = {
+    "empty": "",
+    "null": "null",
+    "list": "[]",
+    "number": "3",
+    "text": '"x"',
+    "cut": '{"dim": 4',
+    "deep lists": "[" * 50_000,
+    "deep dicts": '{"a":' * 10_000,
+    "digits": '{"num_steps": ' + "9" * 10_000 + "}",
+    "bytes": np.bytes_(b"\xff\xfe"),
+    "spaces": " " * 60_000,
+}
+
+
+def _node_attributes(file: h5py.File) -> list[tuple[str, str]]:
+    return [("/", name) for name in file.attrs] + [("spectrum", "num_dominant")]
+
+
+def _set_attribute(node: str, name: str, value: Any) -> Mutation:
+    def change(file: h5py.File) -> None:
+        del file[node].attrs[name]
+        if value is not None:
+            file[node].attrs[name] = value
+
+    return change
+
+
+def _replace(name: str, put: Callable[[h5py.File, str, Any], Any]) -> Mutation:
+    def change(file: h5py.File) -> None:
+        node = file[name]
+        old = node[()] if isinstance(node, h5py.Dataset) else _NUMBERS
+        del file[name]
+        put(file, name, old)
+
+    return change
+
+
+def _spec(change_spec: Callable[[dict[str, Any]], object]) -> Mutation:
+    def change(file: h5py.File) -> None:
+        spec = json.loads(file.attrs["spec"])
+        change_spec(spec)
+        file.attrs["spec"] = json.dumps(spec)
+
+    return change
+
+
+def _many_links(file: h5py.File) -> None:
+    for i in range(5000):
+        file["run"][f"x{i}"] = file["run/noise_constants"]
+
+
+def _long_attribute(file: h5py.File) -> None:
+    file.attrs.create("spec", "{" + " " * 2**22 + "}")
+
+
+def _dense_attribute(file: h5py.File) -> None:
+    del file.attrs["spec"]
+    file.attrs.create("spec", np.zeros(2**21, "u1"))
+
+
+def structure(file: h5py.File) -> dict[str, Mutation]:
+    """Return all mutations of the structure of a trace file by name."""
+    made: dict[str, Mutation] = {}
+    for node, name in _node_attributes(file):
+        made[f"attribute {name}: missing"] = _set_attribute(node, name, None)
+        for kind, value in _WRONG_ATTRIBUTES.items():
+            made[f"attribute {name}: {kind}"] = _set_attribute(node, name, value)
+    groups = [name for name in ("trace", "run", "spectrum") if name in file]
+    datasets = [f"{group}/{name}" for group in groups for name in file[group]]
+    for name in groups + datasets:
+        for kind, put in _REPLACEMENTS.items():
+            made[f"{name}: {kind}"] = _replace(name, put)
+    for kind, text in _TEXTS.items():
+        made[f"spec: {kind}"] = _set_attribute("/", "spec", text)
+    for key in json.loads(file.attrs["spec"]):
+        made[f"spec {key}: missing"] = _spec(lambda s, key=key: s.pop(key))
+        for i, value in enumerate(_VALUES):
+            change = _spec(lambda s, key=key, value=value: s.__setitem__(key, value))
+            made[f"spec {key}: {i} {str(value)[:40]!r}"] = change
+    for name in ("odd", "a" * 5000, b"\xff\xfe".decode("utf8", "surrogateescape"), "new\nline"):
+        made[f"run/{name[:20]!r}"] = lambda f, name=name: f["run"].__setitem__(name, np.arange(3.0))
+    made["run: links to itself"] = lambda f: f["run"].__setitem__("loop", f["run"])
+    made["run: many links"] = _many_links
+    made["spec: 4 MiB text"] = _long_attribute
+    made["spec: 2 MiB array"] = _dense_attribute
+    return made
+
+
+def structural_mutations(
+    base: Path, folder: Path, skipped: list[str]
+) -> Iterator[tuple[str, Path]]:
+    """Yield names and paths of files with mutated structure.
+
+    What h5py itself cannot write is added to `skipped`.
+    """
+    path = folder / "mutated.h5"
+    with h5py.File(base) as file:
+        mutations = structure(file)
+    for name, change in mutations.items():
+        shutil.copyfile(base, path)
+        try:
+            with h5py.File(path, "r+") as file:
+                change(file)
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
+            skipped.append(f"{base.stem} {name}: {error}")
+            continue
+        yield f"{base.stem} {name}", path
+
+
+# --- counting ------------------------------------------------------------------------------------
+
+
+def run_all(worker: Worker, mutations: Iterator[tuple[str, Path]]) -> "Tally":
+    """Load every file and count the outcomes."""
+    tally = Tally()
+    for name, path in mutations:
+        tally.add(name, worker.load(path))
+    return tally
+
+
+class Tally:
+    """Counts of outcomes, and the names of the mutations behind findings."""
+
+    def __init__(self) -> None:
+        self.counts: collections.Counter[str] = collections.Counter()
+        self.findings: dict[str, list[str]] = {}
+        self.warnings: dict[str, list[str]] = {}
+
+    def add(self, name: str, answer: dict[str, Any]) -> None:
+        """Count one answer of the worker."""
+        self.counts["mutations"] += 1
+        for kind in ("crash", "hang"):
+            if kind in answer:
+                self.counts[kind] += 1
+                self.findings.setdefault(f"{kind} {answer[kind]}", []).append(name)
+                return
+        for what in ("trace", "spectrum"):
+            outcome, text = answer[what]
+            self.counts[f"{what} {outcome}"] += 1
+            if outcome == "unexpected":
+                self.counts["unexpected"] += 1
+                self.findings.setdefault(f"{what}: {text}", []).append(name)
+        for text in answer["warnings"]:
+            self.counts["warnings"] += 1
+            self.warnings.setdefault(text, []).append(name)
+
+    def __str__(self) -> str:
+        kinds = ["mutations"]
+        kinds += [f"{w} {o}" for w in ("trace", "spectrum") for o in ("loaded", "refused")]
+        kinds += ["unexpected", "crash", "hang", "warnings"]
+        lines = [f"{kind:20} {self.counts[kind]:8}" for kind in kinds]
+        for title, found in (("finding", self.findings), ("warning", self.warnings)):
+            for text, names in found.items():
+                lines.append(f"{title}, {len(names)} times: {text}")
+                lines += [f"    {name}" for name in names[:3]]
+        return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the fuzzer from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=1000, help="mutations of bytes")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--structural", action="store_true", help="also mutate the structure")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        with contextlib.suppress(KeyboardInterrupt):
+            work()
+        return
+    with tempfile.TemporaryDirectory() as name, Worker() as worker:
+        folder = Path(name)
+        bases = make_bases(folder)
+        print("mutations of bytes")
+        print(run_all(worker, byte_mutations(bases, folder, arguments.count, arguments.seed)))
+        if arguments.structural:
+            skipped: list[str] = []
+            for base in bases:
+                print(f"\nmutations of the structure of {base.stem}")
+                print(run_all(worker, structural_mutations(base, folder, skipped)))
+            print(f"\nnot writable: {len(skipped)}", *skipped, sep="\n    ")
+
+
+if __name__ == "__main__":
+    main()
