@@ -169,9 +169,11 @@ class Spectrum:
         first = np.flatnonzero(_bin_starts(self, width))
         lam, counts = self.eigenvalues, self.multiplicities
         sizes = np.add.reduceat(counts, first)
-        means = np.add.reduceat(lam * counts, first) / sizes
+        top = np.repeat(lam[first], np.diff(np.append(first, lam.size)))
+        parts = np.divide(lam, top, out=np.zeros_like(lam), where=top > 0.0)
+        means = lam[first] * (np.add.reduceat(parts * counts, first) / sizes)
         spread = np.repeat(means, np.diff(np.append(first, lam.size)))
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             error = np.where(lam > 0.0, np.abs(spread / lam - 1.0), 0.0).max()
         return Spectrum(means, self.num_dominant, sizes)._with_error(float(error))
 
@@ -305,7 +307,7 @@ class Spectrum:
             If the file exists and `overwrite` is false.
         """
         with _hdf5.create(path, overwrite=overwrite) as file:
-            file.attrs["format"] = FORMAT
+            file.attrs["format"] = _hdf5.text(FORMAT)
             file.attrs["format_version"] = FORMAT_VERSION
             file.attrs["description"] = description
             file.attrs.update(attributes or {})

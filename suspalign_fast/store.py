@@ -312,6 +312,13 @@ def read_run_id(path: Path) -> str:
             raise OSError(f"{path} is a damaged suspalign trace: {error}") from error
 
 
+def _format(file: h5py.File) -> str:
+    try:
+        return str(_hdf5.attribute(file, "format"))
+    except (KeyError, ValueError):
+        return ""
+
+
 def _run_id(file: h5py.File) -> str:
     return str(_hdf5.attribute(file, "run_id")) if "run_id" in file.attrs else ""
 
@@ -321,7 +328,7 @@ class _NotOurs(OSError):
 
 
 def _read_header(file: h5py.File, path: Path) -> tuple[str, int, Run]:
-    if "format" not in file.attrs or _hdf5.attribute(file, "format") != FORMAT:
+    if _format(file) != FORMAT:
         raise _NotOurs(f"{path} is not a suspalign trace: its 'format' is not {FORMAT!r}")
     version = int(_hdf5.attribute(file, "format_version"))
     if version > FORMAT_VERSION:
