@@ -51,6 +51,13 @@ def real(name: str, value: Any, *, positive: bool = False) -> float:
     return number
 
 
+def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """Return ``value`` if it is one of `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        raise wrong(name, value, "one of " + ", ".join(map(repr, choices)))
+    return str(value)
+
+
 def vector(name: str, value: ArrayLike) -> NDArray[np.float64]:
     """Return ``value`` as a one-dimensional, non-empty float64 array of finite numbers."""
     expected = "a one-dimensional, non-empty array of finite numbers"

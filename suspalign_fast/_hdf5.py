@@ -13,9 +13,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from ._deflate import encode
+
 #: gzip cannot compress by more than this factor.
 MAX_COMPRESSION = 1100
 MAX_ATTRIBUTE = 2**20
+#: Numbers a chunk of a dataset that is written at once.
+CHUNK = 2**16
 #: Raw data, gzip, shuffle, checksum, lzf.
 FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, 32000)
 
@@ -149,6 +153,22 @@ def read(file: h5py.File, name: str) -> NDArray[Any]:
     """Read a whole dataset after the checks of `dataset`."""
     values: NDArray[Any] = dataset(file, name)[()]
     return values
+
+
+def write(group: h5py.Group, name: str, values: NDArray[Any], *, compression: str = "gzip") -> None:
+    """Write a vector of 64-bit numbers as a dataset, compressed or not."""
+    if compression == "none" or values.size == 0:
+        group.create_dataset(name, data=values)
+        return
+    size = min(CHUNK, values.size)
+    created = group.create_dataset(
+        name, values.shape, values.dtype, chunks=(size,), compression="gzip", shuffle=True
+    )
+    for start in range(0, values.size, size):
+        piece = np.zeros(size, values.dtype)
+        part = values[start : start + size]
+        piece[: part.size] = part
+        created.id.write_direct_chunk((start,), encode(piece))
 
 
 def text(value: str) -> np.bytes_:

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +35,22 @@ def checkpoint_path(trace: Path) -> Path:
 
 
 def write(path: Path, run_id: str, arrays: Arrays) -> None:
-    """Write a checkpoint: a new file, flushed to the disk, then renamed over the old one."""
+    """Write a checkpoint: a new file, flushed to the disk, then renamed over the old one.
+
+    The checksum is computed while the arrays are written, so that the disk alone sets the time.
+    """
     values = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     layout = [[name, v.dtype.str, list(np.shape(arrays[name]))] for name, v in values.items()]
     header = json.dumps({"run_id": run_id, "arrays": layout}).encode() + b"\n"
-    checksum = zlib.crc32(header)
-    for value in values.values():
-        checksum = zlib.crc32(_bytes(value), checksum)
     temporary = path.with_name(path.name + ".new")
     try:
-        with open(temporary, "wb") as file:
-            file.write(MAGIC + header + b"%08x\n" % checksum)
+        with open(temporary, "wb") as file, ThreadPoolExecutor(1) as beside:
+            checksum = beside.submit(_checksum, header, values)
+            file.write(MAGIC + header + b"%08x\n" % 0)
             for value in values.values():
                 file.write(_bytes(value))
+            file.seek(len(MAGIC + header))
+            file.write(b"%08x\n" % checksum.result())
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -98,6 +102,13 @@ def read(path: Path, run_id: str) -> Arrays | None:
     if owner != run_id:
         raise CheckpointError(f"{path} belongs to another trace, not to the one beside it")
     return arrays
+
+
+def _checksum(header: bytes, values: Arrays) -> int:
+    checksum = zlib.crc32(header)
+    for value in values.values():
+        checksum = zlib.crc32(_bytes(value), checksum)
+    return checksum
 
 
 def _bytes(value: NDArray[Any]) -> memoryview:

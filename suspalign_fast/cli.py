@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from . import __version__, _checks
+from ._column import COMPRESSIONS
 from .cost import estimate_seconds, faster_engine, seconds_per_normal
 from .datasets import digits_mlp_path
 from .noise import HessianNoise, IsotropicNoise
@@ -97,6 +98,9 @@ def main() -> None:
     "-o", "--output", type=click.Path(path_type=Path), default=Path("trace.h5"), help="Trace file."
 )
 @click.option("--overwrite", is_flag=True, help="Replace existing output files.")
+@click.option(
+    "--compression", type=click.Choice(COMPRESSIONS), default="gzip", help="Filter of the trace."
+)
 @click.option("--plot/--no-plot", default=True, help="Write a PNG beside the trace.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @_one_line_errors
@@ -115,6 +119,7 @@ def run(
     threads: int | None,
     output: Path,
     overwrite: bool,
+    compression: str,
     plot: bool,
     quiet: bool,
 ) -> None:
@@ -159,6 +164,7 @@ def run(
         update=plan.update,
         path=output,
         overwrite=overwrite,
+        compression=compression,
         num_threads=threads,
         progress=not quiet,
     )

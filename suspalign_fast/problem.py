@@ -1,6 +1,7 @@
 """The quadratic problem: a spectrum, a noise model and an initial state."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -80,7 +81,7 @@ class Quadratic:
         """Noise standard deviations s of the levels, shape (num_levels,)."""
         return self.noise.stds(self.spectrum)
 
-    @property
+    @cached_property
     def noise_constants(self) -> NDArray[np.float64]:
         """Constants N_1, N_2 and K of both bands (DESIGN section 2), shape (2, 3)."""
         lam, stds = self.spectrum.eigenvalues, self.stds

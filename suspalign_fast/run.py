@@ -61,8 +61,8 @@ class Run:
             "num_steps": _checks.integer("num_steps", self.num_steps, 0, 2**62),
             "seed": _checks.integer("seed", self.seed, 0, 2**64 - 1),
             "record_every": _checks.integer("record_every", self.record_every, 1, 2**62),
-            "engine": _choice("engine", self.engine, ENGINES),
-            "device": _choice("device", self.device, DEVICES),
+            "engine": _checks.choice("engine", self.engine, ENGINES),
+            "device": _checks.choice("device", self.device, DEVICES),
             "update": update_weights(self.update),
             "record_at": _record_at(self.record_at, self.num_steps, self.record_every),
         }
@@ -186,12 +186,6 @@ def _record_at(
         bad = array[0] if array[0] < 0 else array[-1]
         raise ValueError(f"record_at must be {expected}, got {bad}")
     return array if array[0] == 0 else np.concatenate([[0], array])
-
-
-def _choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
-    if not isinstance(value, str) or value not in choices:
-        raise _checks.wrong(name, value, "one of " + ", ".join(map(repr, choices)))
-    return str(value)
 
 
 def _noise_spec(noise: Noise, arrays: Arrays) -> dict[str, Any]:

@@ -313,13 +313,12 @@ class Spectrum:
             file.attrs.update(attributes or {})
             self.write(file)
 
-    def write(self, file: h5py.File) -> None:
+    def write(self, file: h5py.File, *, compression: str = "gzip") -> None:
         """Write ``/spectrum`` into an open HDF5 file."""
         group = file.create_group("spectrum")
         group.attrs["num_dominant"] = self.num_dominant
         for name in ("eigenvalues", "multiplicities"):
-            values = getattr(self, name)
-            group.create_dataset(name, data=values, compression="gzip", shuffle=True)
+            _hdf5.write(group, name, getattr(self, name), compression=compression)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Spectrum":

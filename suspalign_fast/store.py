@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _hdf5
+from ._column import Column
 from .engines import Rows
 from .run import Run
 from .spectrum import Spectrum
@@ -21,8 +22,8 @@ from .trace import COLUMNS, RECORDED, Trace, derived_columns
 
 FORMAT = "suspalign-trace"
 FORMAT_VERSION = 1
-CHUNK_ROWS = 1024
-#: Rows wait for a full chunk at most this many seconds: rewriting a chunk costs file space.
+CHUNK_ROWS = 4096
+#: Rows wait for a full chunk at most this many seconds.
 COMMIT_INTERVAL = 1.0
 STATUSES = ("running", "complete", "diverged", "failed", "interrupted")
 #: Rows copied at once when a trace is continued.
@@ -41,6 +42,8 @@ class TraceWriter:
     run : Run
     overwrite : bool
         Whether an existing file may be replaced.
+    compression : {"gzip", "none"}
+        Of rows and spectrum.
 
     Raises
     ------
@@ -48,8 +51,15 @@ class TraceWriter:
         If the file exists and may not be replaced, or cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str], run: Run, *, overwrite: bool = False) -> None:
-        self._start(Path(path), run, secrets.token_hex(16))
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        run: Run,
+        *,
+        overwrite: bool = False,
+        compression: str = "gzip",
+    ) -> None:
+        self._start(Path(path), run, secrets.token_hex(16), compression)
         self._file = _hdf5.create(path, overwrite=overwrite)
         try:
             self._lay_out(run)
@@ -61,14 +71,16 @@ class TraceWriter:
             self._file.close()
             raise
 
-    def _start(self, path: Path, run: Run, run_id: str) -> None:
+    def _start(self, path: Path, run: Run, run_id: str, compression: str) -> None:
         self.path = path
+        self.run = run
         self.run_id = run_id
+        self._compression = compression
         self._constants = run.problem.noise_constants
         self._rows = 0
         self._last_step = -1
         self._pending: list[Rows] = []
-        self._last_commit = -float("inf")
+        self._last_commit = time.monotonic()
 
     @classmethod
     def continued(cls, trace: Trace, run: Run) -> "TraceWriter":
@@ -87,34 +99,24 @@ class TraceWriter:
         """
         assert trace.path is not None
         writer = cls.__new__(cls)
-        writer._start(trace.path, run, read_run_id(trace.path))
+        with _hdf5.open_for_reading(trace.path) as old:
+            compression = _hdf5.dataset(old, "trace/step").compression or "none"
+        writer._start(trace.path, run, read_run_id(trace.path), compression)
         temporary = trace.path.with_name(trace.path.name + ".new")
         writer._file = _hdf5.create(temporary, overwrite=True)
         try:
             writer._lay_out(run)
             with _hdf5.open_for_reading(trace.path) as old:
-                writer._copy_rows(old, len(trace))
-            writer._file.close()
-            os.replace(temporary, trace.path)
-            writer._file = h5py.File(trace.path, "r+", libver="latest")
+                for start in range(0, len(trace), COPY_ROWS):
+                    stop = min(len(trace), start + COPY_ROWS)
+                    writer._extend({name: old["trace"][name][start:stop] for name in COLUMNS})
             writer._file.swmr_mode = True
+            os.replace(temporary, trace.path)
         except BaseException:
             writer._file.close()
             temporary.unlink(missing_ok=True)
             raise
         return writer
-
-    def _copy_rows(self, old: h5py.File, count: int) -> None:
-        for name in COLUMNS:
-            source, target = old["trace"][name], self._file["trace"][name]
-            target.resize(count, axis=0)
-            for start in range(0, count, COPY_ROWS):
-                end = min(count, start + COPY_ROWS)
-                target[start:end] = source[start:end]
-        if count:
-            self._last_step = int(old["trace/step"][count - 1])
-        self._rows = count
-        self._file.attrs.modify("committed_rows", np.int64(count))
 
     def _lay_out(self, run: Run) -> None:
         file = self._file
@@ -125,25 +127,24 @@ class TraceWriter:
         file.attrs["run_id"] = _hdf5.text(self.run_id)
         file.attrs["status"] = np.bytes_(STATUSES[0].ljust(16))
         file.attrs["committed_rows"] = np.int64(0)
-        run.problem.spectrum.write(file)
+        run.problem.spectrum.write(file, compression=self._compression)
         group = file.create_group("run")
         for name, values in arrays.items():
-            group.create_dataset(name, data=values, compression="gzip", shuffle=True)
+            _hdf5.write(group, name, values, compression=self._compression)
         group.create_dataset("noise_constants", data=self._constants)
         trace = file.create_group("trace")
-        rows = min(CHUNK_ROWS, run.num_rows)
-        for name in COLUMNS:
-            shape = ROW_SHAPES.get(name, ())
-            trace.create_dataset(
+        chunk_rows = min(CHUNK_ROWS, run.num_rows)
+        self._columns = {
+            name: Column(
+                trace,
                 name,
-                shape=(0, *shape),
-                maxshape=(None, *shape),
-                chunks=(rows, *shape),
-                dtype=np.int64 if name == "step" else np.float64,
-                compression="gzip",
-                compression_opts=1,
-                shuffle=True,
+                np.int64 if name == "step" else np.float64,
+                ROW_SHAPES.get(name, ()),
+                chunk_rows,
+                self._compression,
             )
+            for name in COLUMNS
+        }
 
     def append(self, rows: Rows) -> None:
         """Take rows; commit what fills chunks, and all of it once a second."""
@@ -158,24 +159,27 @@ class TraceWriter:
         elif waiting >= CHUNK_ROWS:
             self._commit(waiting - (self._rows + waiting) % CHUNK_ROWS)
 
-    def _commit(self, count: int) -> None:
+    def _commit(self, count: int, *, last: bool = False) -> None:
         """Write the first `count` waiting rows; readers see them from now on."""
         rows = Rows.joined(self._pending)
         now, later = rows[:count], rows[count:]
         columns = {name: getattr(now, name) for name in RECORDED}
         columns |= derived_columns(now.power_sums, self._constants)
-        end = self._rows + len(now)
         with self._writing():
-            for name in COLUMNS:
-                dataset = self._file["trace"][name]
-                dataset.resize(end, axis=0)
-                dataset[self._rows : end] = columns[name]
-                dataset.flush()
-            self._file.attrs.modify("committed_rows", np.int64(end))
-            self._file.flush()
-        self._rows = end
+            self._extend(columns, last=last)
         self._pending = [later] if len(later) else []
         self._last_commit = time.monotonic()
+
+    def _extend(self, columns: dict[str, NDArray[Any]], *, last: bool = False) -> None:
+        """Write rows, all columns before the count that tells readers of them."""
+        end = self._rows + len(columns["step"])
+        for name, column in self._columns.items():
+            column.append(columns[name], last=last)
+        self._file.flush()
+        self._file.attrs.modify("committed_rows", np.int64(end))
+        self._file.flush()
+        self._rows = end
+        self._last_step = int(columns["step"][-1])
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -202,20 +206,21 @@ class TraceWriter:
 
     def finish(self, status: str) -> None:
         """Commit what waits, set the final status and close the file."""
-        self.flush()
+        self.flush(last=True)
         with self._writing():
             self._file.attrs.modify("status", np.bytes_(status.ljust(16)))
             self._file.flush()
         self._file.close()
+        self._status = status
 
-    def flush(self) -> None:
-        """Commit all rows that wait."""
+    def flush(self, *, last: bool = False) -> None:
+        """Commit all rows that wait; tell whether they are the `last` ones."""
         if self._pending:
-            self._commit(sum(map(len, self._pending)))
+            self._commit(sum(map(len, self._pending)), last=last)
 
     def trace(self) -> Trace:
-        """Return the written trace, to be read from the file on first use."""
-        return load_trace(self.path)
+        """Return the finished trace, to be read from the file on first use."""
+        return _trace_in_file(self.path, self.run_id, self.run, self._status, self._rows)
 
     def __enter__(self) -> "TraceWriter":
         return self
@@ -289,18 +294,21 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
             raise
         except Exception as error:  # whatever a file that is not ours makes the library raise
             raise OSError(f"{source} is a damaged suspalign trace: {error}") from error
+    return _trace_in_file(source, run_id, run, status, num_rows)
 
+
+def _trace_in_file(path: Path, run_id: str, run: Run, status: str, num_rows: int) -> Trace:
     def read(name: str) -> NDArray[Any]:
-        with _hdf5.open_for_reading(source) as file:
+        with _hdf5.open_for_reading(path) as file:
             try:
                 if _run_id(file) != run_id:
                     raise ValueError("another run replaced the file since the trace was loaded")
                 values: NDArray[Any] = _hdf5.dataset(file, f"trace/{name}")[:num_rows]
             except Exception as error:
-                raise OSError(f"{source} cannot be read: column {name!r}: {error}") from error
+                raise OSError(f"{path} cannot be read: column {name!r}: {error}") from error
             return values
 
-    return Trace(run, status, num_rows, read, source)
+    return Trace(run, status, num_rows, read, path)
 
 
 def read_run_id(path: Path) -> str:

@@ -87,8 +87,46 @@ def test_rows_wait_for_a_full_chunk_or_the_clock_and_none_is_lost(problem, tmp_p
         for rows in (engine.initial_row(), *(engine.advance(10) for _ in range(10))):
             writer.append(rows)
             committed.append(len(sa.load_trace(path)))
-    assert committed == [1] * 7 + [64] * 4
+    assert committed == [0] * 7 + [64] * 4
     assert len(sa.load_trace(path)) == 101
+
+
+def write_in_pieces(path, run, compression="gzip"):
+    engine = make_engine(run)
+    with TraceWriter(path, run, overwrite=True, compression=compression) as writer:
+        writer.append(engine.initial_row())
+        while engine.step < run.num_steps:
+            writer.append(engine.advance(min(17, run.num_steps - engine.step)))
+        writer.finish("complete")
+    return path.stat().st_size
+
+
+def test_rows_that_come_slowly_do_not_blow_up_the_file(problem, tmp_path, monkeypatch):
+    run = Run(problem, 1e-3, 6000, engine="levels")
+    monkeypatch.setattr(store, "COMMIT_INTERVAL", 1e9)
+    fast = write_in_pieces(tmp_path / "fast.h5", run)
+    monkeypatch.setattr(store, "COMMIT_INTERVAL", 0.0)
+    slow = write_in_pieces(tmp_path / "slow.h5", run)
+    raw = write_in_pieces(tmp_path / "raw.h5", run, "none")
+    assert fast < 0.7 * raw
+    assert slow < 1.2 * raw
+    for name in ("slow.h5", "raw.h5"):
+        assert_same_bits(sa.load_trace(tmp_path / name), sa.load_trace(tmp_path / "fast.h5"))
+
+
+def test_the_compression_can_be_chosen_and_outlives_a_resumption(problem, tmp_path):
+    expected = sa.simulate(problem, 1e-3, 60)
+    for compression, kept in (("gzip", "gzip"), ("none", None)):
+        path = tmp_path / f"{compression}.h5"
+        sa.simulate(problem, 1e-3, 50, path=path, compression=compression)
+        sa.resume(path, num_steps=60)
+        assert_same_bits(sa.load_trace(path), expected)
+        with h5py.File(path) as file:
+            for name in ("trace/step", "trace/power_sums", "spectrum/eigenvalues"):
+                assert file[name].compression == kept
+    with pytest.raises(ValueError, match="compression must be one of 'gzip', 'none', got 'zip'"):
+        sa.simulate(problem, 1e-3, 5, path=tmp_path / "c.h5", compression="zip")
+    assert not (tmp_path / "c.h5").exists()
 
 
 def test_an_existing_file_is_kept(problem, tmp_path):
