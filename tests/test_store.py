@@ -143,10 +143,24 @@ def test_a_directory_that_does_not_exist(problem, tmp_path):
         sa.simulate(problem, 1e-3, 5, path=tmp_path / "nowhere" / "trace.h5")
 
 
-def test_memory_does_not_grow_with_rows(problem, tmp_path):
-    trace = sa.simulate(problem, 1e-3, 20_000, path=tmp_path / "trace.h5")
-    assert len(trace) == 20_001
-    assert not trace._cache
+PEAK_MEMORY = """
+import resource, sys
+import suspalign_fast as sa
+problem = sa.Quadratic(sa.Spectrum.two_level(10**6, 100, 10.0, 1.0))
+for steps in (40_000, 600_000):
+    sa.simulate(problem, 1e-2, steps, engine="levels", path=sys.argv[1], overwrite=True)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_the_number_of_steps(tmp_path):
+    process = subprocess.run(
+        [sys.executable, "-c", PEAK_MEMORY, tmp_path / "trace.h5"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    few, many = map(int, process.stdout.split())
+    kilobytes_of_the_rows = 560_000 * 184 // 1024
+    assert many - few < kilobytes_of_the_rows / 10
 
 
 def damage(path, change):
