@@ -5,7 +5,8 @@ import time
 
 import numba
 
-from .kernels.normals import GROUP, seed_key, sum_of_normals
+from .kernels.batch import BATCH, only_normals
+from .kernels.normals import GROUP, seed_key
 from .kernels.plan import BLOCK, MIN_PART
 from .run import Run
 from .step_size import KnownStepSize
@@ -19,14 +20,14 @@ HINT_FACTOR, HINT_SECONDS = 5.0, 2.0
 
 def seconds_per_normal() -> float:
     """Measure the time of one normal on one core."""
-    groups, steps = 16, 400
-    sum_of_normals(groups, 1, *seed_key(0))
+    steps = 400
+    only_normals(1, 1, *seed_key(0))
     times = []
     for _ in range(3):
         started = time.perf_counter()
-        sum_of_normals(groups, steps, *seed_key(0))
+        only_normals(1, steps, *seed_key(0))
         times.append(time.perf_counter() - started)
-    return min(times) / (groups * GROUP * steps)
+    return min(times) / (BATCH * GROUP * steps)
 
 
 def estimate_seconds(run: Run, num_threads: int | None, normal: float) -> float:

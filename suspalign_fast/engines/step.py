@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels import advance
-from ..kernels.normals import INITIAL_DOMAIN, MAX_COORDINATES, fill_normals, seed_key
+from ..kernels.batch import fill_normals
+from ..kernels.normals import INITIAL_DOMAIN, MAX_COORDINATES, seed_key
 from ..kernels.plan import ROW, make_plan
 from ..run import Run
 from ..spectrum import Spectrum

@@ -3,9 +3,10 @@
 import numba
 import numpy as np
 
-from .block import observe_block, step_block, sum_block
+from .batch import make_scratch, write_normals
+from .block import TILE, observe_block, step_once, step_tile, sum_block
 from .jit import inlined, kernel
-from .normals import GROUP
+from .normals import GROUP, STEP_DOMAIN
 from .plan import BAND, BLOCK, EDGE, FIRST, KIND, LAM, LAST, ROW, START, STD, STOP
 from .rules import NOISY, call_rule
 
@@ -35,6 +36,25 @@ def load_block(buffer, state, plan, b):
     return first_group, (stop - 1) // GROUP + 1 - first_group
 
 
+@inlined
+def is_tile(step_sizes, t):
+    """Whether TILE steps of one size follow."""
+    if t + TILE > step_sizes.size:
+        return False
+    same = True
+    for i in range(1, TILE):
+        same &= step_sizes[t + i] == step_sizes[t]
+    return same
+
+
+@inlined
+def set_moves(drift, spread, lam, std, minus_eta):
+    """Set the factors of coefficient and normal in one step."""
+    for i in range(BLOCK):
+        drift[i] = minus_eta * lam[i]
+        spread[i] = minus_eta * std[i]
+
+
 @kernel()
 def advance_part(
     state, plan, first_block, last_block, first_step, step_sizes, weight, slots, key_0, key_1, table
@@ -42,6 +62,10 @@ def advance_part(
     """Apply steps to the blocks of a part; sums of steps with ``slots >= 0`` go to ``table``."""
     table[:] = 0.0
     buffer = np.zeros(BLOCK)
+    drift = np.empty(BLOCK)
+    spread = np.empty(BLOCK)
+    normals = np.empty(TILE * BLOCK, np.float32)
+    scratch = make_scratch(key_0, key_1)
     for b in range(first_block, last_block):
         start = plan.blocks[b, START]
         stop = plan.blocks[b, STOP]
@@ -54,11 +78,35 @@ def advance_part(
         if plan.blocks[b, EDGE] != 0:
             load_block(buffer, state, plan, b)
             c = buffer
-        for t in range(step_sizes.size):
-            step_block(
-                kind if slots[t] >= 0 else -1, c, lam, std, first_group, groups,
-                first_step + t, -(weight * step_sizes[t]), key_0, key_1, plan.weights[b], table[t],
-            )  # fmt: skip
+        size = np.nan
+        t = 0
+        while t < step_sizes.size:
+            minus_eta = -(weight * step_sizes[t])
+            if is_tile(step_sizes, t):
+                if size != step_sizes[t]:
+                    size = step_sizes[t]
+                    set_moves(drift, spread, lam, std, minus_eta)
+                recorded = False
+                for i in range(TILE):
+                    recorded |= slots[t + i] >= 0
+                    write_normals(
+                        normals, i * BLOCK, first_group, groups, STEP_DOMAIN,
+                        first_step + t + i, scratch,
+                    )  # fmt: skip
+                step_tile(
+                    kind if recorded else -1, c, lam, std, drift, spread, normals, groups,
+                    plan.weights[b], table[t : t + TILE],
+                )  # fmt: skip
+                t += TILE
+            else:
+                write_normals(
+                    normals, 0, first_group, groups, STEP_DOMAIN, first_step + t, scratch
+                )
+                step_once(
+                    kind if slots[t] >= 0 else -1, c, lam, std, minus_eta, normals, groups,
+                    plan.weights[b], table[t],
+                )  # fmt: skip
+                t += 1
         if plan.blocks[b, EDGE] != 0:
             lane = start - GROUP * first_group
             state[start:stop] = buffer[lane : lane + stop - start]
@@ -113,13 +161,16 @@ def advance_scheduled(state, plan, first_step, step_sizes, weights, slots, key_0
 @kernel()
 def _observe_part(state, plan, p, step, key_0, key_1, out):
     buffer = np.empty(BLOCK)
+    normals = np.empty(BLOCK, np.float32)
+    scratch = make_scratch(key_0, key_1)
     for b in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
         first_group, groups = load_block(buffer, state, plan, b)
+        write_normals(normals, 0, first_group, groups, STEP_DOMAIN, step, scratch)
         observe_block(
             buffer,
             block_values(plan.blocks[b, LAM], plan.lam, plan.shared),
             block_values(plan.blocks[b, STD], plan.std, plan.shared),
-            first_group, groups, step, key_0, key_1, out,
+            normals, groups, out,
         )  # fmt: skip
 
 

@@ -1,48 +1,47 @@
-"""One SGD step on a block, and three ways to add up its power sums (see ``plan``)."""
+"""SGD steps on a block whose normals are there, and three ways to add up its power sums.
 
+The ways are those of ``plan``: powers of an eigenvalue are computed once a coordinate, the sums of
+every step take one multiply-add each. `_make` turns a way into the loops over a block.
+"""
+
+from .batch import LANES
 from .jit import inlined
-from .normals import COUNTERS, GROUP, STEP_DOMAIN, group_normals
-from .plan import EQUAL, NARROW, OFFSET, ROW, SCALE
-from .simd import (
-    broadcast,
-    fma,
-    horizontal_sum,
-    load,
-    lower_half,
-    store,
-    to_double,
-    upper_half,
-    zeros,
-)
+from .normals import GROUP
+from .plan import BLOCK, EQUAL, NARROW, OFFSET, ROW, SCALE
+from .simd import broadcast, fma, horizontal_sum, load, store, to_double, zeros
 
-#: Lanes of the float64 vectors.
-LANES = COUNTERS // 2
+#: Steps of one size that `step_block` takes together.
+TILE = 4
 
-
-# --- accumulators: what to add for each vector of coefficients, and the result added to a row ----
+# --- ways to sum: nothing yet, powers of a vector of coordinates, what to add, what a row gets ---
 
 
 @inlined
-def _no_sums(weights):
+def _no_sums():
     zero = zeros(0.0, LANES)
     return (zero, zero, zero, zero, zero, zero, zero)
 
 
 @inlined
-def _add_direct(sums, c, lam, std, weights):
-    s1, s2, s3, s4, r4, r5, r6 = sums
-    g = lam * c
-    h = lam * g
-    u = std * h
-    w = lam * u
+def _powers(lam, std, weights):
+    square = lam * lam
+    u = std * square
+    v = u * u
+    w = v * lam
+    return (lam, square, square * lam, square * square, v, w, w * lam)
+
+
+@inlined
+def _add_direct(sums, c, powers):
+    q = c * c
     return (
-        fma(g, c, s1),
-        fma(g, g, s2),
-        fma(g, h, s3),
-        fma(h, h, s4),
-        fma(u, u, r4),
-        fma(u, w, r5),
-        fma(w, w, r6),
+        fma(q, powers[0], sums[0]),
+        fma(q, powers[1], sums[1]),
+        fma(q, powers[2], sums[2]),
+        fma(q, powers[3], sums[3]),
+        fma(q, powers[4], sums[4]),
+        fma(q, powers[5], sums[5]),
+        fma(q, powers[6], sums[6]),
     )
 
 
@@ -58,20 +57,28 @@ def _commit_direct(sums, weights, row):
 
 
 @inlined
-def _no_moments(weights):
+def _no_moments():
     zero = zeros(0.0, LANES)
     return (zero, zero, zero, zero, zero)
 
 
 @inlined
-def _add_moments(moments, c, lam, std, weights):
-    m0, m1, m2, m3, m4 = moments
+def _powers_of_x(lam, std, weights):
     x = fma(lam, broadcast(weights[SCALE], lam), broadcast(weights[OFFSET], lam))
-    q0 = c * c
-    q1 = q0 * x
-    q2 = q1 * x
-    q3 = q2 * x
-    return m0 + q0, m1 + q1, m2 + q2, m3 + q3, fma(q3, x, m4)
+    square = x * x
+    return (x, square, square * x, square * square)
+
+
+@inlined
+def _add_moments(moments, c, powers):
+    q = c * c
+    return (
+        moments[0] + q,
+        fma(q, powers[0], moments[1]),
+        fma(q, powers[1], moments[2]),
+        fma(q, powers[2], moments[3]),
+        fma(q, powers[3], moments[4]),
+    )
 
 
 @inlined
@@ -92,12 +99,17 @@ def _commit_moments(moments, weights, row):
 
 
 @inlined
-def _no_squares(weights):
+def _no_squares():
     return (zeros(0.0, LANES),)
 
 
 @inlined
-def _add_squares(squares, c, lam, std, weights):
+def _no_powers(lam, std, weights):
+    return (lam,)
+
+
+@inlined
+def _add_squares(squares, c, powers):
     return (fma(c, c, squares[0]),)
 
 
@@ -107,12 +119,12 @@ def _commit_squares(squares, weights, row):
 
 
 @inlined
-def _nothing(weights):
+def _nothing():
     return (0,)
 
 
 @inlined
-def _add_nothing(sums, c, lam, std, weights):
+def _add_nothing(sums, c, powers):
     return sums
 
 
@@ -121,114 +133,126 @@ def _commit_nothing(sums, weights, row):
     pass
 
 
+_DIRECT_WAY = (_no_sums, _powers, _add_direct, _commit_direct)
+_NARROW_WAY = (_no_moments, _powers_of_x, _add_moments, _commit_moments)
+_EQUAL_WAY = (_no_squares, _no_powers, _add_squares, _commit_squares)
+_NO_WAY = (_nothing, _no_powers, _add_nothing, _commit_nothing)
+
+
 # --- loops over a block ------------------------------------------------------------------------
 
 
-def _make_step(empty, add, commit):
-    """Build the loop that applies one step to a block and adds up its new state."""
+@inlined
+def _moved(c, a, b, normals, i):
+    """``c + a c + b xi``: in this form no step size is too small to be felt."""
+    return fma(a, c, fma(b, to_double(load(normals, i, LANES)), c))
+
+
+def _make(empty, powers_of, add, commit):
+    """Build the loops of a way: over a tile, over one step, over a jump, over the state alone."""
 
     @inlined
-    def step_lanes(c, lam, std, i, xi, minus_eta, weights, sums):
-        lam_i = load(lam, i, LANES)
-        std_i = load(std, i, LANES)
-        c_i = load(c, i, LANES)
-        c_i = fma(minus_eta, fma(std_i, xi, lam_i * c_i), c_i)
-        store(c, i, c_i)
-        return add(sums, c_i, lam_i, std_i, weights)
-
-    @inlined
-    def step_word(c, lam, std, i, z, minus_eta, weights, sums):
-        sums = step_lanes(c, lam, std, i, to_double(lower_half(z)), minus_eta, weights, sums)
-        i += LANES
-        return step_lanes(c, lam, std, i, to_double(upper_half(z)), minus_eta, weights, sums)
-
-    @inlined
-    def step_block(c, lam, std, first_group, groups, step, minus_eta, key_0, key_1, weights, row):
-        factor = broadcast(minus_eta, zeros(0.0, LANES))
-        sums = empty(weights)
-        for group in range(groups):
-            z0, z1, z2, z3 = group_normals(first_group + group, STEP_DOMAIN, step, key_0, key_1)
-            i = GROUP * group
-            sums = step_word(c, lam, std, i, z0, factor, weights, sums)
-            sums = step_word(c, lam, std, i + COUNTERS, z1, factor, weights, sums)
-            sums = step_word(c, lam, std, i + 2 * COUNTERS, z2, factor, weights, sums)
-            sums = step_word(c, lam, std, i + 3 * COUNTERS, z3, factor, weights, sums)
-        commit(sums, weights, row)
-
-    return step_block
-
-
-def _make_sum(empty, add, commit):
-    """Build the loop that adds up the state of a block."""
-
-    @inlined
-    def sum_block(c, lam, std, groups, weights, row):
-        sums = empty(weights)
+    def step_tile(c, lam, std, drift, spread, normals, groups, weights, rows):
+        sums_0 = empty()
+        sums_1 = empty()
+        sums_2 = empty()
+        sums_3 = empty()
         for i in range(0, GROUP * groups, LANES):
-            sums = add(sums, load(c, i, LANES), load(lam, i, LANES), load(std, i, LANES), weights)
+            powers = powers_of(load(lam, i, LANES), load(std, i, LANES), weights)
+            a = load(drift, i, LANES)
+            b = load(spread, i, LANES)
+            c_i = _moved(load(c, i, LANES), a, b, normals, i)
+            sums_0 = add(sums_0, c_i, powers)
+            c_i = _moved(c_i, a, b, normals, BLOCK + i)
+            sums_1 = add(sums_1, c_i, powers)
+            c_i = _moved(c_i, a, b, normals, 2 * BLOCK + i)
+            sums_2 = add(sums_2, c_i, powers)
+            c_i = _moved(c_i, a, b, normals, 3 * BLOCK + i)
+            sums_3 = add(sums_3, c_i, powers)
+            store(c, i, c_i)
+        commit(sums_0, weights, rows[0])
+        commit(sums_1, weights, rows[1])
+        commit(sums_2, weights, rows[2])
+        commit(sums_3, weights, rows[3])
+
+    @inlined
+    def step_once(c, lam, std, minus_eta, normals, groups, weights, row):
+        factor = broadcast(minus_eta, zeros(0.0, LANES))
+        sums = empty()
+        for i in range(0, GROUP * groups, LANES):
+            lam_i = load(lam, i, LANES)
+            std_i = load(std, i, LANES)
+            c_i = _moved(load(c, i, LANES), factor * lam_i, factor * std_i, normals, i)
+            store(c, i, c_i)
+            sums = add(sums, c_i, powers_of(lam_i, std_i, weights))
         commit(sums, weights, row)
 
-    return sum_block
+    @inlined
+    def jump(c, a, b, lam, std, normals, groups, weights, row):
+        sums = empty()
+        for i in range(0, GROUP * groups, LANES):
+            xi = to_double(load(normals, i, LANES))
+            c_i = fma(load(a, i, LANES), load(c, i, LANES), load(b, i, LANES) * xi)
+            store(c, i, c_i)
+            powers = powers_of(load(lam, i, LANES), load(std, i, LANES), weights)
+            sums = add(sums, c_i, powers)
+        commit(sums, weights, row)
+
+    @inlined
+    def sum_state(c, lam, std, groups, weights, row):
+        sums = empty()
+        for i in range(0, GROUP * groups, LANES):
+            powers = powers_of(load(lam, i, LANES), load(std, i, LANES), weights)
+            sums = add(sums, load(c, i, LANES), powers)
+        commit(sums, weights, row)
+
+    return step_tile, step_once, jump, sum_state
+
+
+_tile_direct, _once_direct, _jump_direct, _sum_direct = _make(*_DIRECT_WAY)
+_tile_narrow, _once_narrow, _jump_narrow, _sum_narrow = _make(*_NARROW_WAY)
+_tile_equal, _once_equal, _jump_equal, _sum_equal = _make(*_EQUAL_WAY)
+_tile_only, _once_only, _, _ = _make(*_NO_WAY)
 
 
 @inlined
-def _observe_word(c, lam, std, i, z, sums):
-    h0, h1, h2 = sums
-    for half in (lower_half(z), upper_half(z)):
-        lam_i = load(lam, i, LANES)
-        h = fma(load(std, i, LANES), to_double(half), lam_i * load(c, i, LANES))
-        g = lam_i * h
-        h0 = fma(h, h, h0)
-        h1 = fma(g, h, h1)
-        h2 = fma(g, g, h2)
-        i += LANES
-    return h0, h1, h2
+def step_tile(kind, c, lam, std, drift, spread, normals, groups, weights, rows):
+    """Apply TILE steps of one size to a block; unless `kind` is negative add sums to ``rows``.
+
+    ``drift`` and ``spread`` hold -eta lambda and -eta s, ``normals`` TILE times BLOCK float32.
+    """
+    if kind < 0:
+        _tile_only(c, lam, std, drift, spread, normals, groups, weights, rows)
+    elif kind == EQUAL:
+        _tile_equal(c, lam, std, drift, spread, normals, groups, weights, rows)
+    elif kind == NARROW:
+        _tile_narrow(c, lam, std, drift, spread, normals, groups, weights, rows)
+    else:
+        _tile_direct(c, lam, std, drift, spread, normals, groups, weights, rows)
 
 
 @inlined
-def observe_block(c, lam, std, first_group, groups, step, key_0, key_1, out):
-    """Add ``sum lambda^p h^2``, p = 0, 1, 2, of the noisy gradient h of a step to ``out``."""
-    zero = zeros(0.0, LANES)
-    sums = (zero, zero, zero)
-    for group in range(groups):
-        z0, z1, z2, z3 = group_normals(first_group + group, STEP_DOMAIN, step, key_0, key_1)
-        i = GROUP * group
-        sums = _observe_word(c, lam, std, i, z0, sums)
-        sums = _observe_word(c, lam, std, i + COUNTERS, z1, sums)
-        sums = _observe_word(c, lam, std, i + 2 * COUNTERS, z2, sums)
-        sums = _observe_word(c, lam, std, i + 3 * COUNTERS, z3, sums)
-    out[0] += horizontal_sum(sums[0])
-    out[1] += horizontal_sum(sums[1])
-    out[2] += horizontal_sum(sums[2])
-
-
-_DIRECT_WAY = (_no_sums, _add_direct, _commit_direct)
-_NARROW_WAY = (_no_moments, _add_moments, _commit_moments)
-_EQUAL_WAY = (_no_squares, _add_squares, _commit_squares)
-_NO_WAY = (_nothing, _add_nothing, _commit_nothing)
-
-#: Ways to sum DIRECT, NARROW and EQUAL blocks.
-SUM_WAYS = (_DIRECT_WAY, _NARROW_WAY, _EQUAL_WAY)
-
-_step_direct, _step_narrow, _step_equal, _step_only = (
-    _make_step(*way) for way in (_DIRECT_WAY, _NARROW_WAY, _EQUAL_WAY, _NO_WAY)
-)
-_sum_direct, _sum_narrow, _sum_equal = (
-    _make_sum(*way) for way in (_DIRECT_WAY, _NARROW_WAY, _EQUAL_WAY)
-)
-
-
-@inlined
-def step_block(kind, c, lam, std, first_group, groups, step, minus_eta, key_0, key_1, weights, row):
+def step_once(kind, c, lam, std, minus_eta, normals, groups, weights, row):
     """Apply one step to a block; unless `kind` is negative add its sums to ``row``."""
     if kind < 0:
-        _step_only(c, lam, std, first_group, groups, step, minus_eta, key_0, key_1, weights, row)
+        _once_only(c, lam, std, minus_eta, normals, groups, weights, row)
     elif kind == EQUAL:
-        _step_equal(c, lam, std, first_group, groups, step, minus_eta, key_0, key_1, weights, row)
+        _once_equal(c, lam, std, minus_eta, normals, groups, weights, row)
     elif kind == NARROW:
-        _step_narrow(c, lam, std, first_group, groups, step, minus_eta, key_0, key_1, weights, row)
+        _once_narrow(c, lam, std, minus_eta, normals, groups, weights, row)
     else:
-        _step_direct(c, lam, std, first_group, groups, step, minus_eta, key_0, key_1, weights, row)
+        _once_direct(c, lam, std, minus_eta, normals, groups, weights, row)
+
+
+@inlined
+def jump_block(kind, c, a, b, lam, std, normals, groups, weights, row):
+    """Set ``c`` to ``a c + b xi`` and add the sums of a block to ``row``."""
+    if kind == EQUAL:
+        _jump_equal(c, a, b, lam, std, normals, groups, weights, row)
+    elif kind == NARROW:
+        _jump_narrow(c, a, b, lam, std, normals, groups, weights, row)
+    else:
+        _jump_direct(c, a, b, lam, std, normals, groups, weights, row)
 
 
 @inlined
@@ -240,3 +264,22 @@ def sum_block(kind, c, lam, std, groups, weights, row):
         _sum_narrow(c, lam, std, groups, weights, row)
     else:
         _sum_direct(c, lam, std, groups, weights, row)
+
+
+@inlined
+def observe_block(c, lam, std, normals, groups, out):
+    """Add ``sum lambda^p h^2``, p = 0, 1, 2, of the noisy gradient h of a step to ``out``."""
+    h0 = zeros(0.0, LANES)
+    h1 = h0
+    h2 = h0
+    for i in range(0, GROUP * groups, LANES):
+        lam_i = load(lam, i, LANES)
+        xi = to_double(load(normals, i, LANES))
+        h = fma(load(std, i, LANES), xi, lam_i * load(c, i, LANES))
+        g = lam_i * h
+        h0 = fma(h, h, h0)
+        h1 = fma(g, h, h1)
+        h2 = fma(g, g, h2)
+    out[0] += horizontal_sum(h0)
+    out[1] += horizontal_sum(h1)
+    out[2] += horizontal_sum(h2)

@@ -4,54 +4,11 @@ import numba
 import numpy as np
 
 from .advance import SERIAL_PARTS, SUBSTEPS, add_parts, block_values, load_block
-from .block import LANES, SUM_WAYS
+from .batch import make_scratch, write_normals
+from .block import jump_block
 from .jit import inlined, kernel
-from .normals import COUNTERS, GROUP, JUMP_DOMAIN, group_normals
-from .plan import BLOCK, EDGE, EQUAL, FIRST, KIND, LAM, LAST, NARROW, ROW, START, STD, STOP
-from .simd import fma, load, lower_half, store, to_double, upper_half
-
-
-def _make_jump(empty, add, commit):
-    """Build the loop that moves a block and adds up its new state."""
-
-    @inlined
-    def jump_lanes(c, a, b, lam, std, i, xi, weights, sums):
-        c_i = fma(load(a, i, LANES), load(c, i, LANES), load(b, i, LANES) * xi)
-        store(c, i, c_i)
-        return add(sums, c_i, load(lam, i, LANES), load(std, i, LANES), weights)
-
-    @inlined
-    def jump_word(c, a, b, lam, std, i, z, weights, sums):
-        sums = jump_lanes(c, a, b, lam, std, i, to_double(lower_half(z)), weights, sums)
-        i += LANES
-        return jump_lanes(c, a, b, lam, std, i, to_double(upper_half(z)), weights, sums)
-
-    @inlined
-    def jump_block(c, a, b, lam, std, first_group, groups, step, key_0, key_1, weights, row):
-        sums = empty(weights)
-        for group in range(groups):
-            z0, z1, z2, z3 = group_normals(first_group + group, JUMP_DOMAIN, step, key_0, key_1)
-            i = GROUP * group
-            sums = jump_word(c, a, b, lam, std, i, z0, weights, sums)
-            sums = jump_word(c, a, b, lam, std, i + COUNTERS, z1, weights, sums)
-            sums = jump_word(c, a, b, lam, std, i + 2 * COUNTERS, z2, weights, sums)
-            sums = jump_word(c, a, b, lam, std, i + 3 * COUNTERS, z3, weights, sums)
-        commit(sums, weights, row)
-
-    return jump_block
-
-
-_jump_direct, _jump_narrow, _jump_equal = (_make_jump(*way) for way in SUM_WAYS)
-
-
-@inlined
-def _jump_block(kind, c, a, b, lam, std, first_group, groups, step, key_0, key_1, weights, row):
-    if kind == EQUAL:
-        _jump_equal(c, a, b, lam, std, first_group, groups, step, key_0, key_1, weights, row)
-    elif kind == NARROW:
-        _jump_narrow(c, a, b, lam, std, first_group, groups, step, key_0, key_1, weights, row)
-    else:
-        _jump_direct(c, a, b, lam, std, first_group, groups, step, key_0, key_1, weights, row)
+from .normals import GROUP, JUMP_DOMAIN
+from .plan import BLOCK, EDGE, FIRST, KIND, LAM, LAST, ROW, START, STD, STOP
 
 
 @inlined
@@ -79,6 +36,8 @@ def jump_part(state, plan, first_block, last_block, a, b, level_ends, steps, key
     buffer = np.zeros(BLOCK)
     a_buffer = np.zeros(BLOCK)
     b_buffer = np.zeros(BLOCK)
+    normals = np.empty(BLOCK, np.float32)
+    scratch = make_scratch(key_0, key_1)
     for block in range(first_block, last_block):
         start = plan.blocks[block, START]
         stop = plan.blocks[block, STOP]
@@ -98,9 +57,10 @@ def jump_part(state, plan, first_block, last_block, a, b, level_ends, steps, key
             if t < a.shape[0]:
                 _spread(a[t], level_ends, start, stop, lane, a_buffer)
                 _spread(b[t], level_ends, start, stop, lane, b_buffer)
-            _jump_block(
-                plan.blocks[block, KIND], c, a_buffer, b_buffer, lam, std, first_group, groups,
-                steps[t], key_0, key_1, plan.weights[block], table[t],
+            write_normals(normals, 0, first_group, groups, JUMP_DOMAIN, steps[t], scratch)
+            jump_block(
+                plan.blocks[block, KIND], c, a_buffer, b_buffer, lam, std, normals, groups,
+                plan.weights[block], table[t],
             )  # fmt: skip
         if edge:
             state[start:stop] = buffer[lane : lane + stop - start]

@@ -9,9 +9,9 @@ the low and high word of the step; the key is the seed's low and high word.
 import numpy as np
 
 from .box_muller import box_muller
-from .jit import inlined, kernel
+from .jit import inlined
 from .philox import WORD_BITS, WORD_MASK, philox
-from .simd import broadcast, iota, low_word, lower_half, store, to_double, upper_half, zeros
+from .simd import broadcast, iota, low_word, lower_half, store, to_double, upper_half
 
 #: Counters a group of coordinates draws from, and the coordinates of a group.
 COUNTERS = 16
@@ -77,26 +77,3 @@ def write_words(out, offset, group, domain, step, key_0, key_1):
     store(out, offset + COUNTERS, w1)
     store(out, offset + 2 * COUNTERS, w2)
     store(out, offset + 3 * COUNTERS, w3)
-
-
-@kernel()
-def fill_normals(out, scale, domain, step, key_0, key_1):
-    """Set ``out[i] = scale * xi_i(step)`` for coordinates 0 ... len(out) - 1."""
-    normals = np.empty(GROUP)
-    for start in range(0, out.size, GROUP):
-        write_group(normals, 0, start // GROUP, domain, step, key_0, key_1)
-        for i in range(start, min(start + GROUP, out.size)):
-            out[i] = scale * normals[i - start]
-
-
-@kernel()
-def sum_of_normals(num_groups, num_steps, key_0, key_1):
-    """Generate and add up normals, nothing else: the noise ceiling of every engine."""
-    total = zeros(np.float32(0.0), COUNTERS)
-    for step in range(num_steps):
-        for group in range(num_groups):
-            z0, z1, z2, z3 = group_normals(group, STEP_DOMAIN, step, key_0, key_1)
-            total = total + ((z0 + z1) + (z2 + z3))
-    out = np.empty(COUNTERS, np.float32)
-    store(out, 0, total)
-    return out.sum()

@@ -218,6 +218,19 @@ def low_word(typingctx, a):
     return result(a), codegen
 
 
+@intrinsic
+def interleave(typingctx, a, b):
+    """Low words of the uint64 vectors ``a`` and ``b`` in turn: a[0], b[0], a[1], b[1], ..."""
+    result = Vector(types.uint32, 2 * a.lanes)
+
+    def codegen(context, builder, sig, args):
+        left, right = (builder.bitcast(x, context.get_value_type(result)) for x in args)
+        order = [i for j in range(a.lanes) for i in (2 * j, 2 * (a.lanes + j))]
+        return _shuffle(builder, left, right, order)
+
+    return result(a, b), codegen
+
+
 def _half(offset, doc):
     @intrinsic
     def half(typingctx, a):
