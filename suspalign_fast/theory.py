@@ -223,7 +223,7 @@ class Levels:
         self.split = spectrum.num_dominant_levels
         self.lam = spectrum.eigenvalues
         self.count = spectrum.multiplicities.astype(np.float64)
-        weight = np.where(np.arange(spectrum.num_levels) < self.split, *weights)
+        weight = spectrum.per_level(weights)
         #: Decay a step and a unit of step size, and noise entering a unit of step size.
         self.rate = weight * self.lam
         self.push = weight * stds

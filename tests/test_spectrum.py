@@ -58,6 +58,11 @@ def test_band_sums_count_multiplicities():
     assert spectrum.band_sums(spectrum.eigenvalues).tolist() == [7.0, 4.0]
 
 
+def test_values_of_bands_are_spread_over_their_levels():
+    spectrum = sa.Spectrum([3.0, 2.0, 1.0], 7, [5, 2, 50])
+    assert spectrum.per_level((0.5, 2)).tolist() == [0.5, 0.5, 2.0]
+
+
 def test_save_and_load(tmp_path):
     path = tmp_path / "spectrum.h5"
     spectrum = sa.Spectrum([3.0, 0.1, 0.0], 2, [2, 5, 10**12])

@@ -30,8 +30,7 @@ class LevelsEngine(Engine):
         self.split = spectrum.num_dominant_levels
         self.lam = spectrum.eigenvalues
         self.std = problem.stds
-        bulk = (np.arange(spectrum.num_levels) >= self.split).astype(int)
-        self.level_weights = np.array(run.update)[bulk]
+        self.level_weights = spectrum.per_level(run.update)
         self.freedom: Array = spectrum.multiplicities.astype(np.float64) - 1.0
         powers = [self.lam**p for p in (1, 2, 3, 4)]
         powers += [self.lam**p * self.std**2 for p in (4, 5, 6)]
@@ -94,7 +93,7 @@ class LevelsEngine(Engine):
         self, state: Array, noise_step: int, step_size: float, update: tuple[float, float]
     ) -> Array:
         """Sums one step after a state, with the noise of step `noise_step`; changes nothing."""
-        eta = step_size * np.repeat(update, [self.split, self.lam.size - self.split])
+        eta = step_size * self.run.problem.spectrum.per_level(update)
         sums = np.empty((1, 2, ROW))
         levels.jump_levels(
             state.copy(), self.sum_weights, self.split, self.freedom,

@@ -23,7 +23,7 @@ class ReferenceEngine(Engine):
         self.lam = np.repeat(spectrum.eigenvalues, counts)
         self.std = np.repeat(run.problem.stds, counts)
         self.dominant = np.arange(spectrum.dim) < spectrum.num_dominant
-        self.weight = np.where(self.dominant, *run.update)
+        self.weight = np.repeat(spectrum.per_level(run.update), counts)
         initial = run.problem.initial
         if not isinstance(initial, np.ndarray):
             self.state = initial * standard_normals(run.seed, INITIAL_DOMAIN, 0, spectrum.dim)
