@@ -16,7 +16,6 @@ from .normals import GROUP, LEVEL_GAMMA_DOMAIN, LEVEL_NORMAL_DOMAIN, write_group
 from .plan import ROW
 from .rules import NOISY, call_rule
 
-#: Attempt n takes its normals from domain FIRST + 2 n and its uniforms from FIRST + 2 n + 1.
 UNIFORM_SCALE = 2.0**-32
 
 
@@ -48,6 +47,7 @@ def draw(xi, chi, freedom, step, key_0, key_1):
                 todo += 1
         attempt = 0
         while todo > 0:
+            # Each attempt has two domains, one for its normals and one for its uniforms.
             domain = LEVEL_GAMMA_DOMAIN + 2 * attempt
             write_group(candidates, 0, group, domain, step, key_0, key_1)
             write_words(words, 0, group, domain + 1, step, key_0, key_1)
