@@ -4,6 +4,7 @@ Kernels are compiled once and take any rule as a number, the address of a C func
 ``double rule(int64 step, const double *sums, double *memory, int64 memory_size)``.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from llvmlite import ir
 from numba import carray, cfunc, types
 from numba.extending import intrinsic
 
-from .jit import inlined
+from .jit import cache_directory, inlined
 
 # Columns of the (2, RULE_COLUMNS) table that a rule reads: S_1 ... S_4, R_4 ... R_6, (unused),
 # N_1, N_2, K, then sum lambda^p h^2, p = 0, 1, 2, of the noisy gradient h.
@@ -74,6 +75,12 @@ def compile_rule(function, *, with_memory):
             return function(read_row(step, sums))
 
     return cfunc(RULE_SIGNATURE)(rule)
+
+
+@functools.cache
+def rule_address(rule):
+    """Address of a rule of the package, compiled on first use."""
+    return int(cfunc(RULE_SIGNATURE, cache=cache_directory() is not None)(rule).address)
 
 
 @intrinsic
