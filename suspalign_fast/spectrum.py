@@ -198,17 +198,7 @@ class Spectrum:
         return np.stack([weighted[..., :k].sum(-1), weighted[..., k:].sum(-1)], axis=-1)
 
     def per_level(self, values: tuple[float, float]) -> NDArray[np.float64]:
-        """Return the value of its band for every level.
-
-        Parameters
-        ----------
-        values : tuple of two float
-            Of the dominant and the bulk band.
-
-        Returns
-        -------
-        ndarray of float64, shape (num_levels,)
-        """
+        """Return the first value for every dominant level, the second for every bulk level."""
         k = self.num_dominant_levels
         return np.repeat(np.array(values, dtype=np.float64), [k, self.num_levels - k])
 

@@ -121,9 +121,7 @@ class _CappedStep(AdaptiveStepSize):
         return rule_address(self._rule)
 
     def _cap(self, problem: Quadratic) -> float:
-        if self.max_step is not None:
-            return float(self.max_step)
-        return 1.0 / float(problem.spectrum.eigenvalues[0])
+        return self.max_step or 1.0 / float(problem.spectrum.eigenvalues[0])
 
 
 @dataclass(frozen=True)

@@ -112,8 +112,7 @@ class ReferenceEngine(Engine):
             noisy = [self.lam**p * h**2 for p in (0, 1, 2)]
             self.table[:, NOISY : NOISY + 3] = self._band_sums(noisy)
         self.step_size = rule.evaluate(self.step, self.table, self.memory)
-        good = bool(np.isfinite(self.step_size) and self.step_size >= 0.0)
         recorded = self.step in self.run.recorded_steps(self.step - 1, self.step)
         last = [self._row_of_sums(sums)] if recorded else []
         before = Rows.joined([*rows, *last]) if rows or last else None
-        check_step_size(good, self.step, self.step_size, before)
+        check_step_size(self.step, self.step_size, before)
