@@ -197,6 +197,11 @@ class Spectrum:
         weighted = per_level * self.multiplicities
         return np.stack([weighted[..., :k].sum(-1), weighted[..., k:].sum(-1)], axis=-1)
 
+    def per_level(self, values: tuple[float, float]) -> NDArray[np.float64]:
+        """Return the first value for every dominant level, the second for every bulk level."""
+        k = self.num_dominant_levels
+        return np.repeat(np.array(values, dtype=np.float64), [k, self.num_levels - k])
+
     def __repr__(self) -> str:
         k = self.num_dominant_levels
         lam = self.eigenvalues

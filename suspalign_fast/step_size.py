@@ -8,13 +8,12 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import carray, cfunc
 from numba.core.registry import CPUDispatcher
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks, power_sums
-from .kernels.jit import cache_directory, inlined
-from .kernels.rules import RULE_SIGNATURE, compile_rule, read_row
+from . import _checks
+from .kernels import built_in_rules
+from .kernels.rules import compile_rule, rule_address
 from .problem import Quadratic
 
 
@@ -105,8 +104,28 @@ class AdaptiveStepSize(StepSize):
         return float(kind(self.address)(step, *data, memory.size))
 
 
+class _CappedStep(AdaptiveStepSize):
+    """A rule of this package: it takes no step above a cap, by default ``1 / lambda_1``."""
+
+    max_step: float | None
+    _rule: Any
+
+    def __post_init__(self) -> None:
+        if self.max_step is not None:
+            cap = _checks.real("max_step", self.max_step, positive=True)
+            object.__setattr__(self, "max_step", cap)
+
+    @property
+    def address(self) -> int:
+        """Address of the compiled rule."""
+        return rule_address(self._rule)
+
+    def _cap(self, problem: Quadratic) -> float:
+        return self.max_step or 1.0 / float(problem.spectrum.eigenvalues[0])
+
+
 @dataclass(frozen=True)
-class CriticalStep(AdaptiveStepSize):
+class CriticalStep(_CappedStep):
     """A fraction of the critical step size at every step.
 
     Parameters
@@ -120,23 +139,19 @@ class CriticalStep(AdaptiveStepSize):
 
     fraction: float
     max_step: float | None = None
+    _rule = staticmethod(built_in_rules.critical)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fraction", _checks.real("fraction", self.fraction, positive=True))
-        _check_cap(self)
-
-    @property
-    def address(self) -> int:
-        """Address of the compiled rule."""
-        return _address(_critical_rule)
+        super().__post_init__()
 
     def memory(self, problem: Quadratic) -> NDArray[np.float64]:
         """Return fraction and cap."""
-        return np.array([self.fraction, _cap(self, problem)])
+        return np.array([self.fraction, self._cap(problem)])
 
 
 @dataclass(frozen=True)
-class LossIntervalStep(AdaptiveStepSize):
+class LossIntervalStep(_CappedStep):
     """A step inside the loss interval, where bulk steps lower and dominant steps raise the loss.
 
     Parameters
@@ -150,26 +165,22 @@ class LossIntervalStep(AdaptiveStepSize):
 
     position: float
     max_step: float | None = None
+    _rule = staticmethod(built_in_rules.loss_interval)
 
     def __post_init__(self) -> None:
         position = _checks.real("position", self.position)
         if position > 1.0:
             raise _checks.wrong("position", self.position, "between 0 and 1")
         object.__setattr__(self, "position", position)
-        _check_cap(self)
-
-    @property
-    def address(self) -> int:
-        """Address of the compiled rule."""
-        return _address(_loss_interval_rule)
+        super().__post_init__()
 
     def memory(self, problem: Quadratic) -> NDArray[np.float64]:
         """Return position and cap."""
-        return np.array([self.position, _cap(self, problem)])
+        return np.array([self.position, self._cap(problem)])
 
 
 @dataclass(frozen=True)
-class OnlineCriticalStep(AdaptiveStepSize):
+class OnlineCriticalStep(_CappedStep):
     """A fraction of the critical step size as a practitioner can estimate it.
 
     Of each step only the noisy gradient ``h = g + noise`` and its products with the Hessian are
@@ -190,6 +201,7 @@ class OnlineCriticalStep(AdaptiveStepSize):
     fraction: float
     decay: float = 0.9
     max_step: float | None = None
+    _rule = staticmethod(built_in_rules.online)
     observes = True
 
     def __post_init__(self) -> None:
@@ -198,12 +210,7 @@ class OnlineCriticalStep(AdaptiveStepSize):
         if decay >= 1.0:
             raise _checks.wrong("decay", self.decay, "at least 0 and below 1")
         object.__setattr__(self, "decay", decay)
-        _check_cap(self)
-
-    @property
-    def address(self) -> int:
-        """Address of the compiled rule."""
-        return _address(_online_rule)
+        super().__post_init__()
 
     def memory(self, problem: Quadratic) -> NDArray[np.float64]:
         """Return fraction, cap, decay, the total weight, the noise floors and six averages."""
@@ -211,7 +218,7 @@ class OnlineCriticalStep(AdaptiveStepSize):
         lam = problem.spectrum.eigenvalues
         n0 = problem.spectrum.band_sums(variance)
         n1 = problem.spectrum.band_sums(lam * variance)
-        head = [self.fraction, _cap(self, problem), self.decay, 0.0]
+        head = [self.fraction, self._cap(problem), self.decay, 0.0]
         return np.concatenate([head, n0, n1, np.zeros(6)])
 
 
@@ -292,89 +299,3 @@ def as_step_size(step_size: Any) -> StepSize:
     if np.ndim(step_size) == 0:
         return ConstantStep(step_size)
     return Schedule(step_size)
-
-
-def _check_cap(rule: Any) -> None:
-    if rule.max_step is not None:
-        cap = _checks.real("max_step", rule.max_step, positive=True)
-        object.__setattr__(rule, "max_step", cap)
-
-
-def _cap(rule: Any, problem: Quadratic) -> float:
-    if rule.max_step is not None:
-        return float(rule.max_step)
-    return 1.0 / float(problem.spectrum.eigenvalues[0])
-
-
-# --- the compiled rules -----------------------------------------------------------------------
-
-_critical_terms = numba.njit(power_sums.critical_terms)
-_loss_bound_terms = numba.njit(power_sums.loss_bound_terms)
-
-
-@functools.cache
-def _address(rule: Any) -> int:
-    """Address of one of the rules below, compiled on first use."""
-    return int(cfunc(RULE_SIGNATURE, cache=cache_directory() is not None)(rule).address)
-
-
-@inlined
-def _capped_critical(fraction, cap, dominant, bulk):  # type: ignore[no-untyped-def]
-    """Fraction of the critical step of two bands' (S_2, S_3, S_4 + N_2), capped."""
-    total = dominant[0] + bulk[0]
-    if not total > 0.0:
-        return cap
-    numerator, denominator = _critical_terms(
-        dominant[0] / total, dominant[1] / total, dominant[2] / total,
-        bulk[0] / total, bulk[1] / total, bulk[2] / total,
-    )  # fmt: skip
-    if not denominator > 0.0:
-        return cap
-    return min(cap, fraction * numerator / denominator)
-
-
-@inlined
-def _band_terms(row, band):  # type: ignore[no-untyped-def]
-    s = row.power_sums
-    return s[band, 1], s[band, 2], s[band, 3] + row.constants[band, 1]
-
-
-def _critical_rule(step, sums, memory, memory_size):  # type: ignore[no-untyped-def]
-    row = read_row(step, sums)
-    return _capped_critical(memory[0], memory[1], _band_terms(row, 0), _band_terms(row, 1))
-
-
-def _loss_interval_rule(step, sums, memory, memory_size):  # type: ignore[no-untyped-def]
-    row = read_row(step, sums)
-    position, cap = memory[0], memory[1]
-    s, n1 = row.power_sums, row.constants[:, 0]
-    above_d, below_d = _loss_bound_terms(s[0, 1], s[0, 2], n1[0])
-    above_b, below_b = _loss_bound_terms(s[1, 1], s[1, 2], n1[1])
-    if not (below_d > 0.0 and below_b > 0.0 and above_d > 0.0 and above_b > 0.0):
-        return cap
-    step_size = (above_d / below_d) ** (1.0 - position) * (above_b / below_b) ** position
-    return min(cap, step_size)
-
-
-@inlined
-def _averaged_terms(row, state, band):  # type: ignore[no-untyped-def]
-    """Update a band's averages; return its estimated S_2, S_3 and S_4 + N_2."""
-    first = 8 + 3 * band
-    decay, weight = state[2], state[3]
-    for p in range(3):
-        state[first + p] = decay * state[first + p] + (1.0 - decay) * row.noisy_sums[band, p]
-    return (
-        max(state[first] / weight - state[4 + band], 0.0),
-        max(state[first + 1] / weight - state[6 + band], 0.0),
-        state[first + 2] / weight,
-    )
-
-
-def _online_rule(step, sums, memory, memory_size):  # type: ignore[no-untyped-def]
-    row = read_row(step, sums)
-    state = carray(memory, (14,))
-    state[3] = state[2] * state[3] + (1.0 - state[2])
-    dominant = _averaged_terms(row, state, 0)
-    bulk = _averaged_terms(row, state, 1)
-    step_size = _capped_critical(state[0], state[1], dominant, bulk)
-    return step_size if step_size > 0.0 else state[1]

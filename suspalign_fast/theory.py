@@ -220,10 +220,12 @@ class Levels:
         if isinstance(initial, np.ndarray) and initial.size != spectrum.num_levels:
             stds = np.repeat(stds, spectrum.multiplicities)
             spectrum = spectrum.expand()
+        self.problem = problem
+        self.spectrum = spectrum
         self.split = spectrum.num_dominant_levels
         self.lam = spectrum.eigenvalues
         self.count = spectrum.multiplicities.astype(np.float64)
-        weight = np.where(np.arange(spectrum.num_levels) < self.split, *weights)
+        weight = spectrum.per_level(weights)
         #: Decay a step and a unit of step size, and noise entering a unit of step size.
         self.rate = weight * self.lam
         self.push = weight * stds
@@ -271,14 +273,9 @@ class Levels:
 
     def closed_form_critical(self) -> float:
         """Closed-form critical step size of the initial state, 1 / lambda_1 where there is none."""
-        variance = self.push**2
-        c_sq = self.count * self.mean**2
-        bands = (slice(0, self.split), slice(self.split, None))
-        powers = [self.lam**p * c_sq for p in (1, 2, 3, 4)]
-        noise = [self.count * term for term in (self.lam * variance, self.lam**2 * variance)]
-        sums = np.array([[term[band].sum() for term in powers] for band in bands])
-        constants = np.array([[*(term[band].sum() for term in noise), 0.0] for band in bands])
-        closed = float(critical_step_size(sums, constants))
+        powers = np.stack([self.lam**p * self.mean**2 for p in (1, 2, 3, 4)])
+        sums = self.spectrum.band_sums(powers).T
+        closed = float(critical_step_size(sums, self.problem.noise_constants))
         return closed if 0.0 < closed < np.inf else 1.0 / float(self.lam[0])
 
     def next_alignment(self, eta: float) -> tuple[float, float]:

@@ -53,9 +53,10 @@ def test_gap_ratio_is_infinite_above_a_zero_bulk():
     assert sa.Spectrum([1.0, 0.0], 1).gap_ratio == np.inf
 
 
-def test_band_sums_count_multiplicities():
+def test_bands_of_levels_with_multiplicities():
     spectrum = sa.Spectrum([3.0, 2.0, 1.0], 3, [1, 2, 4])
     assert spectrum.band_sums(spectrum.eigenvalues).tolist() == [7.0, 4.0]
+    assert spectrum.per_level((0.5, 2)).tolist() == [0.5, 0.5, 2.0]
 
 
 def test_save_and_load(tmp_path):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernels.normals import seed_key
 from ..kernels.rules import CONSTANTS, RULE_COLUMNS
 from ..problem import Quadratic
 from ..run import Run
@@ -70,9 +71,9 @@ class StepSizeError(ValueError):
         self.rows = rows
 
 
-def check_step_size(good: bool, step: int, step_size: float, rows: Rows | None = None) -> None:
+def check_step_size(step: int, step_size: float, rows: Rows | None = None) -> None:
     """Raise StepSizeError with the rows so far unless a rule's answer is good."""
-    if not good:
+    if not (np.isfinite(step_size) and step_size >= 0.0):
         raise StepSizeError(
             "step_size must be a rule that returns finite numbers of at least zero, got "
             f"{step_size} at step {step}",
@@ -101,6 +102,7 @@ class Engine(ABC):
     def __init__(self, run: Run) -> None:
         self.run = run
         self.step = 0
+        self.key = seed_key(run.seed)
 
     state: NDArray[np.float64]
     #: Whether steps between recorded rows cost nothing.

@@ -31,8 +31,7 @@ class JumpEngine(StepEngine):
         run = self.run
         assert isinstance(run.step_size, KnownStepSize)
         spectrum = run.problem.spectrum
-        bulk = (np.arange(spectrum.num_levels) >= spectrum.num_dominant_levels).astype(int)
-        weight = self.weights[bulk]
+        weight = spectrum.per_level(run.update)
         self.moves = Moves(run.step_size, weight * spectrum.eigenvalues, weight * run.problem.stds)
         self.level_ends = level_ends(spectrum)
 

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels import levels
-from ..kernels.normals import seed_key
 from ..kernels.plan import ROW
 from ..run import Run
-from ..step_size import AdaptiveStepSize, KnownStepSize
-from .base import Engine, Rows, check_step_size, rule_table
+from ..step_size import KnownStepSize
+from .adaptive import AdaptiveSteps
+from .base import Engine, Rows
 from .moves import Moves
 
 Array = NDArray[np.float64]
@@ -26,12 +26,10 @@ class LevelsEngine(Engine):
         super().__init__(run)
         problem = run.problem
         spectrum = problem.spectrum
-        self.key = seed_key(run.seed)
         self.split = spectrum.num_dominant_levels
         self.lam = spectrum.eigenvalues
         self.std = problem.stds
-        bulk = (np.arange(spectrum.num_levels) >= self.split).astype(int)
-        self.level_weights = np.array(run.update)[bulk]
+        self.level_weights = spectrum.per_level(run.update)
         self.freedom: Array = spectrum.multiplicities.astype(np.float64) - 1.0
         powers = [self.lam**p for p in (1, 2, 3, 4)]
         powers += [self.lam**p * self.std**2 for p in (4, 5, 6)]
@@ -39,48 +37,33 @@ class LevelsEngine(Engine):
         self.state = self._initial_state()
         rule = run.step_size
         self.jumps = isinstance(rule, KnownStepSize)
-        self.step_size = np.zeros(1)
         if isinstance(rule, KnownStepSize):
             self.moves = Moves(rule, self.level_weights * self.lam, self.level_weights * self.std)
         else:
-            assert isinstance(rule, AdaptiveStepSize)
-            self.rule = rule
-            self.memory = rule.memory(problem)
-            self.sums = rule_table(problem)
+            self.stepper = AdaptiveSteps(
+                self, self._observe, levels.advance_levels, self.state, self.lam, self.std,
+                self.level_weights, self.sum_weights, self.split, self.freedom,
+            )  # fmt: skip
         self.advance(0)  # compiles, so that a progress bar starts with the steps
 
     def mutable(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that steps change."""
         if self.jumps:
             return {"state": self.state, "now": self.moves.now}
-        return {
-            "state": self.state,
-            "memory": self.memory,
-            "sums": self.sums,
-            "step_size": self.step_size,
-        }
+        return {"state": self.state} | self.stepper.mutable()
 
     def initial_row(self) -> Rows:
         """Return row 0, the initial state."""
-        sums = self.sums_of(self.state)[None]
+        sums = self.sums_of(self.state)
         if self.jumps:
             sizes = self.moves.rule.values(self.step, self.step + 1)
-            return Rows.from_sums(np.array([self.step]), sizes, sums)
-        self.sums[:, :ROW] = sums[0]
-        if np.isfinite(sums).all():
-            xi, chi = np.empty((2, self.state.size))
-            levels.draw(xi, chi, self.freedom, self.step + 1, *self.key)
-            good = levels.choose_step(
-                self.state, self.lam, self.std, self.split, xi, chi, self.step,
-                self.rule.address, self.rule.observes, self.memory, self.sums, self.step_size,
-            )  # fmt: skip
-            check_step_size(good, self.step, self.step_size[0])
-        return Rows.from_sums(np.array([self.step]), self.step_size.copy(), sums)
+        else:
+            sizes = self.stepper.start(sums)
+        return Rows.from_sums(np.array([self.step]), sizes, sums[None])
 
     def advance(self, num_steps: int) -> Rows:
         """Do `num_steps` steps and return the rows recorded on the way."""
-        recorded = self.recorded_steps(num_steps)
-        rows = self._jump(recorded) if self.jumps else self._follow_rule(num_steps, recorded)
+        rows = self._jump(num_steps) if self.jumps else self.stepper.advance(num_steps)
         self.step += num_steps
         return rows
 
@@ -94,7 +77,7 @@ class LevelsEngine(Engine):
         self, state: Array, noise_step: int, step_size: float, update: tuple[float, float]
     ) -> Array:
         """Sums one step after a state, with the noise of step `noise_step`; changes nothing."""
-        eta = step_size * np.repeat(update, [self.split, self.lam.size - self.split])
+        eta = step_size * self.run.problem.spectrum.per_level(update)
         sums = np.empty((1, 2, ROW))
         levels.jump_levels(
             state.copy(), self.sum_weights, self.split, self.freedom,
@@ -117,7 +100,8 @@ class LevelsEngine(Engine):
         """Squared norm of the coefficients behind each entry of a state."""
         return state
 
-    def _jump(self, recorded: NDArray[np.int64]) -> Rows:
+    def _jump(self, num_steps: int) -> Rows:
+        recorded = self.recorded_steps(num_steps)
         sums = np.empty((recorded.size, 2, ROW))
         for batch, a, b in self.moves.to(recorded):
             levels.jump_levels(
@@ -126,20 +110,10 @@ class LevelsEngine(Engine):
             )  # fmt: skip
         return Rows.from_sums(recorded, self.moves.sizes_at(recorded), sums)
 
-    def _follow_rule(self, num_steps: int, recorded: NDArray[np.int64]) -> Rows:
-        capacity = recorded.size + 1
-        sums, sizes = np.empty((capacity, 2, ROW)), np.empty(capacity)
-        steps = np.empty(capacity, np.int64)
-        done, rows = levels.advance_levels(
-            self.state, self.lam, self.std, self.level_weights, self.sum_weights, self.split,
-            self.freedom, self.step, num_steps, self.rule.address, self.rule.observes,
-            self.memory, self.sums, self.step_size, recorded, *self.key, sums, steps, sizes,
-        )  # fmt: skip
-        kept = Rows.from_sums(steps[:rows], sizes[:rows], sums[:rows])
-        if num_steps and np.isfinite(self.sums[:, :ROW]).all():
-            good = bool(np.isfinite(self.step_size[0]) and self.step_size[0] >= 0.0)
-            check_step_size(good, self.step + done, self.step_size[0], kept)
-        return kept
+    def _observe(self, out: Array) -> None:
+        xi, chi = np.empty((2, self.state.size))
+        levels.draw(xi, chi, self.freedom, self.step + 1, *self.key)
+        levels.observe_levels(self.state, self.lam, self.std, self.split, xi, chi, out)
 
     def _initial_state(self) -> Array:
         """Squared norms of the levels' initial coefficients."""

@@ -23,7 +23,7 @@ class ReferenceEngine(Engine):
         self.lam = np.repeat(spectrum.eigenvalues, counts)
         self.std = np.repeat(run.problem.stds, counts)
         self.dominant = np.arange(spectrum.dim) < spectrum.num_dominant
-        self.weight = np.where(self.dominant, *run.update)
+        self.weight = np.repeat(spectrum.per_level(run.update), counts)
         initial = run.problem.initial
         if not isinstance(initial, np.ndarray):
             self.state = initial * standard_normals(run.seed, INITIAL_DOMAIN, 0, spectrum.dim)
@@ -112,8 +112,7 @@ class ReferenceEngine(Engine):
             noisy = [self.lam**p * h**2 for p in (0, 1, 2)]
             self.table[:, NOISY : NOISY + 3] = self._band_sums(noisy)
         self.step_size = rule.evaluate(self.step, self.table, self.memory)
-        good = bool(np.isfinite(self.step_size) and self.step_size >= 0.0)
         recorded = self.step in self.run.recorded_steps(self.step - 1, self.step)
         last = [self._row_of_sums(sums)] if recorded else []
         before = Rows.joined([*rows, *last]) if rows or last else None
-        check_step_size(good, self.step, self.step_size, before)
+        check_step_size(self.step, self.step_size, before)

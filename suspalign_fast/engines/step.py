@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from ..kernels import advance
 from ..kernels.batch import fill_normals
-from ..kernels.normals import INITIAL_DOMAIN, MAX_COORDINATES, seed_key
+from ..kernels.normals import INITIAL_DOMAIN, MAX_COORDINATES
 from ..kernels.plan import ROW, make_plan
 from ..run import Run
 from ..spectrum import Spectrum
-from ..step_size import AdaptiveStepSize, KnownStepSize
-from .base import Engine, Rows, check_step_size, rule_table
+from ..step_size import KnownStepSize
+from .adaptive import AdaptiveSteps
+from .base import Engine, Rows
 
 
 class StepEngine(Engine):
@@ -31,7 +32,6 @@ class StepEngine(Engine):
         # Start Numba's threads: a parallel kernel loaded from the disk cache does not do it itself
         # where the kernel that calls it was compiled in a process that loaded it, too.
         numba.get_num_threads()
-        self.key = seed_key(run.seed)
         self.plan = make_plan(run.problem)
         self.weights = np.array(run.update)
         self.state = self._initial_state()
@@ -39,7 +39,14 @@ class StepEngine(Engine):
         self.advance(0)  # compiles, so that a progress bar starts with the steps
 
     def _prepare(self) -> None:
-        self.stepper = _make_stepper(self)
+        rule = self.run.step_size
+        self.stepper: _KnownSteps | AdaptiveSteps
+        if isinstance(rule, KnownStepSize):
+            self.stepper = _KnownSteps(self, rule)
+        else:
+            self.stepper = AdaptiveSteps(
+                self, self._observe, advance.advance_adaptive, self.state, self.plan, self.weights
+            )
 
     def mutable(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that steps change."""
@@ -101,6 +108,9 @@ class StepEngine(Engine):
     def _scratch(self) -> NDArray[np.float64]:
         return np.empty_like(self.state)
 
+    def _observe(self, out: NDArray[np.float64]) -> None:
+        advance.observe(self.state, self.plan, self.step, *self.key, out)
+
     def _initial_state(self) -> NDArray[np.float64]:
         spectrum, initial = self.run.problem.spectrum, self.run.problem.initial
         if isinstance(initial, np.ndarray):
@@ -111,7 +121,7 @@ class StepEngine(Engine):
         return state
 
 
-class _KnownStepper:
+class _KnownSteps:
     """Steps of sizes known in advance: many pass over a block while it is in cache."""
 
     def __init__(self, engine: StepEngine, rule: KnownStepSize) -> None:
@@ -136,60 +146,6 @@ class _KnownStepper:
             *engine.key, sums,
         )  # fmt: skip
         return Rows.from_sums(recorded, sizes[recorded - engine.step], sums)
-
-
-class _AdaptiveStepper:
-    """Steps whose sizes depend on the state: one pass over all coordinates a step."""
-
-    def __init__(self, engine: StepEngine, rule: AdaptiveStepSize) -> None:
-        self.engine = engine
-        self.rule = rule
-        self.memory = rule.memory(engine.run.problem)
-        self.sums = rule_table(engine.run.problem)
-        self.step_size = np.zeros(1)
-
-    def mutable(self) -> dict[str, NDArray[Any]]:
-        return {"memory": self.memory, "sums": self.sums, "step_size": self.step_size}
-
-    def start(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        engine = self.engine
-        self.sums[:, :ROW] = sums
-        if np.isfinite(sums).all():
-            good = advance.evaluate_rule(
-                engine.state, engine.plan, engine.step, self.rule.address, self.rule.observes,
-                self.memory, self.sums, self.step_size, *engine.key,
-            )  # fmt: skip
-            check_step_size(good, engine.step, self.step_size[0])
-        return self.step_size.copy()
-
-    def advance(self, num_steps: int) -> Rows:
-        engine = self.engine
-        wanted = engine.recorded_steps(num_steps)
-        capacity = wanted.size + 1
-        sums, steps, sizes = (
-            np.empty((capacity, 2, ROW)),
-            np.empty(capacity, int),
-            np.empty(capacity),
-        )
-        done, rows = advance.advance_adaptive(
-            engine.state, engine.plan, engine.step, num_steps, self.rule.address,
-            self.rule.observes, self.memory, self.sums, self.step_size, engine.weights,
-            wanted, *engine.key, sums, steps, sizes,
-        )  # fmt: skip
-        recorded = Rows.from_sums(steps[:rows], sizes[:rows], sums[:rows])
-        finite = np.isfinite(self.sums[:, :ROW]).all()
-        if finite and num_steps:
-            good = bool(np.isfinite(self.step_size[0]) and self.step_size[0] >= 0.0)
-            check_step_size(good, engine.step + done, self.step_size[0], recorded)
-        return recorded
-
-
-def _make_stepper(engine: StepEngine) -> _KnownStepper | _AdaptiveStepper:
-    rule = engine.run.step_size
-    if isinstance(rule, KnownStepSize):
-        return _KnownStepper(engine, rule)
-    assert isinstance(rule, AdaptiveStepSize)
-    return _AdaptiveStepper(engine, rule)
 
 
 def level_ends(spectrum: Spectrum) -> NDArray[np.int64]:

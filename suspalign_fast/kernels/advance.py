@@ -8,7 +8,7 @@ from .block import TILE, observe_block, step_once, step_tile, sum_block
 from .jit import inlined, kernel
 from .normals import GROUP, STEP_DOMAIN
 from .plan import BAND, BLOCK, EDGE, FIRST, KIND, LAM, LAST, ROW, START, STD, STOP
-from .rules import NOISY, call_rule
+from .rules import NOISY, finish_step, is_finite
 
 #: Steps applied to a block while it is in cache.
 SUBSTEPS = 64
@@ -99,9 +99,7 @@ def advance_part(
                 )  # fmt: skip
                 t += TILE
             else:
-                write_normals(
-                    normals, 0, first_group, groups, STEP_DOMAIN, first_step + t, scratch
-                )
+                write_normals(normals, 0, first_group, groups, STEP_DOMAIN, first_step + t, scratch)
                 step_once(
                     kind if slots[t] >= 0 else -1, c, lam, std, minus_eta, normals, groups,
                     plan.weights[b], table[t],
@@ -197,17 +195,8 @@ def observe(state, plan, step, key_0, key_1, out):
 
 
 @kernel()
-def evaluate_rule(state, plan, step, rule, observes, memory, sums, step_size, key_0, key_1):
-    """Set ``step_size[0]`` to the rule's answer; True if it is a finite number of at least 0."""
-    if observes:
-        observe(state, plan, step, key_0, key_1, sums[:, NOISY : NOISY + 3])
-    step_size[0] = call_rule(rule, step, sums, memory, memory.size)
-    return np.isfinite(step_size[0]) and step_size[0] >= 0.0
-
-
-@kernel()
 def advance_adaptive(
-    state, plan, first_step, num_steps, rule, observes, memory, sums, step_size, weights,
+    state, plan, weights, first_step, num_steps, rule, observes, memory, sums, step_size,
     recorded, key_0, key_1, out, out_steps, out_sizes,
 ):  # fmt: skip
     """Apply SGD steps whose sizes a rule chooses from the row, in place.
@@ -230,16 +219,11 @@ def advance_adaptive(
         step = first_step + t + 1
         advance_parts(state, plan, step - 1, step_size, weights, slots, key_0, key_1, table)
         add_parts(plan, table, 0, row)
-        sums[:, :ROW] = row
-        finite = np.isfinite(row).all()
-        good = finite and evaluate_rule(
-            state, plan, step, rule, observes, memory, sums, step_size, key_0, key_1
+        if observes and is_finite(row):
+            observe(state, plan, step, key_0, key_1, sums[:, NOISY : NOISY + 3])
+        good, rows = finish_step(
+            step, row, rule, memory, sums, step_size, recorded, rows, out, out_steps, out_sizes
         )
-        if (rows < recorded.size and step == recorded[rows]) or not finite:
-            out[rows] = row
-            out_steps[rows] = step
-            out_sizes[rows] = step_size[0]
-            rows += 1
         if not good:
             return t + 1, rows
     return num_steps, rows

@@ -8,7 +8,7 @@ from .batch import LANES
 from .jit import inlined
 from .normals import GROUP
 from .plan import BLOCK, EQUAL, NARROW, OFFSET, ROW, SCALE
-from .simd import broadcast, fma, horizontal_sum, load, store, to_double, zeros
+from .simd import broadcast, fma, horizontal_sum, load, prefetch, store, to_double, zeros
 
 #: Steps of one size that `step_block` takes together.
 TILE = 4
@@ -59,14 +59,14 @@ def _commit_direct(sums, weights, row):
 @inlined
 def _no_moments():
     zero = zeros(0.0, LANES)
-    return (zero, zero, zero, zero, zero)
+    return (zero, zero, zero, zero)
 
 
 @inlined
 def _powers_of_x(lam, std, weights):
     x = fma(lam, broadcast(weights[SCALE], lam), broadcast(weights[OFFSET], lam))
     square = x * x
-    return (x, square, square * x, square * square)
+    return (x, square, square * x)
 
 
 @inlined
@@ -77,7 +77,6 @@ def _add_moments(moments, c, powers):
         fma(q, powers[0], moments[1]),
         fma(q, powers[1], moments[2]),
         fma(q, powers[2], moments[3]),
-        fma(q, powers[3], moments[4]),
     )
 
 
@@ -94,7 +93,6 @@ def _commit_moments(moments, weights, row):
     total = _add_weighted(total, weights, 1, moments[1])
     total = _add_weighted(total, weights, 2, moments[2])
     total = _add_weighted(total, weights, 3, moments[3])
-    total = _add_weighted(total, weights, 4, moments[4])
     store(row, 0, total)
 
 
@@ -182,6 +180,10 @@ def _make(empty, powers_of, add, commit):
         for i in range(0, GROUP * groups, LANES):
             lam_i = load(lam, i, LANES)
             std_i = load(std, i, LANES)
+            # A single step passes over all memory: the next block's, while noise is being made.
+            prefetch(c, i + BLOCK)
+            prefetch(lam, i + BLOCK)
+            prefetch(std, i + BLOCK)
             c_i = _moved(load(c, i, LANES), factor * lam_i, factor * std_i, normals, i)
             store(c, i, c_i)
             sums = add(sums, c_i, powers_of(lam_i, std_i, weights))
@@ -192,6 +194,8 @@ def _make(empty, powers_of, add, commit):
         sums = empty()
         for i in range(0, GROUP * groups, LANES):
             xi = to_double(load(normals, i, LANES))
+            prefetch(c, i + BLOCK)
+            prefetch(lam, i + BLOCK)
             c_i = fma(load(a, i, LANES), load(c, i, LANES), load(b, i, LANES) * xi)
             store(c, i, c_i)
             powers = powers_of(load(lam, i, LANES), load(std, i, LANES), weights)

@@ -14,9 +14,8 @@ import numpy as np
 from .jit import inlined, kernel
 from .normals import GROUP, LEVEL_GAMMA_DOMAIN, LEVEL_NORMAL_DOMAIN, write_group, write_words
 from .plan import ROW
-from .rules import NOISY, call_rule
+from .rules import NOISY, finish_step, is_finite
 
-#: Attempt n takes its normals from domain FIRST + 2 n and its uniforms from FIRST + 2 n + 1.
 UNIFORM_SCALE = 2.0**-32
 
 
@@ -48,6 +47,7 @@ def draw(xi, chi, freedom, step, key_0, key_1):
                 todo += 1
         attempt = 0
         while todo > 0:
+            # Each attempt has two domains, one for its normals and one for its uniforms.
             domain = LEVEL_GAMMA_DOMAIN + 2 * attempt
             write_group(candidates, 0, group, domain, step, key_0, key_1)
             write_words(words, 0, group, domain + 1, step, key_0, key_1)
@@ -108,8 +108,8 @@ def jump_levels(q, weights, split, freedom, a, b, steps, key_0, key_1, out):
         _sum_levels(q, weights, split, out[t])
 
 
-@inlined
-def _observe_levels(q, lam, std, split, xi, chi, out):
+@kernel()
+def observe_levels(q, lam, std, split, xi, chi, out):
     """Write ``sum lambda^p h^2``, p = 0, 1, 2, of the noisy gradient to ``out``."""
     out[:] = 0.0
     for level in range(q.size):
@@ -118,15 +118,6 @@ def _observe_levels(q, lam, std, split, xi, chi, out):
         for p in range(3):
             out[band, p] += h_sq
             h_sq *= lam[level]
-
-
-@kernel()
-def choose_step(q, lam, std, split, xi, chi, step, rule, observes, memory, sums, step_size):
-    """Set ``step_size[0]`` to the rule's answer; True if it is a finite number of at least 0."""
-    if observes:
-        _observe_levels(q, lam, std, split, xi, chi, sums[:, NOISY : NOISY + 3])
-    step_size[0] = call_rule(rule, step, sums, memory, memory.size)
-    return np.isfinite(step_size[0]) and step_size[0] >= 0.0
 
 
 @kernel()
@@ -147,19 +138,12 @@ def advance_levels(
             a = 1.0 - eta * lam[level]
             q[level] = _move(q[level], a, -eta * std[level], xi[level], chi[level])
         _sum_levels(q, weights, split, row)
-        sums[:, :ROW] = row
-        finite = True
-        for column in range(ROW):
-            finite = finite and np.isfinite(row[0, column]) and np.isfinite(row[1, column])
         draw(xi, chi, freedom, step + 1, key_0, key_1)
-        good = finite and choose_step(
-            q, lam, std, split, xi, chi, step, rule, observes, memory, sums, step_size
+        if observes and is_finite(row):
+            observe_levels(q, lam, std, split, xi, chi, sums[:, NOISY : NOISY + 3])
+        good, rows = finish_step(
+            step, row, rule, memory, sums, step_size, recorded, rows, out, out_steps, out_sizes
         )
-        if (rows < recorded.size and step == recorded[rows]) or not finite:
-            out[rows] = row
-            out_steps[rows] = step
-            out_sizes[rows] = step_size[0]
-            rows += 1
         if not good:
             return t + 1, rows
     return num_steps, rows

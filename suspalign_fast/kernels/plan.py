@@ -9,14 +9,16 @@ The cut depends on the dimension and the number of dominant directions alone and
 its order, so neither the number of threads nor the chunking of steps can change a bit.
 
 The seven sums of a row cost seven multiply-adds a coordinate when added up directly. In a block
-whose eigenvalues lie close together they are, to 1e-12, combinations of few moments
-``m_j = sum c^2 x^j`` with ``x = (lambda - center) / half_width`` in [-1, 1]: one moment where all
-eigenvalues are equal, five where they are narrow,
+whose eigenvalues lie close together they are combinations of few moments ``m_j = sum c^2 x^j`` with
+``x = (lambda - center) / half_width`` in [-1, 1]: one moment where all eigenvalues are equal, four
+where they are narrow,
 
     S_p = sum_j binom(p, j) center^(p-j) half_width^j m_j,
 
-with x^5 and x^6 replaced by the polynomials of degree 4 nearest to them (Chebyshev), which err by
-1/16 and 1/32. Only a wide block needs the direct sums.
+with x^4 and higher powers replaced by their Chebyshev series up to degree 3, which errs by 1/8 in
+x^4. S_1, S_2 and S_3, and with them loss and alignment, lose nothing; with r = half_width / center,
+S_4 errs by r^4 / 8 < 1e-12 and R_4 ... R_6, which only tell how sure a step is, by at most
+35 r^4 / 8 + 21 r^5 / 16 + ... < 3e-11. Only a wide block needs the direct sums.
 """
 
 from math import comb
@@ -36,14 +38,14 @@ MAX_PARTS = 256
 #: A row of sums S_1, S_2, S_3, S_4, R_4, R_5, R_6, padded to a vector.
 NUM_SUMS = 7
 ROW = 8
-#: Weights of five moments in a row, then x = SCALE * lambda + OFFSET.
-NUM_MOMENTS = 5
+#: Weights of four moments in a row, then x = SCALE * lambda + OFFSET.
+NUM_MOMENTS = 4
 SCALE = NUM_MOMENTS * ROW
 OFFSET = SCALE + 1
 WEIGHTS = SCALE + 2
 
-#: Largest half_width / center with 21 r^5 / 16 + 7 r^6 / 32 + r^7 below 1e-12.
-NARROW_RATIO = 3.7e-3
+#: Largest half_width / center of a narrow block.
+NARROW_RATIO = 1.6e-3
 
 # Columns of a plan's blocks and parts.
 START, STOP, EDGE, KIND, LAM, STD = range(6)
@@ -188,7 +190,7 @@ class _Pool:
 def _moment_weights(
     center: NDArray[np.float64], half_width: NDArray[np.float64], problem: Quadratic
 ) -> NDArray[np.float64]:
-    """Weights of moments m_0 ... m_4 in the seven sums of every block."""
+    """Weights of moments m_0 ... m_3 in the seven sums of every block."""
     weights = np.zeros((center.size, WEIGHTS))
     moments = weights[:, :SCALE].reshape(-1, NUM_MOMENTS, ROW)
     noise = problem.noise
@@ -202,7 +204,7 @@ def _moment_weights(
             with np.errstate(over="ignore", invalid="ignore"):
                 term = comb(power, j) * center ** (power - j) * half_width**j
                 term = term * variance if is_noise else term
-            for target, share in _DEGREE_FOUR.get(j, {j: 1.0}).items():
+            for target, share in _DEGREE_THREE.get(j, {j: 1.0}).items():
                 moments[:, target, column] += share * term
     with np.errstate(divide="ignore", invalid="ignore"):
         weights[:, SCALE] = np.where(half_width > 0.0, 1.0 / half_width, 0.0)
@@ -210,9 +212,10 @@ def _moment_weights(
     return weights
 
 
-#: x^j as a polynomial of degree 4, nearest on [-1, 1].
-_DEGREE_FOUR: dict[int, dict[int, float]] = {
-    5: {3: 1.25, 1: -0.3125},
-    6: {4: 1.5, 2: -0.5625, 0: 0.03125},
-    7: {},
+#: x^j as the first terms of its Chebyshev series.
+_DEGREE_THREE: dict[int, dict[int, float]] = {
+    4: {2: 1.0, 0: -1 / 8},
+    5: {3: 5 / 4, 1: -5 / 16},
+    6: {2: 15 / 16, 0: -5 / 32},
+    7: {3: 21 / 16, 1: -7 / 16},
 }

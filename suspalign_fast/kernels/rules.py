@@ -4,6 +4,7 @@ Kernels are compiled once and take any rule as a number, the address of a C func
 ``double rule(int64 step, const double *sums, double *memory, int64 memory_size)``.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from llvmlite import ir
 from numba import carray, cfunc, types
 from numba.extending import intrinsic
 
-from .jit import inlined
+from .jit import cache_directory, inlined
 
 # Columns of the (2, RULE_COLUMNS) table that a rule reads: S_1 ... S_4, R_4 ... R_6, (unused),
 # N_1, N_2, K, then sum lambda^p h^2, p = 0, 1, 2, of the noisy gradient h.
@@ -76,6 +77,12 @@ def compile_rule(function, *, with_memory):
     return cfunc(RULE_SIGNATURE)(rule)
 
 
+@functools.cache
+def rule_address(rule):
+    """Address of a rule of the package, compiled on first use."""
+    return int(cfunc(RULE_SIGNATURE, cache=cache_directory() is not None)(rule).address)
+
+
 @intrinsic
 def call_rule(typingctx, address, step, sums, memory, memory_size):
     """Call the rule at an address."""
@@ -90,3 +97,31 @@ def call_rule(typingctx, address, step, sums, memory, memory_size):
 
     signature = types.float64(types.int64, types.int64, sums, memory, types.int64)
     return signature, codegen
+
+
+@inlined
+def is_finite(row):
+    """Whether every sum of a row of both bands is finite."""
+    finite = True
+    for column in range(row.shape[1]):
+        finite = finite and np.isfinite(row[0, column]) and np.isfinite(row[1, column])
+    return finite
+
+
+@inlined
+def finish_step(step, row, rule, memory, sums, step_size, recorded, rows, out, steps, sizes):
+    """Let the rule choose the size of the next step; record the row of this one where wanted.
+
+    The rule is not asked about a row that is not finite, which is recorded in any case. Returns
+    whether there can be a next step, and the number of rows recorded so far.
+    """
+    sums[:, : row.shape[1]] = row  # a copy: what a rule writes to it is not recorded
+    finite = is_finite(row)
+    if finite:
+        step_size[0] = call_rule(rule, step, sums, memory, memory.size)
+    if (rows < recorded.size and step == recorded[rows]) or not finite:
+        out[rows] = row
+        steps[rows] = step
+        sizes[rows] = step_size[0]
+        rows += 1
+    return finite and np.isfinite(step_size[0]) and step_size[0] >= 0.0, rows

@@ -146,6 +146,23 @@ def store(typingctx, array, index, vector):
     return types.none(array, types.intp, vector), codegen
 
 
+@intrinsic
+def prefetch(typingctx, array, index):
+    """Ask for the cache line of ``array[index]``, which may lie outside; changes nothing."""
+
+    def codegen(context, builder, sig, args):
+        pointer = _element_pointer(context, builder, array, *args, ir.IntType(8))
+        kinds = [pointer.type, _INDEX, _INDEX, _INDEX]
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0"
+        )
+        # For reading, into the second level, data.
+        builder.call(function, [pointer, *(ir.Constant(_INDEX, value) for value in (0, 2, 1))])
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp), codegen
+
+
 # --- arithmetic beyond operators ---------------------------------------------------------------
 
 

@@ -1,0 +1,61 @@
+"""Steps whose sizes a rule chooses from row to row, by an engine's kernel for them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernels.plan import ROW
+from ..kernels.rules import NOISY
+from ..step_size import AdaptiveStepSize
+from .base import Engine, Rows, check_step_size, rule_table
+
+Array = NDArray[np.float64]
+
+
+class AdaptiveSteps:
+    """An engine's steps under a rule: its memory, the table it reads, the size of the next step.
+
+    ``kernel(*model, ...)`` does the steps, ``observe(out)`` writes the sums of the next step's
+    noisy gradient.
+    """
+
+    def __init__(
+        self, engine: Engine, observe: Callable[[Array], None], kernel: Any, *model: Any
+    ) -> None:
+        self.engine, self.observe, self.kernel, self.model = engine, observe, kernel, model
+        assert isinstance(engine.run.step_size, AdaptiveStepSize)
+        self.rule = engine.run.step_size
+        self.memory = self.rule.memory(engine.run.problem)
+        self.sums = rule_table(engine.run.problem)
+        self.step_size = np.zeros(1)
+
+    def mutable(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that steps change."""
+        return {"memory": self.memory, "sums": self.sums, "step_size": self.step_size}
+
+    def start(self, sums: Array) -> Array:
+        """Return the size of the first step."""
+        self.sums[:, :ROW] = sums
+        if np.isfinite(sums).all():
+            if self.rule.observes:
+                self.observe(self.sums[:, NOISY : NOISY + 3])
+            self.step_size[0] = self.rule.evaluate(self.engine.step, self.sums, self.memory)
+            check_step_size(self.engine.step, self.step_size[0])
+        return self.step_size.copy()
+
+    def advance(self, num_steps: int) -> Rows:
+        """Do `num_steps` steps and return the rows recorded on the way."""
+        first, recorded = self.engine.step, self.engine.recorded_steps(num_steps)
+        capacity = recorded.size + 1  # a row that is not finite is recorded in any case
+        sums, sizes = np.empty((capacity, 2, ROW)), np.empty(capacity)
+        steps = np.empty(capacity, np.int64)
+        done, count = self.kernel(
+            *self.model, first, num_steps, self.rule.address, self.rule.observes, self.memory,
+            self.sums, self.step_size, recorded, *self.engine.key, sums, steps, sizes,
+        )  # fmt: skip
+        rows = Rows.from_sums(steps[:count], sizes[:count], sums[:count])
+        if np.isfinite(self.sums[:, :ROW]).all():
+            check_step_size(first + done, self.step_size[0], rows)
+        return rows

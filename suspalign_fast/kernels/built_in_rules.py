@@ -1,0 +1,76 @@
+"""The step-size rules of the package, in the form that kernels call (``rules``)."""
+
+import numba
+from numba import carray
+
+from .. import power_sums
+from .jit import inlined
+from .rules import read_row
+
+_critical_terms = numba.njit(power_sums.critical_terms)
+_loss_bound_terms = numba.njit(power_sums.loss_bound_terms)
+
+
+@inlined
+def _capped_critical(fraction, cap, dominant, bulk):
+    """Fraction of the critical step of two bands' (S_2, S_3, S_4 + N_2), capped."""
+    total = dominant[0] + bulk[0]
+    if not total > 0.0:
+        return cap
+    numerator, denominator = _critical_terms(
+        dominant[0] / total, dominant[1] / total, dominant[2] / total,
+        bulk[0] / total, bulk[1] / total, bulk[2] / total,
+    )  # fmt: skip
+    if not denominator > 0.0:
+        return cap
+    return min(cap, fraction * numerator / denominator)
+
+
+@inlined
+def _band_terms(row, band):
+    s = row.power_sums
+    return s[band, 1], s[band, 2], s[band, 3] + row.constants[band, 1]
+
+
+def critical(step, sums, memory, memory_size):
+    """Rule of `CriticalStep`; its memory is the fraction and the cap."""
+    row = read_row(step, sums)
+    return _capped_critical(memory[0], memory[1], _band_terms(row, 0), _band_terms(row, 1))
+
+
+def loss_interval(step, sums, memory, memory_size):
+    """Rule of `LossIntervalStep`; its memory is the position and the cap."""
+    row = read_row(step, sums)
+    position, cap = memory[0], memory[1]
+    s, n1 = row.power_sums, row.constants[:, 0]
+    above_d, below_d = _loss_bound_terms(s[0, 1], s[0, 2], n1[0])
+    above_b, below_b = _loss_bound_terms(s[1, 1], s[1, 2], n1[1])
+    if not (below_d > 0.0 and below_b > 0.0 and above_d > 0.0 and above_b > 0.0):
+        return cap
+    step_size = (above_d / below_d) ** (1.0 - position) * (above_b / below_b) ** position
+    return min(cap, step_size)
+
+
+@inlined
+def _averaged_terms(row, state, band):
+    """Update a band's averages; return its estimated S_2, S_3 and S_4 + N_2."""
+    first = 8 + 3 * band
+    decay, weight = state[2], state[3]
+    for p in range(3):
+        state[first + p] = decay * state[first + p] + (1.0 - decay) * row.noisy_sums[band, p]
+    return (
+        max(state[first] / weight - state[4 + band], 0.0),
+        max(state[first + 1] / weight - state[6 + band], 0.0),
+        state[first + 2] / weight,
+    )
+
+
+def online(step, sums, memory, memory_size):
+    """Rule of `OnlineCriticalStep`, with the memory described there."""
+    row = read_row(step, sums)
+    state = carray(memory, (14,))
+    state[3] = state[2] * state[3] + (1.0 - state[2])
+    dominant = _averaged_terms(row, state, 0)
+    bulk = _averaged_terms(row, state, 1)
+    step_size = _capped_critical(state[0], state[1], dominant, bulk)
+    return step_size if step_size > 0.0 else state[1]
