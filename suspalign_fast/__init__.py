@@ -7,6 +7,7 @@
 """
 
 from . import phases, theory
+from .ensemble import simulate_ensemble
 from .kernels.rules import Row
 from .noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise
 from .problem import Quadratic
@@ -48,6 +49,7 @@ __all__ = [
     "phases",
     "resume",
     "simulate",
+    "simulate_ensemble",
     "theory",
     "verify",
 ]

@@ -58,14 +58,14 @@ def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     return str(value)
 
 
-def vector(name: str, value: ArrayLike) -> NDArray[np.float64]:
+def vector(name: str, value: ArrayLike, *, copy: bool = True) -> NDArray[np.float64]:
     """Return ``value`` as a one-dimensional, non-empty float64 array of finite numbers."""
     expected = "a one-dimensional, non-empty array of finite numbers"
     try:
         array = np.asarray(value)
         if array.dtype.kind not in "iuf" or np.ma.is_masked(value):
             raise wrong(name, value, expected)
-        array = array.astype(np.float64)
+        array = array.astype(np.float64, copy=copy)
     except (TypeError, ValueError, OverflowError):
         raise wrong(name, value, expected) from None
     if array.ndim != 1 or array.size == 0:
@@ -77,9 +77,9 @@ def vector(name: str, value: ArrayLike) -> NDArray[np.float64]:
     return array
 
 
-def non_negative_vector(name: str, value: ArrayLike) -> NDArray[np.float64]:
+def non_negative_vector(name: str, value: ArrayLike, *, copy: bool = True) -> NDArray[np.float64]:
     """Return ``value`` as a float64 vector without negative entries."""
-    array = vector(name, value)
+    array = vector(name, value, copy=copy)
     if (array < 0.0).any():
         at = int(np.argmax(array < 0.0))
         raise ValueError(f"{name} must not be negative, got {array[at]} at index {at}")

@@ -157,18 +157,24 @@ def read(file: h5py.File, name: str) -> NDArray[Any]:
 
 def write(group: h5py.Group, name: str, values: NDArray[Any], *, compression: str = "gzip") -> None:
     """Write a vector of 64-bit numbers as a dataset, compressed or not."""
-    if compression == "none" or values.size == 0:
-        group.create_dataset(name, data=values)
-        return
-    size = min(CHUNK, values.size)
+    size = max(1, min(CHUNK, values.size))
+    compress = compression == "gzip"
     created = group.create_dataset(
-        name, values.shape, values.dtype, chunks=(size,), compression="gzip", shuffle=True
+        name,
+        values.shape,
+        values.dtype,
+        chunks=(size,) if compress else None,
+        compression="gzip" if compress else None,
+        shuffle=compress,
     )
     for start in range(0, values.size, size):
-        piece = np.zeros(size, values.dtype)
-        part = values[start : start + size]
-        piece[: part.size] = part
-        created.id.write_direct_chunk((start,), encode(piece))
+        part = np.ascontiguousarray(values[start : start + size])
+        if compress:
+            piece = np.zeros(size, values.dtype)
+            piece[: part.size] = part
+            created.id.write_direct_chunk((start,), encode(piece))
+        else:
+            created[start : start + part.size] = part
 
 
 def text(value: str) -> np.bytes_:

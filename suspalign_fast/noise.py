@@ -38,8 +38,8 @@ class IsotropicNoise(Noise):
         object.__setattr__(self, "std", _checks.real("std", self.std))
 
     def stds(self, spectrum: Spectrum) -> NDArray[np.float64]:
-        """Return `std` for every level."""
-        return np.full(spectrum.num_levels, self.std)
+        """Return `std` for every level, read-only."""
+        return np.broadcast_to(np.float64(self.std), (spectrum.num_levels,))
 
 
 @dataclass(frozen=True)

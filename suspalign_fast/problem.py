@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
 from .noise import DiagonalNoise, IsotropicNoise, Noise, in_level_order, per_direction
-from .spectrum import Spectrum
+from .spectrum import PIECE, Spectrum
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -84,11 +84,21 @@ class Quadratic:
     @cached_property
     def noise_constants(self) -> NDArray[np.float64]:
         """Constants N_1, N_2 and K of both bands (DESIGN section 2), shape (2, 3)."""
-        lam, stds = self.spectrum.eigenvalues, self.stds
+        spectrum, stds = self.spectrum, self.stds
+        k, end = spectrum.num_dominant_levels, spectrum.num_levels
+        sums = np.zeros((2, 3))
         with np.errstate(over="ignore", invalid="ignore"):
-            variance = stds**2
-            rows = np.stack([lam * variance, lam**2 * variance, (lam**2 * variance) ** 2])
-            return self.spectrum.band_sums(rows).T
+            for band, (first, last) in enumerate(((0, k), (k, end))):
+                for start in range(first, last, PIECE):
+                    part = slice(start, min(last, start + PIECE))
+                    lam, count = spectrum.eigenvalues[part], spectrum.multiplicities[part]
+                    variance = stds[part] ** 2
+                    sums[band] += [
+                        (lam * variance * count).sum(),
+                        (lam**2 * variance * count).sum(),
+                        ((lam**2 * variance) ** 2 * count).sum(),
+                    ]
+        return sums
 
     def __repr__(self) -> str:
         initial = _checks.describe(self.initial)

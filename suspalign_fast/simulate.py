@@ -21,7 +21,7 @@ from .engines import Engine, make_engine
 from .engines.base import StepSizeError
 from .problem import Quadratic
 from .run import Run
-from .step_size import ForeignStep, StepSize
+from .step_size import StepSize, refuse_foreign
 from .store import MemoryTrace, TraceWriter, load_trace, read_run_id
 from .trace import Trace
 
@@ -122,10 +122,9 @@ def simulate(
         device=device,
         update=update,  # type: ignore[arg-type]
     )
-    _refuse_foreign(run)
     with _threads(num_threads), _quiet():
         if path is None:
-            return _run_in_memory(run, progress)
+            return run_in_memory(run, progress=progress)
         with _lock.exclusive(path):
             _hdf5.check_new(path, overwrite=overwrite)
             simulator = make_engine(run)
@@ -180,7 +179,7 @@ def resume(
             run = dataclasses.replace(run, num_steps=total)
         if trace.status in ("diverged", "failed"):
             raise ValueError(f"{path} cannot be resumed: its run {trace.status}")
-        _refuse_foreign(run)
+        refuse_foreign(run.step_size)
         if trace.status == "complete" and run.num_steps == trace.run.num_steps:
             _tidy(trace.path)
             return trace
@@ -200,19 +199,13 @@ class Interrupted(KeyboardInterrupt):
     """A run was stopped by a signal after writing a checkpoint."""
 
 
-def _refuse_foreign(run: Run) -> None:
-    if isinstance(run.step_size, ForeignStep):
-        raise ValueError(
-            f"step_size is the function {run.step_size.name!r} of a stored trace, whose code the "
-            "file does not hold; pass the function itself"
-        )
-
-
-def _run_in_memory(run: Run, progress: bool) -> Trace:
-    engine, sink = make_engine(run), MemoryTrace(run)
-    with _progress_bar(run, engine, progress) as bar:
-        sink.finish(_drive(engine, sink, bar, lambda: None))
-    return sink.trace()
+def run_in_memory(run: Run, *, serial: bool = False, progress: bool = False) -> Trace:
+    """Simulate a run and keep its rows; `serial`: in the calling thread alone."""
+    with _quiet():
+        engine, sink = make_engine(run, serial=serial), MemoryTrace(run)
+        with _progress_bar(run, engine, progress) as bar:
+            sink.finish(_drive(engine, sink, bar, lambda: None))
+        return sink.trace()
 
 
 def _run_to_file(engine: Engine, writer: TraceWriter, every: float, progress: bool) -> Trace:

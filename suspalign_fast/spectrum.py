@@ -10,10 +10,12 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks, _hdf5
+from . import _checks, _hdf5, _memory
 
 FORMAT = "suspalign-spectrum"
 FORMAT_VERSION = 1
+#: Levels worked on at once where none of their temporaries may be of their full number.
+PIECE = 2**20
 MAX_MULTIPLICITY = 2**53
 
 
@@ -63,25 +65,41 @@ class Spectrum:
         num_dominant: int,
         multiplicities: ArrayLike | None = None,
     ) -> None:
-        lam = _checks.non_negative_vector("eigenvalues", eigenvalues) + 0.0  # no negative zero
-        counts = _multiplicities(multiplicities, lam.size)
+        lam = _checks.non_negative_vector("eigenvalues", eigenvalues)
+        self._set(lam, _multiplicities(multiplicities, lam.size), num_dominant)
+
+    @classmethod
+    def _owning(
+        cls, lam: NDArray[np.float64], num_dominant: int, multiplicities: ArrayLike | None = None
+    ) -> "Spectrum":
+        """Make a spectrum of an array that nobody else uses, without copying it."""
+        spectrum = cls.__new__(cls)
+        values = _checks.non_negative_vector("eigenvalues", lam, copy=False)
+        spectrum._set(values, _multiplicities(multiplicities, lam.size), num_dominant)
+        return spectrum
+
+    def _set(self, lam: NDArray[np.float64], counts: NDArray[np.int64], num_dominant: int) -> None:
+        lam += 0.0  # no negative zero
         order = None
-        if (np.diff(lam) > 0.0).any():
+        if (lam[1:] > lam[:-1]).any():
             order = _checks.read_only(np.argsort(-lam, kind="stable"))
-            lam, counts = lam[order], counts[order]
-        dim = int(counts.sum()) if lam.size < 2**10 else sum(counts.tolist())
+            lam = lam[order]
+            counts = counts if _is_ones(counts) else counts[order]
+        dim = lam.size if _is_ones(counts) else sum(counts.tolist())
         if dim > 2**62:
             raise ValueError(f"multiplicities must add up to at most 2**62, got {dim}")
         k = _checks.integer("num_dominant", num_dominant, 1)
         if k >= dim:
             raise ValueError(f"num_dominant must be below the dimension {dim}, got {k}")
-        ends = np.cumsum(counts)
-        level = int(np.searchsorted(ends, k))
-        below = lam[level + 1] if ends[level] == k else lam[level]
-        if lam[level] == below:
+        level, inside = k - 1, False
+        if not _is_ones(counts):
+            ends = np.cumsum(counts)
+            level = int(np.searchsorted(ends, k))
+            inside = ends[level] != k
+        if inside or lam[level] == lam[level + 1]:
             raise ValueError(
                 f"num_dominant must leave a gap lambda_k > lambda_(k+1), got num_dominant = {k} "
-                f"where both are {float(below)!r}"
+                f"where both are {float(lam[level])!r}"
             )
         object.__setattr__(self, "eigenvalues", _checks.read_only(lam))
         object.__setattr__(self, "multiplicities", _checks.read_only(counts))
@@ -231,8 +249,10 @@ class Spectrum:
         k, rest = _band_sizes(dim, num_dominant)
         pairs = [_pair("dominant", dominant), _pair("bulk", bulk)]
         if num_levels is None:
-            bands = [np.linspace(*pair, size) for pair, size in zip(pairs, (k, rest), strict=True)]
-            return cls(np.concatenate(bands), k)
+            lam = _new_levels(dim)
+            _fill_linear(lam[:k], *pairs[0])
+            _fill_linear(lam[k:], *pairs[1])
+            return cls._owning(lam, k)
         count = _checks.integer("num_levels", num_levels, 1)
         made = [
             _linear_levels(*pair, size, count) for pair, size in zip(pairs, (k, rest), strict=True)
@@ -274,9 +294,12 @@ class Spectrum:
                 raise _checks.wrong("gap_ratio", gap_ratio, "above 1")
             scale = (1.0 + 1.0 / k) ** decay / ratio
         if num_levels is None:
-            lam = top * np.arange(1.0, dim + 1) ** -decay
+            lam = _new_levels(dim)
+            for start in range(0, dim, PIECE):
+                stop = min(dim, start + PIECE)
+                lam[start:stop] = top * np.arange(start + 1.0, stop + 1) ** -decay
             lam[k:] *= scale
-            return cls(lam, k)
+            return cls._owning(lam, k)
         count = _checks.integer("num_levels", num_levels, 1)
         made = [
             _power_levels(top, decay, 0, k, count),
@@ -344,14 +367,23 @@ class Spectrum:
             eigenvalues = _hdf5.read(file, "spectrum/eigenvalues")
             multiplicities = _hdf5.read(file, "spectrum/multiplicities")
             num_dominant = _hdf5.attribute(_hdf5.group(file, "spectrum"), "num_dominant")
-            return cls(eigenvalues, num_dominant, multiplicities)
+            return cls._owning(eigenvalues, num_dominant, multiplicities)
         except Exception as error:  # whatever a file that is not ours makes the library raise
             raise OSError(f"{path} does not hold a suspalign spectrum: {error}") from error
 
 
+def _ones(num_levels: int) -> NDArray[np.int64]:
+    """Multiplicities of a simple spectrum, in no memory."""
+    return np.broadcast_to(np.int64(1), (num_levels,))
+
+
+def _is_ones(counts: NDArray[np.int64]) -> bool:
+    return counts.strides == (0,)
+
+
 def _multiplicities(given: ArrayLike | None, num_levels: int) -> NDArray[np.int64]:
     if given is None:
-        return np.ones(num_levels, dtype=np.int64)
+        return _ones(num_levels)
     counts = np.asarray(given)
     expected = f"an array of {num_levels} positive integers, one a level"
     if counts.dtype.kind not in "iuf" or counts.shape != (num_levels,):
@@ -364,7 +396,7 @@ def _multiplicities(given: ArrayLike | None, num_levels: int) -> NDArray[np.int6
         raise ValueError(
             f"multiplicities must be integers from 1 to 2**53, got {counts[at]} at index {at}"
         )
-    return counts.astype(np.int64)
+    return _ones(num_levels) if (counts == 1).all() else counts.astype(np.int64)
 
 
 def _band_sizes(dim: int, num_dominant: int) -> tuple[int, int]:
@@ -373,6 +405,21 @@ def _band_sizes(dim: int, num_dominant: int) -> tuple[int, int]:
     if k >= d:
         raise _checks.wrong("num_dominant", num_dominant, f"below dim = {d}")
     return k, d - k
+
+
+def _new_levels(dim: int) -> NDArray[np.float64]:
+    _memory.check(f"a spectrum of {dim:,} different eigenvalues", 8 * dim)
+    return np.empty(dim)
+
+
+def _fill_linear(out: NDArray[np.float64], largest: float, smallest: float) -> None:
+    """Set ``out`` to ``np.linspace(largest, smallest, out.size)``, piece by piece."""
+    spacing = (smallest - largest) / max(1, out.size - 1)
+    for start in range(0, out.size, PIECE):
+        stop = min(out.size, start + PIECE)
+        out[start:stop] = np.arange(start, stop) * spacing + largest
+    if out.size > 1:
+        out[-1] = smallest
 
 
 def _pair(name: str, ends: tuple[float, float]) -> tuple[float, float]:

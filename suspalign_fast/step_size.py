@@ -283,6 +283,15 @@ class ForeignStep(StepSize):
     name: str
 
 
+def refuse_foreign(step_size: StepSize) -> None:
+    """Raise ValueError if a rule is a function whose code is not there."""
+    if isinstance(step_size, ForeignStep):
+        raise ValueError(
+            f"step_size is the function {step_size.name!r} of a stored trace, whose code the "
+            "file does not hold; pass the function itself"
+        )
+
+
 def as_step_size(step_size: Any) -> StepSize:
     """Return the rule a user's ``step_size=`` argument stands for.
 

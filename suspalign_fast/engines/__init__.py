@@ -1,6 +1,7 @@
 """Engines: ways to produce the rows of a trace. See DESIGN section 4 for which is exact in what."""
 
 from ..run import Run
+from ..step_size import refuse_foreign
 from .base import Engine, Rows
 from .jump import JumpEngine
 from .levels import LevelsEngine
@@ -25,6 +26,19 @@ _ENGINES: dict[str, type[Engine]] = {
 }
 
 
-def make_engine(run: Run) -> Engine:
-    """Return the engine a run asks for, at its initial state."""
-    return _ENGINES[run.engine](run)
+def make_engine(run: Run, *, serial: bool = False) -> Engine:
+    """Return the engine a run asks for, at its initial state.
+
+    Parameters
+    ----------
+    run : Run
+    serial : bool
+        Whether it works in the calling thread alone, so that others may work beside it.
+
+    Raises
+    ------
+    ValueError
+        If the step-size rule is a function whose code is not there.
+    """
+    refuse_foreign(run.step_size)
+    return _ENGINES[run.engine](run, serial=serial)

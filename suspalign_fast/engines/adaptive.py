@@ -1,6 +1,6 @@
 """Steps whose sizes a rule chooses from row to row, by an engine's kernel for them."""
 
-from collections.abc import Callable
+import weakref
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,13 @@ Array = NDArray[np.float64]
 class AdaptiveSteps:
     """An engine's steps under a rule: its memory, the table it reads, the size of the next step.
 
-    ``kernel(*model, ...)`` does the steps, ``observe(out)`` writes the sums of the next step's
-    noisy gradient.
+    ``kernel(*model, ...)`` does the steps.
     """
 
-    def __init__(
-        self, engine: Engine, observe: Callable[[Array], None], kernel: Any, *model: Any
-    ) -> None:
-        self.engine, self.observe, self.kernel, self.model = engine, observe, kernel, model
+    def __init__(self, engine: Engine, kernel: Any, *model: Any) -> None:
+        # The engine owns this object: a reference back would keep its state in memory.
+        self.engine: Engine = weakref.proxy(engine)
+        self.kernel, self.model = kernel, model
         assert isinstance(engine.run.step_size, AdaptiveStepSize)
         self.rule = engine.run.step_size
         self.memory = self.rule.memory(engine.run.problem)
@@ -40,7 +39,7 @@ class AdaptiveSteps:
         self.sums[:, :ROW] = sums
         if np.isfinite(sums).all():
             if self.rule.observes:
-                self.observe(self.sums[:, NOISY : NOISY + 3])
+                self.engine.observe(self.sums[:, NOISY : NOISY + 3])
             self.step_size[0] = self.rule.evaluate(self.engine.step, self.sums, self.memory)
             check_step_size(self.engine.step, self.step_size[0])
         return self.step_size.copy()

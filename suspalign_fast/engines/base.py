@@ -99,8 +99,9 @@ class Engine(ABC):
         What the steps act on; with `step` it determines everything that follows.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, *, serial: bool = False) -> None:
         self.run = run
+        self.serial = serial
         self.step = 0
         self.key = seed_key(run.seed)
 
@@ -115,6 +116,10 @@ class Engine(ABC):
     @abstractmethod
     def advance(self, num_steps: int) -> Rows:
         """Do `num_steps` steps and return the rows recorded on the way."""
+
+    def observe(self, out: NDArray[np.float64]) -> None:
+        """Write the sums of the next step's noisy gradient, for rules that observe it."""
+        raise NotImplementedError
 
     def mutable(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that steps change, beside `step`; a checkpoint is made of them."""

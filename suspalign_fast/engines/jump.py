@@ -18,14 +18,15 @@ class JumpEngine(StepEngine):
     """Moves from recorded row to recorded row: exact in law there, for known step sizes."""
 
     jumps = True
+    moves_per_direction = 4
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, *, serial: bool = False) -> None:
         if not isinstance(run.step_size, KnownStepSize):
             raise ValueError(
                 "engine 'jump' skips the steps between rows, so their sizes must be known in "
                 f"advance, got step_size = {run.step_size!r}; take engine 'step' or 'levels'"
             )
-        super().__init__(run)
+        super().__init__(run, serial=serial)
 
     def _prepare(self) -> None:
         run = self.run

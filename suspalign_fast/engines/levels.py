@@ -22,13 +22,13 @@ class LevelsEngine(Engine):
     Exact in law at the recorded rows. The state has shape (num_levels,).
     """
 
-    def __init__(self, run: Run) -> None:
-        super().__init__(run)
+    def __init__(self, run: Run, *, serial: bool = False) -> None:
+        super().__init__(run, serial=serial)
         problem = run.problem
         spectrum = problem.spectrum
         self.split = spectrum.num_dominant_levels
         self.lam = spectrum.eigenvalues
-        self.std = problem.stds
+        self.std = np.ascontiguousarray(problem.stds)
         self.level_weights = spectrum.per_level(run.update)
         self.freedom: Array = spectrum.multiplicities.astype(np.float64) - 1.0
         powers = [self.lam**p for p in (1, 2, 3, 4)]
@@ -41,7 +41,7 @@ class LevelsEngine(Engine):
             self.moves = Moves(rule, self.level_weights * self.lam, self.level_weights * self.std)
         else:
             self.stepper = AdaptiveSteps(
-                self, self._observe, levels.advance_levels, self.state, self.lam, self.std,
+                self, levels.advance_levels, self.state, self.lam, self.std,
                 self.level_weights, self.sum_weights, self.split, self.freedom,
             )  # fmt: skip
         self.advance(0)  # compiles, so that a progress bar starts with the steps
@@ -110,7 +110,8 @@ class LevelsEngine(Engine):
             )  # fmt: skip
         return Rows.from_sums(recorded, self.moves.sizes_at(recorded), sums)
 
-    def _observe(self, out: Array) -> None:
+    def observe(self, out: Array) -> None:
+        """Write the sums of the next step's noisy gradient."""
         xi, chi = np.empty((2, self.state.size))
         levels.draw(xi, chi, self.freedom, self.step + 1, *self.key)
         levels.observe_levels(self.state, self.lam, self.std, self.split, xi, chi, out)

@@ -16,8 +16,8 @@ from .plain_normals import standard_normals
 class ReferenceEngine(Engine):
     """One step after another on whole arrays of float64."""
 
-    def __init__(self, run: Run) -> None:
-        super().__init__(run)
+    def __init__(self, run: Run, *, serial: bool = False) -> None:
+        super().__init__(run, serial=serial)
         spectrum = run.problem.spectrum
         counts = spectrum.multiplicities
         self.lam = np.repeat(spectrum.eigenvalues, counts)

@@ -1,16 +1,19 @@
 """The default engine: every step of the sample path, in compiled kernels (DESIGN section 4)."""
 
 import functools
+import weakref
 from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _memory
 from ..kernels import advance
 from ..kernels.batch import fill_normals
 from ..kernels.normals import INITIAL_DOMAIN, MAX_COORDINATES
 from ..kernels.plan import ROW, make_plan
+from ..noise import IsotropicNoise
 from ..run import Run
 from ..spectrum import Spectrum
 from ..step_size import KnownStepSize
@@ -21,22 +24,34 @@ from .base import Engine, Rows
 class StepEngine(Engine):
     """SGD step by step on an array of float64 coefficients, updated in place."""
 
-    def __init__(self, run: Run) -> None:
-        super().__init__(run)
+    def __init__(self, run: Run, *, serial: bool = False) -> None:
+        super().__init__(run, serial=serial)
         spectrum = run.problem.spectrum
         if spectrum.dim > MAX_COORDINATES:
             raise ValueError(
                 f"engine {run.engine!r} takes at most {MAX_COORDINATES} dimensions, got "
                 f"{spectrum.dim}; engine 'levels' takes any number"
             )
+        _memory.check(f"engine {run.engine!r} at d = {spectrum.dim:,}", self._bytes(run))
         # Start Numba's threads: a parallel kernel loaded from the disk cache does not do it itself
         # where the kernel that calls it was compiled in a process that loaded it, too.
         numba.get_num_threads()
-        self.plan = make_plan(run.problem)
+        self.plan = make_plan(run.problem, serial=serial)
         self.weights = np.array(run.update)
         self.state = self._initial_state()
         self._prepare()
         self.advance(0)  # compiles, so that a progress bar starts with the steps
+
+    #: Float64 numbers a direction that `_prepare` adds where every direction has its own.
+    moves_per_direction = 0
+
+    def _bytes(self, run: Run) -> int:
+        """Memory of the arrays that have an entry for every direction."""
+        numbers = 1  # the state
+        if run.problem.spectrum.is_simple:
+            numbers += 1 + self.moves_per_direction
+            numbers += not isinstance(run.problem.noise, IsotropicNoise)
+        return 8 * numbers * run.problem.spectrum.dim
 
     def _prepare(self) -> None:
         rule = self.run.step_size
@@ -45,7 +60,7 @@ class StepEngine(Engine):
             self.stepper = _KnownSteps(self, rule)
         else:
             self.stepper = AdaptiveSteps(
-                self, self._observe, advance.advance_adaptive, self.state, self.plan, self.weights
+                self, advance.advance_adaptive, self.state, self.plan, self.weights
             )
 
     def mutable(self) -> dict[str, NDArray[Any]]:
@@ -108,7 +123,8 @@ class StepEngine(Engine):
     def _scratch(self) -> NDArray[np.float64]:
         return np.empty_like(self.state)
 
-    def _observe(self, out: NDArray[np.float64]) -> None:
+    def observe(self, out: NDArray[np.float64]) -> None:
+        """Write the sums of the next step's noisy gradient."""
         advance.observe(self.state, self.plan, self.step, *self.key, out)
 
     def _initial_state(self) -> NDArray[np.float64]:
@@ -125,7 +141,7 @@ class _KnownSteps:
     """Steps of sizes known in advance: many pass over a block while it is in cache."""
 
     def __init__(self, engine: StepEngine, rule: KnownStepSize) -> None:
-        self.engine = engine
+        self.engine: StepEngine = weakref.proxy(engine)  # which owns this object
         self.rule = rule
 
     def mutable(self) -> dict[str, NDArray[Any]]:

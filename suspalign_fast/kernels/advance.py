@@ -12,8 +12,6 @@ from .rules import NOISY, finish_step, is_finite
 
 #: Steps applied to a block while it is in cache.
 SUBSTEPS = 64
-#: Up to this many parts threads cost more than they bring.
-SERIAL_PARTS = 3
 
 
 @inlined
@@ -114,7 +112,7 @@ def advance_part(
 def advance_parts(state, plan, first_step, step_sizes, weights, slots, key_0, key_1, table):
     """Apply steps to all parts, in parallel where there are enough of them."""
     parts = plan.parts
-    if parts.shape[0] <= SERIAL_PARTS:
+    if parts.shape[0] <= plan.serial_parts:
         for p in range(parts.shape[0]):
             advance_part(
                 state, plan, parts[p, FIRST], parts[p, LAST], first_step, step_sizes,
@@ -175,7 +173,7 @@ def _observe_part(state, plan, p, step, key_0, key_1, out):
 @kernel(parallel=True)
 def _observe_parts(state, plan, step, key_0, key_1, table):
     # Nothing but the loops: Numba would run every array expression here in parallel, too.
-    if plan.parts.shape[0] <= SERIAL_PARTS:
+    if plan.parts.shape[0] <= plan.serial_parts:
         for p in range(plan.parts.shape[0]):
             _observe_part(state, plan, p, step, key_0, key_1, table[p])
     else:

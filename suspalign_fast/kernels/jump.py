@@ -3,7 +3,7 @@
 import numba
 import numpy as np
 
-from .advance import SERIAL_PARTS, SUBSTEPS, add_parts, block_values, load_block
+from .advance import SUBSTEPS, add_parts, block_values, load_block
 from .batch import make_scratch, write_normals
 from .block import jump_block
 from .jit import inlined, kernel
@@ -75,7 +75,7 @@ def jump_rows(state, plan, a, b, level_ends, steps, key_0, key_1, out):
         end = min(steps.size, begin + SUBSTEPS)
         a_now = a if a.shape[0] == 1 else a[begin:end]
         b_now = b if b.shape[0] == 1 else b[begin:end]
-        if parts.shape[0] <= SERIAL_PARTS:
+        if parts.shape[0] <= plan.serial_parts:
             for p in range(parts.shape[0]):
                 jump_part(
                     state, plan, parts[p, FIRST], parts[p, LAST], a_now, b_now, level_ends,

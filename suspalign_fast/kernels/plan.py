@@ -35,6 +35,8 @@ from .normals import GROUP
 BLOCK = 1024
 MIN_PART = 8
 MAX_PARTS = 256
+#: Up to this many parts threads cost more than they bring.
+SERIAL_PARTS = 3
 #: A row of sums S_1, S_2, S_3, S_4, R_4, R_5, R_6, padded to a vector.
 NUM_SUMS = 7
 ROW = 8
@@ -72,6 +74,8 @@ class Plan(NamedTuple):
         Values of edges, and of blocks that have the same ones.
     weights : ndarray of float64, shape (blocks, WEIGHTS)
         How moments make up sums.
+    serial_parts : int
+        Number of parts up to which one thread does them all.
     """
 
     blocks: NDArray[np.int64]
@@ -80,10 +84,11 @@ class Plan(NamedTuple):
     std: NDArray[np.float64]
     shared: NDArray[np.float64]
     weights: NDArray[np.float64]
+    serial_parts: int
 
 
-def make_plan(problem: Quadratic) -> Plan:
-    """Cut a problem into blocks and parts."""
+def make_plan(problem: Quadratic, *, serial: bool = False) -> Plan:
+    """Cut a problem into blocks and parts, which `serial` has one thread work on."""
     spectrum = problem.spectrum
     blocks = _cut(spectrum.dim, spectrum.num_dominant)
     levels = None if spectrum.is_simple else np.cumsum(spectrum.multiplicities)
@@ -114,6 +119,7 @@ def make_plan(problem: Quadratic) -> Plan:
         read_only(std_all),
         read_only(pool.values()),
         _moment_weights(center, half_width, problem),
+        2**31 if serial else SERIAL_PARTS,
     )
 
 

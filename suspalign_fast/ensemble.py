@@ -1,0 +1,118 @@
+"""Many independent runs at once: every core takes the next one."""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import ArrayLike
+from tqdm import tqdm
+
+from . import _checks
+from .problem import Quadratic
+from .run import Run
+from .simulate import run_in_memory
+from .step_size import StepSize
+from .trace import Trace
+
+
+def simulate_ensemble(
+    problems: Quadratic | Sequence[Quadratic],
+    step_sizes: float | StepSize | Sequence[Any],
+    num_steps: int,
+    *,
+    seeds: int | Iterable[int] = 0,
+    record_every: int = 1,
+    record_at: ArrayLike | None = None,
+    engine: str = "step",
+    device: str = "cpu",
+    update: str | tuple[float, float] = "full",
+    num_threads: int | None = None,
+    progress: bool = False,
+) -> list[Trace]:
+    """Simulate many independent runs, one a core at a time, and keep their traces in memory.
+
+    Each trace has the very bits of the `simulate` with the same arguments. This is the way to run
+    many small problems; a large one keeps all cores busy by itself.
+
+    Parameters
+    ----------
+    problems : Quadratic or sequence of Quadratic
+    step_sizes : float, StepSize, numba function, or a sequence of them
+    seeds : int or iterable of int
+        Of these three, what is not a sequence is the same in every run; the sequences must be of
+        one length, the number of runs. A schedule of step sizes for one run is a ``Schedule`` or
+        an array inside the sequence.
+    num_steps, record_every, record_at, engine, device, update
+        As in `simulate`, the same in every run.
+    num_threads : int, optional
+        Runs at a time, by default as many as the machine has cores.
+    progress : bool
+        Show a progress bar over the runs on standard error.
+
+    Returns
+    -------
+    list of Trace
+        In the order of the sequences.
+
+    Raises
+    ------
+    ValueError
+        If sequences differ in length or an argument is not as described, before any work starts;
+        or if a rule returns what cannot be a step size.
+    """
+    given = {
+        "problems": _listed(problems),
+        "step_sizes": _listed(step_sizes),
+        "seeds": _listed(seeds),
+    }
+    count = _common_length(given)
+    cores = numba.config.NUMBA_NUM_THREADS
+    workers = _checks.integer(
+        "num_threads", cores if num_threads is None else num_threads, 1, cores
+    )
+    runs = [
+        Run(
+            problem=_at(given["problems"], i),
+            step_size=_at(given["step_sizes"], i),
+            num_steps=num_steps,
+            seed=_at(given["seeds"], i),
+            record_every=record_every,
+            record_at=record_at,  # type: ignore[arg-type]
+            engine=engine,
+            device=device,
+            update=update,  # type: ignore[arg-type]
+        )
+        for i in range(count)
+    ]
+
+    def work(run: Run) -> Trace:
+        return run_in_memory(run, serial=True)
+
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            finished = pool.map(work, runs)
+            return list(tqdm(finished, total=count, unit="run", disable=not progress))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _listed(value: Any) -> list[Any] | Any:
+    """Return sequences as lists, anything else as it is."""
+    if isinstance(value, np.ndarray):
+        return list(value) if value.ndim else value
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
+
+
+def _at(value: Any, i: int) -> Any:
+    return value[i] if isinstance(value, list) else value
+
+
+def _common_length(given: dict[str, Any]) -> int:
+    lengths = {name: len(value) for name, value in given.items() if isinstance(value, list)}
+    if len(set(lengths.values())) > 1 or 0 in lengths.values():
+        found = ", ".join(f"{name} of {length}" for name, length in lengths.items())
+        raise ValueError(f"sequences must be of one length, at least 1, got {found}")
+    return next(iter(lengths.values()), 1)
