@@ -5,7 +5,7 @@ import numpy as np
 
 from .batch import make_scratch, write_normals
 from .block import TILE, observe_block, step_once, step_tile, sum_block
-from .jit import inlined, kernel
+from .jit import copy_values, inlined, kernel
 from .normals import GROUP, STEP_DOMAIN
 from .plan import BAND, BLOCK, EDGE, FIRST, KIND, LAM, LAST, ROW, START, STD, STOP
 from .rules import NOISY, finish_step, is_finite
@@ -30,7 +30,7 @@ def load_block(buffer, state, plan, b):
     first_group = start // GROUP
     lane = start - GROUP * first_group
     buffer[:] = 0.0
-    buffer[lane : lane + stop - start] = state[start:stop]
+    copy_values(buffer, lane, state, start, stop - start)
     return first_group, (stop - 1) // GROUP + 1 - first_group
 
 
@@ -105,7 +105,7 @@ def advance_part(
                 t += 1
         if plan.blocks[b, EDGE] != 0:
             lane = start - GROUP * first_group
-            state[start:stop] = buffer[lane : lane + stop - start]
+            copy_values(state, start, buffer, lane, stop - start)
 
 
 @kernel(parallel=True)

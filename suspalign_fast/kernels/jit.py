@@ -82,3 +82,13 @@ def kernel(**options):
 
 #: Compile a building block that is always inlined into its caller.
 inlined = numba.njit(forceinline=True)
+
+
+@inlined
+def copy_values(target, at, source, start, count):
+    """Set ``target[at : at + count]`` to ``source[start : start + count]``.
+
+    An assignment of slices would do; Numba compiles its error message along, for seconds.
+    """
+    for i in range(count):
+        target[at + i] = source[start + i]

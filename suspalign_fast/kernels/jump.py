@@ -6,7 +6,7 @@ import numpy as np
 from .advance import SUBSTEPS, add_parts, block_values, load_block
 from .batch import make_scratch, write_normals
 from .block import jump_block
-from .jit import inlined, kernel
+from .jit import copy_values, inlined, kernel
 from .normals import GROUP, JUMP_DOMAIN
 from .plan import BLOCK, EDGE, FIRST, KIND, LAM, LAST, ROW, START, STD, STOP
 
@@ -15,7 +15,7 @@ from .plan import BLOCK, EDGE, FIRST, KIND, LAM, LAST, ROW, START, STD, STOP
 def _spread(values, level_ends, start, stop, lane, buffer):
     """Copy the values of coordinates ``start ... stop - 1`` to a buffer from ``lane`` on."""
     if level_ends.size == 0:
-        buffer[lane : lane + stop - start] = values[start:stop]
+        copy_values(buffer, lane, values, start, stop - start)
         return
     level = np.searchsorted(level_ends, start, side="right")
     i = start
@@ -63,7 +63,7 @@ def jump_part(state, plan, first_block, last_block, a, b, level_ends, steps, key
                 plan.weights[block], table[t],
             )  # fmt: skip
         if edge:
-            state[start:stop] = buffer[lane : lane + stop - start]
+            copy_values(state, start, buffer, lane, stop - start)
 
 
 @kernel(parallel=True)

@@ -11,7 +11,7 @@ level draws from counter domains of its own, so X is a pure function of (seed, l
 
 import numpy as np
 
-from .jit import inlined, kernel
+from .jit import copy_values, inlined, kernel
 from .normals import GROUP, LEVEL_GAMMA_DOMAIN, LEVEL_NORMAL_DOMAIN, write_group, write_words
 from .plan import ROW
 from .rules import NOISY, finish_step, is_finite
@@ -37,7 +37,7 @@ def draw(xi, chi, freedom, step, key_0, key_1):
         group = first // GROUP
         count = min(GROUP, xi.size - first)
         write_group(normals, 0, group, LEVEL_NORMAL_DOMAIN, step, key_0, key_1)
-        xi[first : first + count] = normals[:count]
+        copy_values(xi, first, normals, 0, count)
         todo = 0
         for lane in range(count):
             chi[first + lane] = -1.0

@@ -100,6 +100,14 @@ def call_rule(typingctx, address, step, sums, memory, memory_size):
 
 
 @inlined
+def copy_row(target, row):
+    """Set the first columns of a table of both bands."""
+    for column in range(row.shape[1]):
+        target[0, column] = row[0, column]
+        target[1, column] = row[1, column]
+
+
+@inlined
 def is_finite(row):
     """Whether every sum of a row of both bands is finite."""
     finite = True
@@ -115,12 +123,12 @@ def finish_step(step, row, rule, memory, sums, step_size, recorded, rows, out, s
     The rule is not asked about a row that is not finite, which is recorded in any case. Returns
     whether there can be a next step, and the number of rows recorded so far.
     """
-    sums[:, : row.shape[1]] = row  # a copy: what a rule writes to it is not recorded
+    copy_row(sums, row)  # what a rule writes to it is not recorded
     finite = is_finite(row)
     if finite:
         step_size[0] = call_rule(rule, step, sums, memory, memory.size)
     if (rows < recorded.size and step == recorded[rows]) or not finite:
-        out[rows] = row
+        copy_row(out[rows], row)
         steps[rows] = step
         sizes[rows] = step_size[0]
         rows += 1
