@@ -1,49 +1,52 @@
-"""Print ratios between the benchmarks of a run, after pytest-benchmark's own table."""
+"""One table of ratios after pytest-benchmark's own; ``--report`` keeps it as files."""
 
-import os
-import platform
-from pathlib import Path
-
-import numba
-import numpy as np
+import machine
 import pytest
+import report
+from comparison import comparisons_of
 
 
-def processor():
-    """Name of the processor, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+def pytest_addoption(parser):
+    """Add ``--report``."""
+    parser.addoption(
+        "--report",
+        action="store_true",
+        help="write bench/results (JSON and table) and docs/benchmarks.png",
+    )
+
+
+def pytest_configure(config):
+    """Other libraries' warnings, errors elsewhere, must not end a benchmark."""
+    config.addinivalue_line("filterwarnings", "default")
 
 
 def pytest_benchmark_update_machine_info(config, machine_info):
     """Record processor and versions in the JSON."""
-    machine_info["processor_name"] = processor()
-    machine_info["versions"] = {"numba": numba.__version__, "numpy": np.__version__}
+    machine_info.update(machine.description())
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter, config):
-    """Time per step of every benchmark and its ratio to the slowest of its group."""
+    """Print every comparison: medians, ratios and what was asked."""
     session = getattr(config, "_benchmarksession", None)
-    if session is None or not session.benchmarks:
+    if session is None:
         return
-    groups = {}
-    for bench in session.benchmarks:
-        if "steps" in bench.extra_info:
-            per_step = bench.stats.median / bench.extra_info["steps"]
-            groups.setdefault(bench.group, []).append((bench.name, per_step))
-            for label, seconds in bench.extra_info.get("in turn", {}).items():
-                groups[bench.group].append((f"{bench.name} {label}", seconds))
+    results = {
+        "machine_info": machine.description(),
+        "benchmarks": [
+            {"name": bench.fullname, "extra_info": bench.extra_info} for bench in session.benchmarks
+        ],
+    }
+    comparisons = comparisons_of(results)
+    if not comparisons:
+        return
     write = terminalreporter.write_line
-    terminalreporter.section(
-        f"time per step (medians) on {processor()}, {os.cpu_count()} cores, "
-        f"numba {numba.__version__}, numpy {np.__version__}"
-    )
-    for group, rows in groups.items():
-        slowest = max(seconds for _, seconds in rows)
-        write(f"{group}")
-        for name, seconds in sorted(rows, key=lambda row: -row[1]):
-            write(f"  {name:<44} {seconds * 1e6:14.4g} us   {slowest / seconds:8.2f} x")
+    terminalreporter.section("medians, measured in turn, and ratios")
+    write(machine.sentence(results["machine_info"]))
+    for comparison in comparisons:
+        write(f"\n{comparison.title()}")
+        for member, value, ratio, asked in comparison.rows():
+            write(f"  {member:<46} {value:>26} {ratio:>9}   {asked}".rstrip())
+    if config.getoption("report"):
+        for path in report.write(results):
+            write(f"wrote {path}")

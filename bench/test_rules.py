@@ -1,41 +1,42 @@
 """State-dependent step sizes against a constant one."""
 
+import numba
 import pytest
+import subject
+from comparison import Comparison
+from in_turn import Members, measure
 
 import suspalign_fast as sa
-from suspalign_fast.engines import make_engine
-from suspalign_fast.run import Run
+
+
+@numba.njit
+def two_sizes(row):
+    """Pick one of two sizes by the state of the dominant band."""
+    return 1e-3 if row.power_sums[0, 1] > 1.0 else 3e-3
+
 
 RULES = {
-    "constant": 3e-3,
-    "critical": sa.CriticalStep(0.9),
-    "loss_interval": sa.LossIntervalStep(0.5),
-    "online": sa.OnlineCriticalStep(0.9),
+    "constant": subject.STEP_SIZE,
+    "CriticalStep": sa.CriticalStep(0.9),
+    "LossIntervalStep": sa.LossIntervalStep(0.5),
+    "OnlineCriticalStep": sa.OnlineCriticalStep(0.9),
+    "function of the row": sa.RowStep(two_sizes),
 }
+ADAPTIVE = [name for name in RULES if name != "constant"]
 
 
-def engine_of(dim, rule):
-    spectrum = sa.Spectrum.linear_bands(dim, dim // 10)
-    problem = sa.Quadratic(spectrum, sa.IsotropicNoise(0.5), initial=10.0)
-    step_size = sa.ConstantStep(rule) if isinstance(rule, float) else rule
-    engine = make_engine(Run(problem, step_size, 10**9))
-    engine.initial_row()
-    return engine
-
-
-@pytest.mark.benchmark(group="step-size rules, every step recorded, d = 1048576")
-@pytest.mark.parametrize("name", RULES)
-def test_large(benchmark, name):
-    """Arithmetic dominates."""
-    steps = benchmark.extra_info["steps"] = 128
-    engine = engine_of(2**20, RULES[name])
-    benchmark.pedantic(engine.advance, args=(steps,), rounds=9, warmup_rounds=1)
-
-
-@pytest.mark.benchmark(group="step-size rules, every step recorded, d = 500")
-@pytest.mark.parametrize("name", RULES)
-def test_small(benchmark, name):
-    """The cost of a step beside the arithmetic."""
-    steps = benchmark.extra_info["steps"] = 20_000
-    engine = engine_of(500, RULES[name])
-    benchmark.pedantic(engine.advance, args=(steps,), rounds=9, warmup_rounds=1)
+@pytest.mark.benchmark(group="rules")
+@pytest.mark.parametrize(
+    ("dim", "steps", "asked"),
+    [(2**20, 128, dict.fromkeys(ADAPTIVE, ("at least", 0.6))), (500, 20_000, {})],
+)
+def test_rules(benchmark, dim, steps, asked):
+    """A rule needs the sums of a step before the next: one pass over all coordinates a step."""
+    problem, members = subject.two_bands(dim), Members()
+    for name, rule in RULES.items():
+        members.add(name, subject.advancing(problem, steps, rule), steps)
+    comparison = Comparison(
+        f"rules {dim}", f"step-size rules, d = {dim:,}, every step recorded", "step",
+        reference="constant", speed=True, asked_ratio=asked,
+    )  # fmt: skip
+    measure(benchmark, members, comparison, rounds=9)

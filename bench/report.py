@@ -1,0 +1,99 @@
+"""Write the comparisons of a run as JSON, as a table and as a picture.
+
+``pytest bench --report`` does it at the end of a run; for a report that was kept with
+``--benchmark-json=FILE``: ``python bench/report.py FILE``.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import machine
+from comparison import comparisons_of, table
+
+BENCH = Path(__file__).resolve().parent
+RESULTS = BENCH / "results"
+PICTURE = BENCH.parent / "docs" / "benchmarks.png"
+OURS, THEIRS = "#c1440e", "#8fa3b0"
+
+
+def write(report, results=RESULTS, picture=PICTURE):
+    """Write all three and return their paths."""
+    machine_info = report["machine_info"]
+    kept = {
+        "machine_info": {name: machine_info[name] for name in machine.description()},
+        "benchmarks": [
+            {"name": entry.get("fullname", entry["name"]), "extra_info": entry["extra_info"]}
+            for entry in report["benchmarks"]
+        ],
+    }
+    results.mkdir(parents=True, exist_ok=True)
+    paths = [results / "comparisons.json", results / "table.md"]
+    paths[0].write_text(json.dumps(kept, indent=1) + "\n")
+    comparisons = comparisons_of(kept)
+    heading = f"{machine.sentence(machine_info)}; medians of members measured in turn.\n\n"
+    paths[1].write_text(heading + table(comparisons))
+    found = {comparison.key: comparison for comparison in comparisons}
+    if {"libraries", "dimension"} <= set(found):
+        draw(found["libraries"], found["dimension"], machine_info, picture)
+        paths.append(picture)
+    return paths
+
+
+def draw(libraries, dimension, machine_info, path):
+    """Draw time per step of every library, and throughput against dimension."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
+    _bars(left, libraries)
+    _throughput(right, dimension)
+    figure.supxlabel(
+        f"{machine_info['processor']}, {machine_info['cores']} cores", fontsize=8, color="0.4"
+    )
+    figure.savefig(path, dpi=150)
+
+
+def _bars(axes, comparison):
+    members = sorted(comparison.values, key=comparison.values.get, reverse=True)
+    times = [1e3 * comparison.values[member] for member in members]
+    colors = [OURS if member == comparison.reference else THEIRS for member in members]
+    axes.barh(members, times, color=colors, height=0.7)
+    for place, (member, time) in enumerate(zip(members, times, strict=True)):
+        ratio = comparison.ratio(member)
+        label = f"{time:.3g} ms" + ("" if member == comparison.reference else f"  ({ratio:.3g}x)")
+        axes.text(time * 1.06, place, label, va="center", fontsize=8)
+    axes.set_xscale("log")
+    axes.set_xlim(min(times) / 2.0, max(times) * 5.0)
+    axes.set_xlabel("milliseconds a step, log scale")
+    axes.set_title("One SGD step at d = 2$^{20}$, loss and alignment recorded", fontsize=10)
+    axes.tick_params(axis="y", labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _throughput(axes, comparison):
+    members = [member for member in comparison.values if member.startswith("d = ")]
+    dims = [int(member[4:].replace(",", "")) for member in members]
+    rates = [1e-9 / comparison.values[member] for member in members]
+    axes.semilogx(dims, rates, "o-", color=OURS)
+    axes.set_ylim(0.0, 1.15 * max(rates))
+    axes.set_xlabel("dimension d")
+    axes.set_ylabel("10$^9$ coordinate-steps a second")
+    axes.set_title("Throughput of the step engine", fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+
+
+def main():
+    """Read a pytest-benchmark report and write what is made of it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", type=Path, help="written by pytest --benchmark-json")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for JSON and table")
+    parser.add_argument("--picture", type=Path, default=PICTURE)
+    options = parser.parse_args()
+    for path in write(json.loads(options.file.read_text()), options.results, options.picture):
+        print(path)
+
+
+if __name__ == "__main__":
+    main()
