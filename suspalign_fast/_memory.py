@@ -34,4 +34,4 @@ def check(what: str, needed: int) -> None:
 
 
 def _size(count: int) -> str:
-    return f"{count / 1e9:,.1f} GB"
+    return f"{count / 1e9:,.3g} GB"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 MAGIC = b"suspalign-checkpoint 1\n"
 MAX_HEADER = 2**20
-_TYPES = ("<f8", "<i8")
+_TYPES = ("<f8", "<f4", "<i8")
 _PIECE = 2**24
 
 Arrays = dict[str, NDArray[Any]]
@@ -86,7 +86,7 @@ def read(path: Path, run_id: str) -> Arrays | None:
             raise CheckpointError(f"{path} is damaged: its header does not read") from error
         if any(kind not in _TYPES or min(shape, default=0) < 0 for _, kind, shape in layout):
             raise CheckpointError(f"{path} is damaged: it lists what cannot be an array")
-        sizes = [8 * math.prod(shape) for _, _, shape in layout]
+        sizes = [np.dtype(kind).itemsize * math.prod(shape) for _, kind, shape in layout]
         if sum(sizes) != os.fstat(file.fileno()).st_size - file.tell():
             raise CheckpointError(f"{path} is damaged: it is not as long as it says")
         arrays, found = {}, zlib.crc32(line)

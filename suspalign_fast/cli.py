@@ -18,7 +18,7 @@ from .cost import estimate_seconds, faster_engine, seconds_per_normal
 from .datasets import digits_mlp_path
 from .noise import HessianNoise, IsotropicNoise
 from .problem import Quadratic
-from .run import ENGINES, Run, update_weights
+from .run import DTYPES, ENGINES, Run, update_weights
 from .simulate import Interrupted, resume, simulate
 from .spectrum import Spectrum
 from .step_size import CriticalStep, LossIntervalStep, OnlineCriticalStep, StepSize, as_step_size
@@ -92,6 +92,7 @@ def main() -> None:
 @click.option("--record-every", type=int, default=1, help="Record every n-th step.")
 @click.option("--rows", type=int, help="Record about so many steps, logarithmically spaced.")
 @click.option("--engine", type=click.Choice(ENGINES), default="step", help="Engine.")
+@click.option("--dtype", type=click.Choice(DTYPES), default="float64", help="Type of the state.")
 @click.option("--update", default="full", help="full, dominant, bulk or two weights '1,0.5'.")
 @click.option("--threads", type=int, help="Number of threads.  [default: all]")
 @click.option(
@@ -115,6 +116,7 @@ def run(
     record_every: int,
     rows: int | None,
     engine: str,
+    dtype: str,
     update: str,
     threads: int | None,
     output: Path,
@@ -149,6 +151,7 @@ def run(
         record_every=record_every,
         record_at=None if rows is None else _logarithmic(rows, steps),
         engine=engine,
+        dtype=dtype,
         update=update_weights(_parse_update(update)),
     )
     _echo_estimate(plan, threads)
@@ -161,6 +164,7 @@ def run(
         record_every=record_every,
         record_at=plan.record_at,
         engine=engine,
+        dtype=dtype,
         update=plan.update,
         path=output,
         overwrite=overwrite,

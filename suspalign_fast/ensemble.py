@@ -27,6 +27,7 @@ def simulate_ensemble(
     record_at: ArrayLike | None = None,
     engine: str = "step",
     device: str = "cpu",
+    dtype: str = "float64",
     update: str | tuple[float, float] = "full",
     num_threads: int | None = None,
     progress: bool = False,
@@ -44,7 +45,7 @@ def simulate_ensemble(
         Of these three, what is not a sequence is the same in every run; the sequences must be of
         one length, the number of runs. A schedule of step sizes for one run is a ``Schedule`` or
         an array inside the sequence.
-    num_steps, record_every, record_at, engine, device, update
+    num_steps, record_every, record_at, engine, device, dtype, update
         As in `simulate`, the same in every run.
     num_threads : int, optional
         Runs at a time, by default as many as the machine has cores.
@@ -82,6 +83,7 @@ def simulate_ensemble(
             record_at=record_at,  # type: ignore[arg-type]
             engine=engine,
             device=device,
+            dtype=dtype,
             update=update,  # type: ignore[arg-type]
         )
         for i in range(count)

@@ -25,6 +25,7 @@ from .step_size import (
 
 ENGINES = ("step", "jump", "levels", "reference")
 DEVICES = ("cpu",)
+DTYPES = ("float64", "float32")
 UPDATES = {"full": (1.0, 1.0), "dominant": (1.0, 0.0), "bulk": (0.0, 1.0)}
 
 _RULES: dict[str, Any] = {
@@ -50,6 +51,7 @@ class Run:
     record_every: int = 1
     engine: str = "step"
     device: str = "cpu"
+    dtype: str = "float64"
     update: tuple[float, float] = (1.0, 1.0)
     record_at: NDArray[np.int64] | None = None
 
@@ -63,6 +65,7 @@ class Run:
             "record_every": _checks.integer("record_every", self.record_every, 1, 2**62),
             "engine": _checks.choice("engine", self.engine, ENGINES),
             "device": _checks.choice("device", self.device, DEVICES),
+            "dtype": _dtype(self.dtype),
             "update": update_weights(self.update),
             "record_at": _record_at(self.record_at, self.num_steps, self.record_every),
         }
@@ -102,6 +105,7 @@ class Run:
             "record_every": self.record_every,
             "engine": self.engine,
             "device": self.device,
+            "dtype": self.dtype,
             "update": list(self.update),
         }
         if self.record_at is not None:
@@ -130,6 +134,7 @@ class Run:
                 step_size=_step_size_from_spec(spec["step_size"], arrays),
                 update=tuple(spec["update"]),
                 record_at=arrays["record_at"] if "record_at" in spec else None,
+                dtype=spec.get("dtype", "float64"),
                 **{
                     name: spec[name]
                     for name in ("num_steps", "seed", "record_every", "engine", "device")
@@ -137,6 +142,15 @@ class Run:
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"the run's description is damaged: {error!r}") from error
+
+
+def _dtype(value: Any) -> str:
+    """Return the name of what NumPy takes for float64 or float32."""
+    try:
+        name = "" if value is None else np.dtype(value).name
+    except TypeError:
+        name = ""
+    return name if name in DTYPES else _checks.choice("dtype", value, DTYPES)
 
 
 def update_weights(update: Any) -> tuple[float, float]:

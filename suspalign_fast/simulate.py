@@ -42,6 +42,7 @@ def simulate(
     record_at: ArrayLike | None = None,
     engine: str = "step",
     device: str = "cpu",
+    dtype: str = "float64",
     update: str | tuple[float, float] = "full",
     path: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
@@ -76,6 +77,10 @@ def simulate(
         plain NumPy.
     device : {"cpu"}
         Where the engine runs.
+    dtype : {"float64", "float32"}
+        Type of the state in engines "step", "jump" and "reference". A float32 state takes half
+        the memory and is rounded to after every step: a coefficient no longer moves where a step
+        changes it by less than 6e-8 of itself. Arithmetic and sums are float64 either way.
     update : {"full", "dominant", "bulk"} or tuple of two float
         Weights of the dominant and the bulk part of the update: "dominant" is Dom-SGD, (1, 0).
     path : path-like, optional
@@ -120,6 +125,7 @@ def simulate(
         record_at=record_at,  # type: ignore[arg-type]
         engine=engine,
         device=device,
+        dtype=dtype,
         update=update,  # type: ignore[arg-type]
     )
     with _threads(num_threads), _quiet():

@@ -95,7 +95,7 @@ class Engine(ABC):
     ----------
     step : int
         Steps done so far.
-    state : ndarray of float64
+    state : ndarray of the run's dtype
         What the steps act on; with `step` it determines everything that follows.
     """
 
@@ -105,7 +105,7 @@ class Engine(ABC):
         self.step = 0
         self.key = seed_key(run.seed)
 
-    state: NDArray[np.float64]
+    state: NDArray[Any]
     #: Whether steps between recorded rows cost nothing.
     jumps = False
 
@@ -138,8 +138,8 @@ class Engine(ABC):
             If it does not fit.
         """
         mine = self.snapshot()
-        shapes = {name: (a.shape, a.dtype.kind) for name, a in mine.items()}
-        if shapes != {name: (a.shape, a.dtype.kind) for name, a in snapshot.items()}:
+        shapes = {name: (a.shape, a.dtype) for name, a in mine.items()}
+        if shapes != {name: (a.shape, a.dtype) for name, a in snapshot.items()}:
             raise ValueError("the checkpoint does not fit the run")
         for name, values in self.mutable().items():
             values[...] = snapshot[name]

@@ -23,6 +23,8 @@ class LevelsEngine(Engine):
     """
 
     def __init__(self, run: Run, *, serial: bool = False) -> None:
+        if run.dtype != "float64":
+            raise ValueError(f"dtype must be 'float64' in engine 'levels', got {run.dtype!r}")
         super().__init__(run, serial=serial)
         problem = run.problem
         spectrum = problem.spectrum

@@ -32,6 +32,7 @@ class ReferenceEngine(Engine):
         else:
             self.state = np.repeat(initial, counts)
 
+        self._round()
         self.table = rule_table(run.problem)
         rule = run.step_size
         self.memory = np.empty(0)
@@ -69,6 +70,7 @@ class ReferenceEngine(Engine):
             eta = self.step_size * self.weight
             with np.errstate(over="ignore", invalid="ignore"):
                 self.state -= eta * (self.lam * self.state + self.std * self._noise())
+                self._round()
                 self.step += 1
                 row = self._row(rows)
             finite = len(row.finite_prefix()) == 1
@@ -77,6 +79,10 @@ class ReferenceEngine(Engine):
             if not finite:
                 break
         return Rows.joined(rows) if rows else self._row_of_sums(np.zeros((2, 7)))[:0]
+
+    def _round(self) -> None:
+        """Leave of the state what its type can hold."""
+        self.state[:] = self.state.astype(self.run.dtype)
 
     def _noise(self) -> NDArray[np.float64]:
         return standard_normals(self.run.seed, STEP_DOMAIN, self.step, self.lam.size)

@@ -47,11 +47,11 @@ class StepEngine(Engine):
 
     def _bytes(self, run: Run) -> int:
         """Memory of the arrays that have an entry for every direction."""
-        numbers = 1  # the state
+        size = np.dtype(run.dtype).itemsize
         if run.problem.spectrum.is_simple:
-            numbers += 1 + self.moves_per_direction
-            numbers += not isinstance(run.problem.noise, IsotropicNoise)
-        return 8 * numbers * run.problem.spectrum.dim
+            size += 8 * (1 + self.moves_per_direction)
+            size += 8 * (not isinstance(run.problem.noise, IsotropicNoise))
+        return size * run.problem.spectrum.dim
 
     def _prepare(self) -> None:
         rule = self.run.step_size
@@ -131,8 +131,9 @@ class StepEngine(Engine):
         spectrum, initial = self.run.problem.spectrum, self.run.problem.initial
         if isinstance(initial, np.ndarray):
             per_level = initial.size != spectrum.dim
-            return np.repeat(initial, spectrum.multiplicities) if per_level else initial.copy()
-        state = np.empty(spectrum.dim)
+            initial = np.repeat(initial, spectrum.multiplicities) if per_level else initial
+            return initial.astype(self.run.dtype)
+        state = np.empty(spectrum.dim, self.run.dtype)
         fill_normals(state, initial, INITIAL_DOMAIN, 0, *self.key)
         return state
 

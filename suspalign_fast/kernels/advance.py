@@ -59,7 +59,7 @@ def advance_part(
 ):
     """Apply steps to the blocks of a part; sums of steps with ``slots >= 0`` go to ``table``."""
     table[:] = 0.0
-    buffer = np.zeros(BLOCK)
+    buffer = np.zeros(BLOCK, state.dtype)
     drift = np.empty(BLOCK)
     spread = np.empty(BLOCK)
     normals = np.empty(TILE * BLOCK, np.float32)
@@ -156,7 +156,7 @@ def advance_scheduled(state, plan, first_step, step_sizes, weights, slots, key_0
 
 @kernel()
 def _observe_part(state, plan, p, step, key_0, key_1, out):
-    buffer = np.empty(BLOCK)
+    buffer = np.empty(BLOCK, state.dtype)
     normals = np.empty(BLOCK, np.float32)
     scratch = make_scratch(key_0, key_1)
     for b in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
@@ -231,7 +231,7 @@ def advance_adaptive(
 def sum_state(state, plan, out):
     """Write the sums of both bands of ``state`` to ``out``."""
     table = np.zeros((plan.parts.shape[0], 1, ROW))
-    buffer = np.zeros(BLOCK)
+    buffer = np.zeros(BLOCK, state.dtype)
     for p in range(plan.parts.shape[0]):
         for b in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
             _, groups = load_block(buffer, state, plan, b)

@@ -8,7 +8,19 @@ from .batch import LANES
 from .jit import inlined
 from .normals import GROUP
 from .plan import BLOCK, EQUAL, NARROW, OFFSET, ROW, SCALE
-from .simd import broadcast, fma, horizontal_sum, load, prefetch, store, to_double, zeros
+from .simd import (
+    broadcast,
+    fma,
+    horizontal_sum,
+    load,
+    load_doubles,
+    prefetch,
+    rounded_like,
+    store,
+    store_doubles,
+    to_double,
+    zeros,
+)
 
 #: Steps of one size that `step_block` takes together.
 TILE = 4
@@ -141,9 +153,12 @@ _NO_WAY = (_nothing, _no_powers, _add_nothing, _commit_nothing)
 
 
 @inlined
-def _moved(c, a, b, normals, i):
-    """``c + a c + b xi``: in this form no step size is too small to be felt."""
-    return fma(a, c, fma(b, to_double(load(normals, i, LANES)), c))
+def _moved(state, c, a, b, normals, i):
+    """``c + a c + b xi``: in this form no step size is too small to be felt.
+
+    A float32 state is rounded to after every step, so that it does not matter when it is stored.
+    """
+    return rounded_like(state, fma(a, c, fma(b, to_double(load(normals, i, LANES)), c)))
 
 
 def _make(empty, powers_of, add, commit):
@@ -159,15 +174,15 @@ def _make(empty, powers_of, add, commit):
             powers = powers_of(load(lam, i, LANES), load(std, i, LANES), weights)
             a = load(drift, i, LANES)
             b = load(spread, i, LANES)
-            c_i = _moved(load(c, i, LANES), a, b, normals, i)
+            c_i = _moved(c, load_doubles(c, i, LANES), a, b, normals, i)
             sums_0 = add(sums_0, c_i, powers)
-            c_i = _moved(c_i, a, b, normals, BLOCK + i)
+            c_i = _moved(c, c_i, a, b, normals, BLOCK + i)
             sums_1 = add(sums_1, c_i, powers)
-            c_i = _moved(c_i, a, b, normals, 2 * BLOCK + i)
+            c_i = _moved(c, c_i, a, b, normals, 2 * BLOCK + i)
             sums_2 = add(sums_2, c_i, powers)
-            c_i = _moved(c_i, a, b, normals, 3 * BLOCK + i)
+            c_i = _moved(c, c_i, a, b, normals, 3 * BLOCK + i)
             sums_3 = add(sums_3, c_i, powers)
-            store(c, i, c_i)
+            store_doubles(c, i, c_i)
         commit(sums_0, weights, rows[0])
         commit(sums_1, weights, rows[1])
         commit(sums_2, weights, rows[2])
@@ -184,8 +199,8 @@ def _make(empty, powers_of, add, commit):
             prefetch(c, i + BLOCK)
             prefetch(lam, i + BLOCK)
             prefetch(std, i + BLOCK)
-            c_i = _moved(load(c, i, LANES), factor * lam_i, factor * std_i, normals, i)
-            store(c, i, c_i)
+            c_i = _moved(c, load_doubles(c, i, LANES), factor * lam_i, factor * std_i, normals, i)
+            store_doubles(c, i, c_i)
             sums = add(sums, c_i, powers_of(lam_i, std_i, weights))
         commit(sums, weights, row)
 
@@ -196,8 +211,9 @@ def _make(empty, powers_of, add, commit):
             xi = to_double(load(normals, i, LANES))
             prefetch(c, i + BLOCK)
             prefetch(lam, i + BLOCK)
-            c_i = fma(load(a, i, LANES), load(c, i, LANES), load(b, i, LANES) * xi)
-            store(c, i, c_i)
+            c_i = fma(load(a, i, LANES), load_doubles(c, i, LANES), load(b, i, LANES) * xi)
+            c_i = rounded_like(c, c_i)
+            store_doubles(c, i, c_i)
             powers = powers_of(load(lam, i, LANES), load(std, i, LANES), weights)
             sums = add(sums, c_i, powers)
         commit(sums, weights, row)
@@ -207,7 +223,7 @@ def _make(empty, powers_of, add, commit):
         sums = empty()
         for i in range(0, GROUP * groups, LANES):
             powers = powers_of(load(lam, i, LANES), load(std, i, LANES), weights)
-            sums = add(sums, load(c, i, LANES), powers)
+            sums = add(sums, load_doubles(c, i, LANES), powers)
         commit(sums, weights, row)
 
     return step_tile, step_once, jump, sum_state
@@ -279,7 +295,7 @@ def observe_block(c, lam, std, normals, groups, out):
     for i in range(0, GROUP * groups, LANES):
         lam_i = load(lam, i, LANES)
         xi = to_double(load(normals, i, LANES))
-        h = fma(load(std, i, LANES), xi, lam_i * load(c, i, LANES))
+        h = fma(load(std, i, LANES), xi, lam_i * load_doubles(c, i, LANES))
         g = lam_i * h
         h0 = fma(h, h, h0)
         h1 = fma(g, h, h1)

@@ -33,7 +33,7 @@ def jump_part(state, plan, first_block, last_block, a, b, level_ends, steps, key
     ``a`` and ``b`` have one row for every move, or a single row for all.
     """
     table[:] = 0.0
-    buffer = np.zeros(BLOCK)
+    buffer = np.zeros(BLOCK, state.dtype)
     a_buffer = np.zeros(BLOCK)
     b_buffer = np.zeros(BLOCK)
     normals = np.empty(BLOCK, np.float32)

@@ -146,6 +146,50 @@ def store(typingctx, array, index, vector):
     return types.none(array, types.intp, vector), codegen
 
 
+@intrinsic(prefer_literal=True)
+def load_doubles(typingctx, array, index, lanes):
+    """Elements ``array[index : index + lanes]`` of a float64 or float32 array as float64."""
+    vector = Vector(types.float64, lanes.literal_value)
+    stored = Vector(array.dtype, vector.lanes)
+
+    def codegen(context, builder, sig, args):
+        kind = context.get_value_type(stored)
+        value = builder.load(_element_pointer(context, builder, sig.args[0], *args[:2], kind))
+        value.align = array.dtype.bitwidth // 8
+        return value if stored == vector else builder.fpext(value, context.get_value_type(vector))
+
+    return vector(array, types.intp, lanes), codegen
+
+
+@intrinsic
+def store_doubles(typingctx, array, index, vector):
+    """Write float64 lanes to a float64 or float32 array, rounded to its type."""
+    stored = Vector(array.dtype, vector.lanes)
+
+    def codegen(context, builder, sig, args):
+        kind = context.get_value_type(stored)
+        value = args[2] if stored == vector else builder.fptrunc(args[2], kind)
+        pointer = _element_pointer(context, builder, sig.args[0], *args[:2], kind)
+        builder.store(value, pointer).align = array.dtype.bitwidth // 8
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp, vector), codegen
+
+
+@intrinsic
+def rounded_like(typingctx, array, vector):
+    """Float64 lanes rounded to what the array can hold."""
+    stored = Vector(array.dtype, vector.lanes)
+
+    def codegen(context, builder, sig, args):
+        if stored == vector:
+            return args[1]
+        short = builder.fptrunc(args[1], context.get_value_type(stored))
+        return builder.fpext(short, context.get_value_type(vector))
+
+    return vector(array, vector), codegen
+
+
 @intrinsic
 def prefetch(typingctx, array, index):
     """Ask for the cache line of ``array[index]``, which may lie outside; changes nothing."""
