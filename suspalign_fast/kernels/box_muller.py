@@ -1,13 +1,23 @@
 """Two uint32 words to two standard normals, in float32, without a call to libm.
 
-With ``u = (w0 + 1/2) / 2^32`` rounded to float32 and the angle ``pi x``, ``x`` the low 31 bits of
-``w1`` as a fraction in [-1/2, 1/2), and a sign from its top bit::
+With ``u = (w0 + 1/2) / 2^32`` in float32 (``w0`` rounded, then the sum) and the angle ``pi x``,
+``x`` the low 31 bits of ``w1`` as a fraction in [-1/2, 1/2), and a sign from its top bit::
 
     r = sqrt(-2 ln u),    z0 = +- r cos(pi x),    z1 = r sin(pi x)
 
-``u`` is at least 2^-33, so no ``|z|`` exceeds ``sqrt(66 ln 2) = 6.764``. The three polynomials
-are minimax fits (Remez): the logarithm over a mantissa in [2/3, 4/3) to 1.7e-7 relative, sine to
-5.3e-9 relative and cosine to 4.7e-8 absolute over a half turn, before float32 rounding.
+The three polynomials are minimax fits (Remez): the logarithm over a mantissa in [2/3, 4/3) to
+1.7e-7 relative, sine to 5.3e-9 relative and cosine to 4.7e-8 absolute over a half turn, before
+float32 rounding. Rounding included, the largest deviations from the exact values over all 2^32
+words are
+
+- of the radius for the float32 ``u``: 5.35e-7 absolute, 2.03e-7 relative;
+- of the radius for ``u`` before rounding: the same above r = 0.1; below, float32 ``u`` near 1 is
+  2^-24 apart, which makes it 3.0e-8 / r, and 2.4e-4 at r = 0 (128 words give r = 0);
+- of the cosine 2.16e-7, of the sine 1.71e-7, for all 31 bits of the angle;
+- hence of a normal, at most 2.19e-6 for the float32 ``u``.
+
+``u`` is at least 2^-33, so no ``|z|`` exceeds ``sqrt(66 ln 2)`` by more than rounding: the
+largest that occurs is 6.7637067, the smallest but 0 is 5.1e-13.
 """
 
 import numpy as np
