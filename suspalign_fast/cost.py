@@ -7,7 +7,7 @@ import numba
 
 from .kernels.batch import BATCH, only_normals
 from .kernels.normals import GROUP, seed_key
-from .kernels.plan import BLOCK, MIN_PART
+from .kernels.plan import BLOCK
 from .run import Run
 from .step_size import KnownStepSize
 
@@ -47,7 +47,7 @@ def estimate_seconds(run: Run, num_threads: int | None, normal: float) -> float:
     if run.engine == "levels":
         return rows * (ROW_SECONDS + LEVEL_SECONDS * spectrum.num_levels)
     threads = num_threads or numba.get_num_threads()
-    threads = max(1, min(threads, spectrum.dim // (MIN_PART * BLOCK)))
+    threads = max(1, min(threads, spectrum.dim // BLOCK))
     if run.engine == "jump":
         return rows * spectrum.dim * JUMP_NORMALS * normal / threads
     if run.engine == "reference":

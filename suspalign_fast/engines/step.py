@@ -12,7 +12,7 @@ from .. import _memory
 from ..kernels import advance
 from ..kernels.batch import fill_normals
 from ..kernels.normals import INITIAL_DOMAIN, MAX_COORDINATES
-from ..kernels.plan import ROW, make_plan
+from ..kernels.plan import ROW, Plan, make_plan
 from ..noise import IsotropicNoise
 from ..run import Run
 from ..spectrum import Spectrum
@@ -36,11 +36,16 @@ class StepEngine(Engine):
         # Start Numba's threads: a parallel kernel loaded from the disk cache does not do it itself
         # where the kernel that calls it was compiled in a process that loaded it, too.
         numba.get_num_threads()
-        self.plan = make_plan(run.problem, serial=serial)
+        self._plan = make_plan(run.problem)
         self.weights = np.array(run.update)
         self.state = self._initial_state()
         self._prepare()
         self.advance(0)  # compiles, so that a progress bar starts with the steps
+
+    @property
+    def plan(self) -> Plan:
+        """The problem as the kernels take it, for as many threads as may work now."""
+        return self._plan._replace(threads=1 if self.serial else numba.get_num_threads())
 
     #: Float64 numbers a direction that `_prepare` adds where every direction has its own.
     moves_per_direction = 0

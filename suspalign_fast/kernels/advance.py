@@ -3,12 +3,13 @@
 import numba
 import numpy as np
 
-from .batch import make_scratch, write_normals
+from .batch import write_normals
 from .block import TILE, observe_block, step_once, step_tile, sum_block
 from .jit import copy_values, inlined, kernel
 from .normals import GROUP, STEP_DOMAIN
-from .plan import BAND, BLOCK, EDGE, FIRST, KIND, LAM, LAST, ROW, START, STD, STOP
+from .plan import BAND, BLOCK, EDGE, EQUAL, FIRST, KIND, LAM, LAST, ROW, START, STD, STOP
 from .rules import NOISY, finish_step, is_finite
+from .work import count_workers, make_work, scratch_of
 
 #: Steps applied to a block while it is in cache.
 SUBSTEPS = 64
@@ -24,14 +25,11 @@ def block_values(where, everywhere, shared):
 
 @inlined
 def load_block(buffer, state, plan, b):
-    """Copy a block's state to a buffer of whole groups; return its first group and their number."""
+    """Copy a block's state to a buffer of whole groups."""
     start = plan.blocks[b, START]
     stop = plan.blocks[b, STOP]
-    first_group = start // GROUP
-    lane = start - GROUP * first_group
     buffer[:] = 0.0
-    copy_values(buffer, lane, state, start, stop - start)
-    return first_group, (stop - 1) // GROUP + 1 - first_group
+    copy_values(buffer, start % GROUP, state, start, stop - start)
 
 
 @inlined
@@ -53,77 +51,96 @@ def set_moves(drift, spread, lam, std, minus_eta):
         spread[i] = minus_eta * std[i]
 
 
-@kernel()
-def advance_part(
-    state, plan, first_block, last_block, first_step, step_sizes, weight, slots, key_0, key_1, table
-):
-    """Apply steps to the blocks of a part; sums of steps with ``slots >= 0`` go to ``table``."""
-    table[:] = 0.0
-    buffer = np.zeros(BLOCK, state.dtype)
-    drift = np.empty(BLOCK)
-    spread = np.empty(BLOCK)
-    normals = np.empty(TILE * BLOCK, np.float32)
-    scratch = make_scratch(key_0, key_1)
-    for b in range(first_block, last_block):
+@inlined
+def groups_of(plan, b):
+    """First group of a block, and how many it touches."""
+    first_group = plan.blocks[b, START] // GROUP
+    return first_group, (plan.blocks[b, STOP] - 1) // GROUP + 1 - first_group
+
+
+@inlined
+def coefficients_of(state, plan, b, buffer):
+    """A block's state: in place, or copied to a buffer of whole groups where it is an edge."""
+    if plan.blocks[b, EDGE] != 0:
+        load_block(buffer, state, plan, b)
+        return buffer
+    return state[plan.blocks[b, START] : plan.blocks[b, STOP]]
+
+
+@inlined
+def return_block(buffer, state, plan, b):
+    """Copy an edge's state back."""
+    if plan.blocks[b, EDGE] != 0:
         start = plan.blocks[b, START]
-        stop = plan.blocks[b, STOP]
-        kind = plan.blocks[b, KIND]
-        first_group = start // GROUP
-        groups = (stop - 1) // GROUP + 1 - first_group
-        lam = block_values(plan.blocks[b, LAM], plan.lam, plan.shared)
-        std = block_values(plan.blocks[b, STD], plan.std, plan.shared)
-        c = state[start:stop]
-        if plan.blocks[b, EDGE] != 0:
-            load_block(buffer, state, plan, b)
-            c = buffer
-        size = np.nan
-        t = 0
-        while t < step_sizes.size:
-            minus_eta = -(weight * step_sizes[t])
-            if is_tile(step_sizes, t):
-                if size != step_sizes[t]:
-                    size = step_sizes[t]
-                    set_moves(drift, spread, lam, std, minus_eta)
-                recorded = False
-                for i in range(TILE):
-                    recorded |= slots[t + i] >= 0
-                    write_normals(
-                        normals, i * BLOCK, first_group, groups, STEP_DOMAIN,
-                        first_step + t + i, scratch,
-                    )  # fmt: skip
-                step_tile(
-                    kind if recorded else -1, c, lam, std, drift, spread, normals, groups,
-                    plan.weights[b], table[t : t + TILE],
-                )  # fmt: skip
-                t += TILE
-            else:
-                write_normals(normals, 0, first_group, groups, STEP_DOMAIN, first_step + t, scratch)
-                step_once(
-                    kind if slots[t] >= 0 else -1, c, lam, std, minus_eta, normals, groups,
-                    plan.weights[b], table[t],
-                )  # fmt: skip
-                t += 1
-        if plan.blocks[b, EDGE] != 0:
-            lane = start - GROUP * first_group
-            copy_values(state, start, buffer, lane, stop - start)
+        copy_values(state, start, buffer, start % GROUP, plan.blocks[b, STOP] - start)
+
+
+@inlined
+def _advance_block(
+    state, plan, b, first_step, step_sizes, weight, slots, scratch, buffer, drift, spread,
+    normals, table,
+):  # fmt: skip
+    first_group, groups = groups_of(plan, b)
+    lam = block_values(plan.blocks[b, LAM], plan.lam, plan.shared)
+    std = block_values(plan.blocks[b, STD], plan.std, plan.shared)
+    c = coefficients_of(state, plan, b, buffer)
+    size = np.nan
+    t = 0
+    while t < step_sizes.size:
+        minus_eta = -(weight * step_sizes[t])
+        length = TILE if is_tile(step_sizes, t) else 1
+        # Sums that nobody wants are taken in the cheapest way.
+        kind = EQUAL
+        for i in range(length):
+            if slots[t + i] >= 0:
+                kind = plan.blocks[b, KIND]
+            write_normals(
+                normals, i * BLOCK, first_group, groups, STEP_DOMAIN, first_step + t + i, scratch
+            )
+        if length == TILE:
+            if size != step_sizes[t]:
+                size = step_sizes[t]
+                set_moves(drift, spread, lam, std, minus_eta)
+            step_tile(
+                kind, c, lam, std, drift, spread, normals, groups, plan.weights[b],
+                table[t : t + TILE],
+            )  # fmt: skip
+        else:
+            step_once(kind, c, lam, std, minus_eta, normals, groups, plan.weights[b], table[t])
+        t += length
+    return_block(buffer, state, plan, b)
+
+
+@kernel()
+def advance_share(
+    worker, workers, state, plan, first_step, step_sizes, weights, slots, work, table
+):
+    """Apply steps to a worker's share of the parts.
+
+    Sums of part ``p`` at steps with ``slots >= 0`` go to ``table[p]``.
+    """
+    num_parts = plan.parts.shape[0]
+    scratch = scratch_of(work, worker)
+    for p in range(worker * num_parts // workers, (worker + 1) * num_parts // workers):
+        table[p] = 0.0
+        for b in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
+            _advance_block(
+                state, plan, b, first_step, step_sizes, weights[plan.parts[p, BAND]], slots,
+                scratch, work[3][worker], work[4][worker, 0], work[4][worker, 1],
+                work[5][worker], table[p],
+            )  # fmt: skip
 
 
 @kernel(parallel=True)
-def advance_parts(state, plan, first_step, step_sizes, weights, slots, key_0, key_1, table):
-    """Apply steps to all parts, in parallel where there are enough of them."""
-    parts = plan.parts
-    if parts.shape[0] <= plan.serial_parts:
-        for p in range(parts.shape[0]):
-            advance_part(
-                state, plan, parts[p, FIRST], parts[p, LAST], first_step, step_sizes,
-                weights[parts[p, BAND]], slots, key_0, key_1, table[p],
-            )  # fmt: skip
+def advance_parts(workers, state, plan, first_step, step_sizes, weights, slots, work, table):
+    """Apply steps to all parts, shared among workers."""
+    if workers == 1:
+        advance_share(0, 1, state, plan, first_step, step_sizes, weights, slots, work, table)
     else:
-        for p in numba.prange(parts.shape[0]):
-            advance_part(
-                state, plan, parts[p, FIRST], parts[p, LAST], first_step, step_sizes,
-                weights[parts[p, BAND]], slots, key_0, key_1, table[p],
-            )  # fmt: skip
+        for worker in numba.prange(workers):
+            advance_share(
+                worker, workers, state, plan, first_step, step_sizes, weights, slots, work, table
+            )
 
 
 @inlined
@@ -143,11 +160,12 @@ def advance_scheduled(state, plan, first_step, step_sizes, weights, slots, key_0
     ``slots[t] >= 0``.
     """
     table = np.empty((plan.parts.shape[0], min(SUBSTEPS, step_sizes.size), ROW))
+    work = make_work(state, plan.threads, key_0, key_1)
     for begin in range(0, step_sizes.size, SUBSTEPS):
         end = min(step_sizes.size, begin + SUBSTEPS)
         advance_parts(
-            state, plan, first_step + begin, step_sizes[begin:end], weights, slots[begin:end],
-            key_0, key_1, table,
+            count_workers(plan, end - begin), state, plan, first_step + begin,
+            step_sizes[begin:end], weights, slots[begin:end], work, table,
         )  # fmt: skip
         for t in range(begin, end):
             if slots[t] >= 0:
@@ -155,41 +173,48 @@ def advance_scheduled(state, plan, first_step, step_sizes, weights, slots, key_0
 
 
 @kernel()
-def _observe_part(state, plan, p, step, key_0, key_1, out):
-    buffer = np.empty(BLOCK, state.dtype)
-    normals = np.empty(BLOCK, np.float32)
-    scratch = make_scratch(key_0, key_1)
-    for b in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
-        first_group, groups = load_block(buffer, state, plan, b)
-        write_normals(normals, 0, first_group, groups, STEP_DOMAIN, step, scratch)
-        observe_block(
-            buffer,
-            block_values(plan.blocks[b, LAM], plan.lam, plan.shared),
-            block_values(plan.blocks[b, STD], plan.std, plan.shared),
-            normals, groups, out,
-        )  # fmt: skip
+def observe_share(worker, workers, state, plan, step, work, table):
+    """Sums of the noisy gradient over a worker's share of the parts."""
+    num_parts = plan.parts.shape[0]
+    scratch = scratch_of(work, worker)
+    normals = work[5][worker]
+    for p in range(worker * num_parts // workers, (worker + 1) * num_parts // workers):
+        table[p] = 0.0
+        for b in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
+            first_group, groups = groups_of(plan, b)
+            write_normals(normals, 0, first_group, groups, STEP_DOMAIN, step, scratch)
+            observe_block(
+                coefficients_of(state, plan, b, work[3][worker]),
+                block_values(plan.blocks[b, LAM], plan.lam, plan.shared),
+                block_values(plan.blocks[b, STD], plan.std, plan.shared),
+                normals, groups, table[p],
+            )  # fmt: skip
 
 
 @kernel(parallel=True)
-def _observe_parts(state, plan, step, key_0, key_1, table):
-    # Nothing but the loops: Numba would run every array expression here in parallel, too.
-    if plan.parts.shape[0] <= plan.serial_parts:
-        for p in range(plan.parts.shape[0]):
-            _observe_part(state, plan, p, step, key_0, key_1, table[p])
+def observe_parts(workers, state, plan, step, work, table):
+    """Sums of the noisy gradient over all parts, shared among workers."""
+    if workers == 1:
+        observe_share(0, 1, state, plan, step, work, table)
     else:
-        for p in numba.prange(plan.parts.shape[0]):
-            _observe_part(state, plan, p, step, key_0, key_1, table[p])
+        for worker in numba.prange(workers):
+            observe_share(worker, workers, state, plan, step, work, table)
+
+
+@inlined
+def _observe(state, plan, step, work, table, out):
+    observe_parts(count_workers(plan, 1), state, plan, step, work, table)
+    out[:] = 0.0
+    for p in range(plan.parts.shape[0]):
+        for column in range(3):
+            out[plan.parts[p, BAND], column] += table[p, column]
 
 
 @kernel()
 def observe(state, plan, step, key_0, key_1, out):
     """Write ``sum lambda^p h^2``, p = 0, 1, 2, of the noisy gradient of a step to ``out``."""
-    table = np.zeros((plan.parts.shape[0], 3))
-    _observe_parts(state, plan, step, key_0, key_1, table)
-    out[:] = 0.0
-    for p in range(plan.parts.shape[0]):
-        for column in range(3):
-            out[plan.parts[p, BAND], column] += table[p, column]
+    table = np.empty((plan.parts.shape[0], 3))
+    _observe(state, plan, step, make_work(state, plan.threads, key_0, key_1), table, out)
 
 
 @kernel()
@@ -210,15 +235,18 @@ def advance_adaptive(
         Steps done and rows recorded.
     """
     table = np.empty((plan.parts.shape[0], 1, ROW))
+    observed = np.empty((plan.parts.shape[0], 3))
+    work = make_work(state, plan.threads, key_0, key_1)
+    workers = count_workers(plan, 1)
     slots = np.zeros(1, np.int64)
     row = np.empty((2, ROW))
     rows = 0
     for t in range(num_steps):
         step = first_step + t + 1
-        advance_parts(state, plan, step - 1, step_size, weights, slots, key_0, key_1, table)
+        advance_parts(workers, state, plan, step - 1, step_size, weights, slots, work, table)
         add_parts(plan, table, 0, row)
         if observes and is_finite(row):
-            observe(state, plan, step, key_0, key_1, sums[:, NOISY : NOISY + 3])
+            _observe(state, plan, step, work, observed, sums[:, NOISY : NOISY + 3])
         good, rows = finish_step(
             step, row, rule, memory, sums, step_size, recorded, rows, out, out_steps, out_sizes
         )
@@ -234,7 +262,8 @@ def sum_state(state, plan, out):
     buffer = np.zeros(BLOCK, state.dtype)
     for p in range(plan.parts.shape[0]):
         for b in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
-            _, groups = load_block(buffer, state, plan, b)
+            load_block(buffer, state, plan, b)
+            _, groups = groups_of(plan, b)
             sum_block(
                 plan.blocks[b, KIND], buffer,
                 block_values(plan.blocks[b, LAM], plan.lam, plan.shared),

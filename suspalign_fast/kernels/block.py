@@ -128,25 +128,9 @@ def _commit_squares(squares, weights, row):
     store(row, 0, _add_weighted(load(row, 0, ROW), weights, 0, squares[0]))
 
 
-@inlined
-def _nothing():
-    return (0,)
-
-
-@inlined
-def _add_nothing(sums, c, powers):
-    return sums
-
-
-@inlined
-def _commit_nothing(sums, weights, row):
-    pass
-
-
 _DIRECT_WAY = (_no_sums, _powers, _add_direct, _commit_direct)
 _NARROW_WAY = (_no_moments, _powers_of_x, _add_moments, _commit_moments)
 _EQUAL_WAY = (_no_squares, _no_powers, _add_squares, _commit_squares)
-_NO_WAY = (_nothing, _no_powers, _add_nothing, _commit_nothing)
 
 
 # --- loops over a block ------------------------------------------------------------------------
@@ -232,18 +216,15 @@ def _make(empty, powers_of, add, commit):
 _tile_direct, _once_direct, _jump_direct, _sum_direct = _make(*_DIRECT_WAY)
 _tile_narrow, _once_narrow, _jump_narrow, _sum_narrow = _make(*_NARROW_WAY)
 _tile_equal, _once_equal, _jump_equal, _sum_equal = _make(*_EQUAL_WAY)
-_tile_only, _once_only, _, _ = _make(*_NO_WAY)
 
 
 @inlined
 def step_tile(kind, c, lam, std, drift, spread, normals, groups, weights, rows):
-    """Apply TILE steps of one size to a block; unless `kind` is negative add sums to ``rows``.
+    """Apply TILE steps of one size to a block and add its sums to ``rows``.
 
     ``drift`` and ``spread`` hold -eta lambda and -eta s, ``normals`` TILE times BLOCK float32.
     """
-    if kind < 0:
-        _tile_only(c, lam, std, drift, spread, normals, groups, weights, rows)
-    elif kind == EQUAL:
+    if kind == EQUAL:
         _tile_equal(c, lam, std, drift, spread, normals, groups, weights, rows)
     elif kind == NARROW:
         _tile_narrow(c, lam, std, drift, spread, normals, groups, weights, rows)
@@ -253,10 +234,8 @@ def step_tile(kind, c, lam, std, drift, spread, normals, groups, weights, rows):
 
 @inlined
 def step_once(kind, c, lam, std, minus_eta, normals, groups, weights, row):
-    """Apply one step to a block; unless `kind` is negative add its sums to ``row``."""
-    if kind < 0:
-        _once_only(c, lam, std, minus_eta, normals, groups, weights, row)
-    elif kind == EQUAL:
+    """Apply one step to a block and add its sums to ``row``."""
+    if kind == EQUAL:
         _once_equal(c, lam, std, minus_eta, normals, groups, weights, row)
     elif kind == NARROW:
         _once_narrow(c, lam, std, minus_eta, normals, groups, weights, row)
@@ -294,6 +273,8 @@ def observe_block(c, lam, std, normals, groups, out):
     h2 = h0
     for i in range(0, GROUP * groups, LANES):
         lam_i = load(lam, i, LANES)
+        prefetch(c, i + BLOCK)
+        prefetch(lam, i + BLOCK)
         xi = to_double(load(normals, i, LANES))
         h = fma(load(std, i, LANES), xi, lam_i * load_doubles(c, i, LANES))
         g = lam_i * h

@@ -3,12 +3,20 @@
 import numba
 import numpy as np
 
-from .advance import SUBSTEPS, add_parts, block_values, load_block
-from .batch import make_scratch, write_normals
+from .advance import (
+    SUBSTEPS,
+    add_parts,
+    block_values,
+    coefficients_of,
+    groups_of,
+    return_block,
+)
+from .batch import write_normals
 from .block import jump_block
 from .jit import copy_values, inlined, kernel
 from .normals import GROUP, JUMP_DOMAIN
-from .plan import BLOCK, EDGE, FIRST, KIND, LAM, LAST, ROW, START, STD, STOP
+from .plan import EDGE, FIRST, KIND, LAM, LAST, ROW, START, STD, STOP
+from .work import count_workers, make_work, scratch_of
 
 
 @inlined
@@ -26,66 +34,66 @@ def _spread(values, level_ends, start, stop, lane, buffer):
         level += 1
 
 
+@inlined
+def _jump_block(state, plan, b, a_rows, b_rows, level_ends, steps, work, worker, table):
+    start = plan.blocks[b, START]
+    stop = plan.blocks[b, STOP]
+    lane = start % GROUP
+    first_group, groups = groups_of(plan, b)
+    lam = block_values(plan.blocks[b, LAM], plan.lam, plan.shared)
+    std = block_values(plan.blocks[b, STD], plan.std, plan.shared)
+    c = coefficients_of(state, plan, b, work[3][worker])
+    a = work[4][worker, 0]
+    spread = work[4][worker, 1]
+    if plan.blocks[b, EDGE] != 0:
+        a[:] = 0.0
+        spread[:] = 0.0
+    for t in range(steps.size):
+        if t < a_rows.shape[0]:
+            _spread(a_rows[t], level_ends, start, stop, lane, a)
+            _spread(b_rows[t], level_ends, start, stop, lane, spread)
+        scratch = scratch_of(work, worker)
+        write_normals(work[5][worker], 0, first_group, groups, JUMP_DOMAIN, steps[t], scratch)
+        jump_block(
+            plan.blocks[b, KIND], c, a, spread, lam, std, work[5][worker], groups,
+            plan.weights[b], table[t],
+        )  # fmt: skip
+    return_block(work[3][worker], state, plan, b)
+
+
 @kernel()
-def jump_part(state, plan, first_block, last_block, a, b, level_ends, steps, key_0, key_1, table):
-    """Move the blocks of a part to each of ``steps`` in turn; row sums go to ``table``.
+def jump_share(worker, workers, state, plan, a, b, level_ends, steps, work, table):
+    """Move a worker's share of the parts to each of ``steps`` in turn; sums go to ``table``.
 
     ``a`` and ``b`` have one row for every move, or a single row for all.
     """
-    table[:] = 0.0
-    buffer = np.zeros(BLOCK, state.dtype)
-    a_buffer = np.zeros(BLOCK)
-    b_buffer = np.zeros(BLOCK)
-    normals = np.empty(BLOCK, np.float32)
-    scratch = make_scratch(key_0, key_1)
-    for block in range(first_block, last_block):
-        start = plan.blocks[block, START]
-        stop = plan.blocks[block, STOP]
-        edge = plan.blocks[block, EDGE] != 0
-        first_group = start // GROUP
-        groups = (stop - 1) // GROUP + 1 - first_group
-        lane = start - GROUP * first_group
-        lam = block_values(plan.blocks[block, LAM], plan.lam, plan.shared)
-        std = block_values(plan.blocks[block, STD], plan.std, plan.shared)
-        c = state[start:stop]
-        if edge:
-            load_block(buffer, state, plan, block)
-            a_buffer[:] = 0.0
-            b_buffer[:] = 0.0
-            c = buffer
-        for t in range(steps.size):
-            if t < a.shape[0]:
-                _spread(a[t], level_ends, start, stop, lane, a_buffer)
-                _spread(b[t], level_ends, start, stop, lane, b_buffer)
-            write_normals(normals, 0, first_group, groups, JUMP_DOMAIN, steps[t], scratch)
-            jump_block(
-                plan.blocks[block, KIND], c, a_buffer, b_buffer, lam, std, normals, groups,
-                plan.weights[block], table[t],
-            )  # fmt: skip
-        if edge:
-            copy_values(state, start, buffer, lane, stop - start)
+    num_parts = plan.parts.shape[0]
+    for p in range(worker * num_parts // workers, (worker + 1) * num_parts // workers):
+        table[p] = 0.0
+        for block in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
+            _jump_block(state, plan, block, a, b, level_ends, steps, work, worker, table[p])
 
 
 @kernel(parallel=True)
+def jump_parts(workers, state, plan, a, b, level_ends, steps, work, table):
+    """Move all parts, shared among workers."""
+    if workers == 1:
+        jump_share(0, 1, state, plan, a, b, level_ends, steps, work, table)
+    else:
+        for worker in numba.prange(workers):
+            jump_share(worker, workers, state, plan, a, b, level_ends, steps, work, table)
+
+
+@kernel()
 def jump_rows(state, plan, a, b, level_ends, steps, key_0, key_1, out):
     """Move the state to each of ``steps`` in turn and write the row sums to ``out``."""
-    parts = plan.parts
-    table = np.empty((parts.shape[0], min(SUBSTEPS, steps.size), ROW))
+    table = np.empty((plan.parts.shape[0], min(SUBSTEPS, steps.size), ROW))
+    work = make_work(state, plan.threads, key_0, key_1)
     for begin in range(0, steps.size, SUBSTEPS):
         end = min(steps.size, begin + SUBSTEPS)
         a_now = a if a.shape[0] == 1 else a[begin:end]
         b_now = b if b.shape[0] == 1 else b[begin:end]
-        if parts.shape[0] <= plan.serial_parts:
-            for p in range(parts.shape[0]):
-                jump_part(
-                    state, plan, parts[p, FIRST], parts[p, LAST], a_now, b_now, level_ends,
-                    steps[begin:end], key_0, key_1, table[p],
-                )  # fmt: skip
-        else:
-            for p in numba.prange(parts.shape[0]):
-                jump_part(
-                    state, plan, parts[p, FIRST], parts[p, LAST], a_now, b_now, level_ends,
-                    steps[begin:end], key_0, key_1, table[p],
-                )  # fmt: skip
+        workers = count_workers(plan, end - begin)
+        jump_parts(workers, state, plan, a_now, b_now, level_ends, steps[begin:end], work, table)
         for t in range(end - begin):
             add_parts(plan, table, t, out[begin + t])

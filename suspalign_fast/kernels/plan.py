@@ -33,10 +33,7 @@ from ..problem import Quadratic
 from .normals import GROUP
 
 BLOCK = 1024
-MIN_PART = 8
 MAX_PARTS = 256
-#: Up to this many parts threads cost more than they bring.
-SERIAL_PARTS = 3
 #: A row of sums S_1, S_2, S_3, S_4, R_4, R_5, R_6, padded to a vector.
 NUM_SUMS = 7
 ROW = 8
@@ -74,8 +71,8 @@ class Plan(NamedTuple):
         Values of edges, and of blocks that have the same ones.
     weights : ndarray of float64, shape (blocks, WEIGHTS)
         How moments make up sums.
-    serial_parts : int
-        Number of parts up to which one thread does them all.
+    threads : int
+        How many may work on it at once.
     """
 
     blocks: NDArray[np.int64]
@@ -84,11 +81,11 @@ class Plan(NamedTuple):
     std: NDArray[np.float64]
     shared: NDArray[np.float64]
     weights: NDArray[np.float64]
-    serial_parts: int
+    threads: int
 
 
-def make_plan(problem: Quadratic, *, serial: bool = False) -> Plan:
-    """Cut a problem into blocks and parts, which `serial` has one thread work on."""
+def make_plan(problem: Quadratic) -> Plan:
+    """Cut a problem into blocks and parts, for one thread."""
     spectrum = problem.spectrum
     blocks = _cut(spectrum.dim, spectrum.num_dominant)
     levels = None if spectrum.is_simple else np.cumsum(spectrum.multiplicities)
@@ -119,7 +116,7 @@ def make_plan(problem: Quadratic, *, serial: bool = False) -> Plan:
         read_only(std_all),
         read_only(pool.values()),
         _moment_weights(center, half_width, problem),
-        2**31 if serial else SERIAL_PARTS,
+        1,
     )
 
 
@@ -135,7 +132,7 @@ def _cut(dim: int, num_dominant: int) -> NDArray[np.int64]:
 
 def _parts(blocks: NDArray[np.int64], dim: int, num_dominant: int) -> NDArray[np.int64]:
     """Group blocks of one band into parts that end at multiples of a fixed length."""
-    length = BLOCK * max(MIN_PART, -(-dim // (MAX_PARTS * BLOCK)))
+    length = BLOCK * -(-dim // (MAX_PARTS * BLOCK))
     band = blocks[:, START] >= num_dominant
     stretch = 2 * (blocks[:, START] // length) + band
     first = np.flatnonzero(np.diff(stretch, prepend=-1))
