@@ -167,14 +167,18 @@ def write(group: h5py.Group, name: str, values: NDArray[Any], *, compression: st
         compression="gzip" if compress else None,
         shuffle=compress,
     )
+    constant = values.strides == (0,)
+    code = b""
     for start in range(0, values.size, size):
         part = np.ascontiguousarray(values[start : start + size])
-        if compress:
+        if not compress:
+            created[start : start + part.size] = part
+            continue
+        if not (code and constant and part.size == size):
             piece = np.zeros(size, values.dtype)
             piece[: part.size] = part
-            created.id.write_direct_chunk((start,), encode(piece))
-        else:
-            created[start : start + part.size] = part
+            code = encode(piece)
+        created.id.write_direct_chunk((start,), code)
 
 
 def text(value: str) -> np.bytes_:
