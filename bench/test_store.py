@@ -43,14 +43,15 @@ def test_writing(benchmark, name, tmp_path):
 
 @pytest.mark.benchmark(group="checkpoints")
 def test_checkpoint(benchmark, tmp_path):
-    """What a run waits for, against writing the same bytes and flushing them to the disk."""
+    """What a run waits for, against writing, flushing and renaming a file of the same bytes."""
     state = np.random.default_rng(0).standard_normal(10**8)
 
     def bytes_alone():
-        with open(tmp_path / "plain", "wb") as file:
+        with open(tmp_path / "plain.new", "wb") as file:
             file.write(state.data)
             file.flush()
             os.fsync(file.fileno())
+        os.replace(tmp_path / "plain.new", tmp_path / "plain")
 
     whole = partial(checkpoint.write, tmp_path / "trace.h5.ckpt", "run", {"state": state})
     members = Members()

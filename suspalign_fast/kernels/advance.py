@@ -5,7 +5,7 @@ import numpy as np
 
 from .batch import write_normals
 from .block import TILE, observe_block, step_once, step_tile, sum_block
-from .jit import copy_values, inlined, kernel
+from .jit import copy_values, inlined, internal, kernel
 from .normals import GROUP, STEP_DOMAIN
 from .plan import BAND, BLOCK, EDGE, EQUAL, FIRST, KIND, LAM, LAST, ROW, START, STD, STOP
 from .rules import NOISY, finish_step, is_finite
@@ -111,7 +111,7 @@ def _advance_block(
     return_block(buffer, state, plan, b)
 
 
-@kernel()
+@internal()
 def advance_share(
     worker, workers, state, plan, first_step, step_sizes, weights, slots, work, table
 ):
@@ -131,7 +131,7 @@ def advance_share(
             )  # fmt: skip
 
 
-@kernel(parallel=True)
+@internal(parallel=True)
 def advance_parts(workers, state, plan, first_step, step_sizes, weights, slots, work, table):
     """Apply steps to all parts, shared among workers."""
     if workers == 1:
@@ -172,7 +172,7 @@ def advance_scheduled(state, plan, first_step, step_sizes, weights, slots, key_0
                 add_parts(plan, table, t - begin, out[slots[t]])
 
 
-@kernel()
+@internal()
 def observe_share(worker, workers, state, plan, step, work, table):
     """Sums of the noisy gradient over a worker's share of the parts."""
     num_parts = plan.parts.shape[0]
@@ -191,7 +191,7 @@ def observe_share(worker, workers, state, plan, step, work, table):
             )  # fmt: skip
 
 
-@kernel(parallel=True)
+@internal(parallel=True)
 def observe_parts(workers, state, plan, step, work, table):
     """Sums of the noisy gradient over all parts, shared among workers."""
     if workers == 1:

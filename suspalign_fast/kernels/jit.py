@@ -80,8 +80,16 @@ def kernel(**options):
     return numba.njit(cache=cache_directory() is not None, nogil=True, **options)
 
 
+#: What only other kernels call needs no way in from Python, which takes long to compile.
+_NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
 #: Compile a building block that is always inlined into its caller.
-inlined = numba.njit(forceinline=True)
+inlined = numba.njit(forceinline=True, **_NO_WRAPPERS)
+
+
+def internal(**options):
+    """Compile a function that kernels call; it is cached with them."""
+    return numba.njit(nogil=True, **_NO_WRAPPERS, **options)
 
 
 @inlined

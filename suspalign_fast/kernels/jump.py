@@ -13,7 +13,7 @@ from .advance import (
 )
 from .batch import write_normals
 from .block import jump_block
-from .jit import copy_values, inlined, kernel
+from .jit import copy_values, inlined, internal, kernel
 from .normals import GROUP, JUMP_DOMAIN
 from .plan import EDGE, FIRST, KIND, LAM, LAST, ROW, START, STD, STOP
 from .work import count_workers, make_work, scratch_of
@@ -61,7 +61,7 @@ def _jump_block(state, plan, b, a_rows, b_rows, level_ends, steps, work, worker,
     return_block(work[3][worker], state, plan, b)
 
 
-@kernel()
+@internal()
 def jump_share(worker, workers, state, plan, a, b, level_ends, steps, work, table):
     """Move a worker's share of the parts to each of ``steps`` in turn; sums go to ``table``.
 
@@ -74,7 +74,7 @@ def jump_share(worker, workers, state, plan, a, b, level_ends, steps, work, tabl
             _jump_block(state, plan, block, a, b, level_ends, steps, work, worker, table[p])
 
 
-@kernel(parallel=True)
+@internal(parallel=True)
 def jump_parts(workers, state, plan, a, b, level_ends, steps, work, table):
     """Move all parts, shared among workers."""
     if workers == 1:
