@@ -11,7 +11,7 @@ scalars: eight rounds are left.
 import numpy as np
 
 from .box_muller import box_muller
-from .jit import inlined, internal, kernel
+from .jit import inlined, kernel
 from .normals import COUNTERS, GROUP, STEP_DOMAIN
 from .philox import (
     MULTIPLIER_0,
@@ -126,7 +126,7 @@ def _write_words(words, prepared, groups, domain, step, keys):
         _store_words(words, GROUP * (group + 1), c, d)
 
 
-@internal()
+@kernel()
 def write_normals(out, offset, first_group, groups, domain, step, scratch):
     """Write float32 normals of ``groups`` groups at a step to ``out[offset:]``.
 
