@@ -141,7 +141,8 @@ class Spectrum:
         """Return the same spectrum with one level for every direction."""
         if self.is_simple:
             return self
-        return Spectrum(np.repeat(self.eigenvalues, self.multiplicities), self.num_dominant)
+        lam = np.repeat(self.eigenvalues, self.multiplicities)
+        return Spectrum._owning(lam, self.num_dominant)
 
     def quantize(
         self, num_levels: int | None = None, *, max_relative_error: float | None = None

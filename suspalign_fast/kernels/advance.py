@@ -9,7 +9,7 @@ from .jit import copy_values, inlined, internal, kernel
 from .normals import GROUP, STEP_DOMAIN
 from .plan import BAND, BLOCK, EDGE, EQUAL, FIRST, KIND, LAM, LAST, ROW, START, STD, STOP
 from .rules import NOISY, finish_step, is_finite
-from .work import count_workers, make_work, scratch_of
+from .work import count_workers, make_work, scratch_of, share_of
 
 #: Steps applied to a block while it is in cache.
 SUBSTEPS = 64
@@ -119,15 +119,15 @@ def advance_share(
 
     Sums of part ``p`` at steps with ``slots >= 0`` go to ``table[p]``.
     """
-    num_parts = plan.parts.shape[0]
+    first, last = share_of(worker, workers, plan)
     scratch = scratch_of(work, worker)
-    for p in range(worker * num_parts // workers, (worker + 1) * num_parts // workers):
+    for p in range(first, last):
         table[p] = 0.0
         for b in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
             _advance_block(
                 state, plan, b, first_step, step_sizes, weights[plan.parts[p, BAND]], slots,
-                scratch, work[3][worker], work[4][worker, 0], work[4][worker, 1],
-                work[5][worker], table[p],
+                scratch, work.buffer[worker], work.moves[worker, 0], work.moves[worker, 1],
+                work.normals[worker], table[p],
             )  # fmt: skip
 
 
@@ -175,16 +175,16 @@ def advance_scheduled(state, plan, first_step, step_sizes, weights, slots, key_0
 @internal()
 def observe_share(worker, workers, state, plan, step, work, table):
     """Sums of the noisy gradient over a worker's share of the parts."""
-    num_parts = plan.parts.shape[0]
+    first, last = share_of(worker, workers, plan)
     scratch = scratch_of(work, worker)
-    normals = work[5][worker]
-    for p in range(worker * num_parts // workers, (worker + 1) * num_parts // workers):
+    normals = work.normals[worker]
+    for p in range(first, last):
         table[p] = 0.0
         for b in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
             first_group, groups = groups_of(plan, b)
             write_normals(normals, 0, first_group, groups, STEP_DOMAIN, step, scratch)
             observe_block(
-                coefficients_of(state, plan, b, work[3][worker]),
+                coefficients_of(state, plan, b, work.buffer[worker]),
                 block_values(plan.blocks[b, LAM], plan.lam, plan.shared),
                 block_values(plan.blocks[b, STD], plan.std, plan.shared),
                 normals, groups, table[p],
@@ -262,10 +262,9 @@ def sum_state(state, plan, out):
     buffer = np.zeros(BLOCK, state.dtype)
     for p in range(plan.parts.shape[0]):
         for b in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
-            load_block(buffer, state, plan, b)
             _, groups = groups_of(plan, b)
             sum_block(
-                plan.blocks[b, KIND], buffer,
+                plan.blocks[b, KIND], coefficients_of(state, plan, b, buffer),
                 block_values(plan.blocks[b, LAM], plan.lam, plan.shared),
                 block_values(plan.blocks[b, STD], plan.std, plan.shared),
                 groups, plan.weights[b], table[p, 0],

@@ -150,8 +150,8 @@ def fill_normals(out, scale, domain, step, key_0, key_1):
     normals = np.empty(BATCH * GROUP, np.float32)
     for start in range(0, out.size, normals.size):
         stop = min(start + normals.size, out.size)
-        write_normals(normals, 0, start // GROUP, (stop - start - 1) // GROUP + 1, domain, step,
-                      scratch)  # fmt: skip
+        groups = (stop - start - 1) // GROUP + 1
+        write_normals(normals, 0, start // GROUP, groups, domain, step, scratch)
         for i in range(start, stop):
             out[i] = scale * np.float64(normals[i - start])
 

@@ -22,7 +22,7 @@ from .simd import (
     zeros,
 )
 
-#: Steps of one size that `step_block` takes together.
+#: Steps of one size that `step_tile` takes together.
 TILE = 4
 
 # --- ways to sum: nothing yet, powers of a vector of coordinates, what to add, what a row gets ---
@@ -218,51 +218,33 @@ _tile_narrow, _once_narrow, _jump_narrow, _sum_narrow = _make(*_NARROW_WAY)
 _tile_equal, _once_equal, _jump_equal, _sum_equal = _make(*_EQUAL_WAY)
 
 
-@inlined
-def step_tile(kind, c, lam, std, drift, spread, normals, groups, weights, rows):
-    """Apply TILE steps of one size to a block and add its sums to ``rows``.
+def _by_kind(direct, narrow, equal):
+    """Build the loop that takes the way of a block's kind."""
 
-    ``drift`` and ``spread`` hold -eta lambda and -eta s, ``normals`` TILE times BLOCK float32.
-    """
-    if kind == EQUAL:
-        _tile_equal(c, lam, std, drift, spread, normals, groups, weights, rows)
-    elif kind == NARROW:
-        _tile_narrow(c, lam, std, drift, spread, normals, groups, weights, rows)
-    else:
-        _tile_direct(c, lam, std, drift, spread, normals, groups, weights, rows)
+    @inlined
+    def loop(kind, *arguments):
+        if kind == EQUAL:
+            equal(*arguments)
+        elif kind == NARROW:
+            narrow(*arguments)
+        else:
+            direct(*arguments)
 
-
-@inlined
-def step_once(kind, c, lam, std, minus_eta, normals, groups, weights, row):
-    """Apply one step to a block and add its sums to ``row``."""
-    if kind == EQUAL:
-        _once_equal(c, lam, std, minus_eta, normals, groups, weights, row)
-    elif kind == NARROW:
-        _once_narrow(c, lam, std, minus_eta, normals, groups, weights, row)
-    else:
-        _once_direct(c, lam, std, minus_eta, normals, groups, weights, row)
+    return loop
 
 
-@inlined
-def jump_block(kind, c, a, b, lam, std, normals, groups, weights, row):
-    """Set ``c`` to ``a c + b xi`` and add the sums of a block to ``row``."""
-    if kind == EQUAL:
-        _jump_equal(c, a, b, lam, std, normals, groups, weights, row)
-    elif kind == NARROW:
-        _jump_narrow(c, a, b, lam, std, normals, groups, weights, row)
-    else:
-        _jump_direct(c, a, b, lam, std, normals, groups, weights, row)
-
-
-@inlined
-def sum_block(kind, c, lam, std, groups, weights, row):
-    """Add the sums of a block's state to ``row``."""
-    if kind == EQUAL:
-        _sum_equal(c, lam, std, groups, weights, row)
-    elif kind == NARROW:
-        _sum_narrow(c, lam, std, groups, weights, row)
-    else:
-        _sum_direct(c, lam, std, groups, weights, row)
+#: Apply TILE steps of one size to a block and add its sums to ``rows``: (kind, c, lam, std, drift,
+#: spread, normals, groups, weights, rows). ``drift`` and ``spread`` hold -eta lambda and -eta s,
+#: ``normals`` TILE times BLOCK float32.
+step_tile = _by_kind(_tile_direct, _tile_narrow, _tile_equal)
+#: Apply one step to a block and add its sums to ``row``: (kind, c, lam, std, minus_eta, normals,
+#: groups, weights, row).
+step_once = _by_kind(_once_direct, _once_narrow, _once_equal)
+#: Set ``c`` to ``a c + b xi`` and add the sums of a block to ``row``: (kind, c, a, b, lam, std,
+#: normals, groups, weights, row).
+jump_block = _by_kind(_jump_direct, _jump_narrow, _jump_equal)
+#: Add the sums of a block's state to ``row``: (kind, c, lam, std, groups, weights, row).
+sum_block = _by_kind(_sum_direct, _sum_narrow, _sum_equal)
 
 
 @inlined

@@ -16,7 +16,7 @@ from .block import jump_block
 from .jit import copy_values, inlined, internal, kernel
 from .normals import GROUP, JUMP_DOMAIN
 from .plan import EDGE, FIRST, KIND, LAM, LAST, ROW, START, STD, STOP
-from .work import count_workers, make_work, scratch_of
+from .work import count_workers, make_work, scratch_of, share_of
 
 
 @inlined
@@ -42,9 +42,10 @@ def _jump_block(state, plan, b, a_rows, b_rows, level_ends, steps, work, worker,
     first_group, groups = groups_of(plan, b)
     lam = block_values(plan.blocks[b, LAM], plan.lam, plan.shared)
     std = block_values(plan.blocks[b, STD], plan.std, plan.shared)
-    c = coefficients_of(state, plan, b, work[3][worker])
-    a = work[4][worker, 0]
-    spread = work[4][worker, 1]
+    c = coefficients_of(state, plan, b, work.buffer[worker])
+    a = work.moves[worker, 0]
+    spread = work.moves[worker, 1]
+    scratch = scratch_of(work, worker)
     if plan.blocks[b, EDGE] != 0:
         a[:] = 0.0
         spread[:] = 0.0
@@ -52,13 +53,12 @@ def _jump_block(state, plan, b, a_rows, b_rows, level_ends, steps, work, worker,
         if t < a_rows.shape[0]:
             _spread(a_rows[t], level_ends, start, stop, lane, a)
             _spread(b_rows[t], level_ends, start, stop, lane, spread)
-        scratch = scratch_of(work, worker)
-        write_normals(work[5][worker], 0, first_group, groups, JUMP_DOMAIN, steps[t], scratch)
+        write_normals(work.normals[worker], 0, first_group, groups, JUMP_DOMAIN, steps[t], scratch)
         jump_block(
-            plan.blocks[b, KIND], c, a, spread, lam, std, work[5][worker], groups,
+            plan.blocks[b, KIND], c, a, spread, lam, std, work.normals[worker], groups,
             plan.weights[b], table[t],
         )  # fmt: skip
-    return_block(work[3][worker], state, plan, b)
+    return_block(work.buffer[worker], state, plan, b)
 
 
 @internal()
@@ -67,8 +67,8 @@ def jump_share(worker, workers, state, plan, a, b, level_ends, steps, work, tabl
 
     ``a`` and ``b`` have one row for every move, or a single row for all.
     """
-    num_parts = plan.parts.shape[0]
-    for p in range(worker * num_parts // workers, (worker + 1) * num_parts // workers):
+    first, last = share_of(worker, workers, plan)
+    for p in range(first, last):
         table[p] = 0.0
         for block in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
             _jump_block(state, plan, block, a, b, level_ends, steps, work, worker, table[p])

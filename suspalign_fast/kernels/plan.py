@@ -30,9 +30,10 @@ from numpy.typing import NDArray
 from .._checks import read_only
 from ..noise import DiagonalNoise, HessianNoise, IsotropicNoise
 from ..problem import Quadratic
+from .batch import BATCH
 from .normals import GROUP
 
-BLOCK = 1024
+BLOCK = BATCH * GROUP
 MAX_PARTS = 256
 #: A row of sums S_1, S_2, S_3, S_4, R_4, R_5, R_6, padded to a vector.
 NUM_SUMS = 7

@@ -1,6 +1,9 @@
 """Working memory of the kernels that pass over blocks, a row for every worker, and its number."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from .batch import make_scratch
 from .block import TILE
@@ -11,22 +14,42 @@ from .plan import BLOCK
 MIN_WORK = 24
 
 
+class Work(NamedTuple):
+    """Buffers with a row for every thread, and what `batch.make_scratch` makes."""
+
+    prepared: NDArray[np.uint64]
+    keys: NDArray[np.uint64]
+    words: NDArray[np.uint32]
+    buffer: NDArray[Any]
+    moves: NDArray[np.float64]
+    normals: NDArray[np.float32]
+
+
 @inlined
 def make_work(state, threads, key_0, key_1):
     """Buffers for a block's state, its moves, normals and words, for every thread."""
-    scratch = make_scratch(key_0, key_1)
-    prepared = np.zeros((threads, scratch[0].size), np.uint64)
-    words = np.empty((threads, scratch[2].size), np.uint32)
-    buffer = np.zeros((threads, BLOCK), state.dtype)
-    moves = np.zeros((threads, 2, BLOCK))
-    normals = np.empty((threads, TILE * BLOCK), np.float32)
-    return prepared, scratch[1], words, buffer, moves, normals
+    prepared, keys, words = make_scratch(key_0, key_1)
+    return Work(
+        np.zeros((threads, prepared.size), np.uint64),
+        keys,
+        np.empty((threads, words.size), np.uint32),
+        np.zeros((threads, BLOCK), state.dtype),
+        np.zeros((threads, 2, BLOCK)),
+        np.empty((threads, TILE * BLOCK), np.float32),
+    )
 
 
 @inlined
 def scratch_of(work, worker):
     """Scratch of a worker, as `batch.write_normals` takes it."""
-    return work[0][worker], work[1], work[2][worker]
+    return work.prepared[worker], work.keys, work.words[worker]
+
+
+@inlined
+def share_of(worker, workers, plan):
+    """First and last + 1 part of a worker."""
+    num_parts = plan.parts.shape[0]
+    return worker * num_parts // workers, (worker + 1) * num_parts // workers
 
 
 @inlined
