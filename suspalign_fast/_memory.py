@@ -28,9 +28,13 @@ def check(what: str, needed: int) -> None:
     MemoryError
         If `needed` bytes are more than there are; both numbers are in the message.
     """
-    there = available()
+    compare(what, needed, available(), "this machine")
+
+
+def compare(what: str, needed: int, there: int | None, where: str) -> None:
+    """Raise MemoryError if `needed` bytes are more than there are, if that is known."""
     if there is not None and needed > there:
-        raise MemoryError(f"{what} needs {_size(needed)}, and this machine has {_size(there)}")
+        raise MemoryError(f"{what} needs {_size(needed)}, and {where} has {_size(there)}")
 
 
 def _size(count: int) -> str:

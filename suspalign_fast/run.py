@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
+from .devices import DEVICES, GPU_ENGINES
 from .noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise
 from .problem import Quadratic
 from .spectrum import Spectrum
@@ -24,7 +25,6 @@ from .step_size import (
 )
 
 ENGINES = ("step", "jump", "levels", "reference")
-DEVICES = ("cpu",)
 DTYPES = ("float64", "float32")
 UPDATES = {"full": (1.0, 1.0), "dominant": (1.0, 0.0), "bulk": (0.0, 1.0)}
 
@@ -69,6 +69,11 @@ class Run:
             "update": update_weights(self.update),
             "record_at": _record_at(self.record_at, self.num_steps, self.record_every),
         }
+        if self.device == "cuda" and self.engine not in GPU_ENGINES:
+            raise ValueError(
+                f"device must be 'cpu' for engine {self.engine!r}, got 'cuda'; engines "
+                f"{' and '.join(map(repr, GPU_ENGINES))} run on a GPU"
+            )
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         self.step_size.check(self.num_steps)

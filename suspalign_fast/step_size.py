@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
 from .kernels import built_in_rules
-from .kernels.rules import compile_rule, rule_address
+from .kernels.rules import compile_rule, entry_address, with_memory
 from .problem import Quadratic
 
 
@@ -89,8 +89,13 @@ class AdaptiveStepSize(StepSize):
 
     @property
     @abstractmethod
+    def compiled(self) -> Any:
+        """The rule as a compiled function of a row and a memory (``kernels.rules``)."""
+
+    @property
+    @abstractmethod
     def address(self) -> int:
-        """Address of the rule's C function (``kernels.rules``)."""
+        """Address of the rule's C function."""
 
     @abstractmethod
     def memory(self, problem: Quadratic) -> NDArray[np.float64]:
@@ -109,6 +114,7 @@ class _CappedStep(AdaptiveStepSize):
 
     max_step: float | None
     _rule: Any
+    _entry: Any
 
     def __post_init__(self) -> None:
         if self.max_step is not None:
@@ -116,9 +122,14 @@ class _CappedStep(AdaptiveStepSize):
             object.__setattr__(self, "max_step", cap)
 
     @property
+    def compiled(self) -> Any:
+        """The compiled rule."""
+        return self._rule
+
+    @property
     def address(self) -> int:
-        """Address of the compiled rule."""
-        return rule_address(self._rule)
+        """Address of its C function."""
+        return entry_address(self._entry)
 
     def _cap(self, problem: Quadratic) -> float:
         return self.max_step or 1.0 / float(problem.spectrum.eigenvalues[0])
@@ -140,6 +151,7 @@ class CriticalStep(_CappedStep):
     fraction: float
     max_step: float | None = None
     _rule = staticmethod(built_in_rules.critical)
+    _entry = staticmethod(built_in_rules.critical_entry)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fraction", _checks.real("fraction", self.fraction, positive=True))
@@ -166,6 +178,7 @@ class LossIntervalStep(_CappedStep):
     position: float
     max_step: float | None = None
     _rule = staticmethod(built_in_rules.loss_interval)
+    _entry = staticmethod(built_in_rules.loss_interval_entry)
 
     def __post_init__(self) -> None:
         position = _checks.real("position", self.position)
@@ -202,6 +215,7 @@ class OnlineCriticalStep(_CappedStep):
     decay: float = 0.9
     max_step: float | None = None
     _rule = staticmethod(built_in_rules.online)
+    _entry = staticmethod(built_in_rules.online_entry)
     observes = True
 
     def __post_init__(self) -> None:
@@ -248,7 +262,7 @@ class RowStep(AdaptiveStepSize):
             array = _checks.read_only(_checks.vector("state", self.state))
             object.__setattr__(self, "state", array)
         try:
-            _ = self._compiled
+            _ = self.address
         except numba.core.errors.NumbaError as error:
             first_line = str(error).strip().splitlines()[0]
             raise ValueError(
@@ -257,13 +271,18 @@ class RowStep(AdaptiveStepSize):
             ) from None
 
     @functools.cached_property
-    def _compiled(self) -> Any:
-        return compile_rule(self.function, with_memory=self.state is not None)
+    def compiled(self) -> Any:
+        """The function, taking a memory in any case."""
+        return with_memory(self.function, takes_memory=self.state is not None)
+
+    @functools.cached_property
+    def _c_function(self) -> Any:
+        return compile_rule(self.compiled)
 
     @property
     def address(self) -> int:
-        """Address of the compiled rule."""
-        return int(self._compiled.address)
+        """Address of its C function."""
+        return int(self._c_function.address)
 
     def memory(self, problem: Quadratic) -> NDArray[np.float64]:
         """Return a copy of the initial state."""

@@ -41,4 +41,12 @@ def make_engine(run: Run, *, serial: bool = False) -> Engine:
         If the step-size rule is a function whose code is not there.
     """
     refuse_foreign(run.step_size)
-    return _ENGINES[run.engine](run, serial=serial)
+    return _engine_type(run)(run, serial=serial)
+
+
+def _engine_type(run: Run) -> type[Engine]:
+    if run.device == "cpu":
+        return _ENGINES[run.engine]
+    from . import gpu  # which loads Numba's CUDA target
+
+    return {"step": gpu.GpuStepEngine, "jump": gpu.GpuJumpEngine}[run.engine]

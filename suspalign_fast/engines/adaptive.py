@@ -1,6 +1,5 @@
 """Steps whose sizes a rule chooses from row to row, by an engine's kernel for them."""
 
-import weakref
 from typing import Any
 
 import numpy as np
@@ -10,20 +9,16 @@ from ..kernels.plan import ROW
 from ..kernels.rules import NOISY
 from ..step_size import AdaptiveStepSize
 from .base import Engine, Rows, check_step_size, rule_table
+from .stepper import Stepper
 
 Array = NDArray[np.float64]
 
 
-class AdaptiveSteps:
-    """An engine's steps under a rule: its memory, the table it reads, the size of the next step.
-
-    ``kernel(*model, ...)`` does the steps.
-    """
+class AdaptiveSteps(Stepper):
+    """An engine's steps under a rule: its memory, the table it reads, the size of the next step."""
 
     def __init__(self, engine: Engine, kernel: Any, *model: Any) -> None:
-        # The engine owns this object: a reference back would keep its state in memory.
-        self.engine: Engine = weakref.proxy(engine)
-        self.kernel, self.model = kernel, model
+        super().__init__(engine, kernel, *model)
         assert isinstance(engine.run.step_size, AdaptiveStepSize)
         self.rule = engine.run.step_size
         self.memory = self.rule.memory(engine.run.problem)

@@ -9,9 +9,47 @@ from ..kernels.jump import jump_rows
 from ..kernels.plan import ROW
 from ..run import Run
 from ..step_size import KnownStepSize
-from .base import Rows
+from .base import Engine, Rows
 from .moves import Moves
 from .step import StepEngine, level_ends
+from .stepper import Stepper
+
+
+class Jumps(Stepper):
+    """An engine's moves between recorded rows."""
+
+    def __init__(self, engine: Engine, kernel: Any, *model: Any) -> None:
+        super().__init__(engine, kernel, *model)
+        run = engine.run
+        assert isinstance(run.step_size, KnownStepSize)
+        spectrum = run.problem.spectrum
+        weight = spectrum.per_level(run.update)
+        self.moves = Moves(run.step_size, weight * spectrum.eigenvalues, weight * run.problem.stds)
+
+    def mutable(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that moves change."""
+        return {"now": self.moves.now}
+
+    def start(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the size of the first step."""
+        return self.moves.rule.values(self.engine.step, self.engine.step + 1)
+
+    def advance(self, num_steps: int) -> Rows:
+        """Move to the rows within the next `num_steps` steps and return them."""
+        recorded = self.engine.recorded_steps(num_steps)
+        sums = np.empty((recorded.size, 2, ROW))
+        for batch, a, b in self.moves.to(recorded):
+            self.kernel(*self.model, a, b, recorded[batch], *self.engine.key, sums[batch])
+        return Rows.from_sums(recorded, self.moves.sizes_at(recorded), sums)
+
+
+def check_known(run: Run) -> None:
+    """Raise ValueError unless the step sizes of a run are known in advance."""
+    if not isinstance(run.step_size, KnownStepSize):
+        raise ValueError(
+            "engine 'jump' skips the steps between rows, so their sizes must be known in "
+            f"advance, got step_size = {run.step_size!r}; take engine 'step' or 'levels'"
+        )
 
 
 class JumpEngine(StepEngine):
@@ -21,38 +59,9 @@ class JumpEngine(StepEngine):
     moves_per_direction = 4
 
     def __init__(self, run: Run, *, serial: bool = False) -> None:
-        if not isinstance(run.step_size, KnownStepSize):
-            raise ValueError(
-                "engine 'jump' skips the steps between rows, so their sizes must be known in "
-                f"advance, got step_size = {run.step_size!r}; take engine 'step' or 'levels'"
-            )
+        check_known(run)
         super().__init__(run, serial=serial)
 
     def _prepare(self) -> None:
-        run = self.run
-        assert isinstance(run.step_size, KnownStepSize)
-        spectrum = run.problem.spectrum
-        weight = spectrum.per_level(run.update)
-        self.moves = Moves(run.step_size, weight * spectrum.eigenvalues, weight * run.problem.stds)
-        self.level_ends = level_ends(spectrum)
-
-    def mutable(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays that moves change."""
-        return {"state": self.state, "now": self.moves.now}
-
-    def initial_row(self) -> Rows:
-        """Return row 0, the initial state."""
-        sizes = self.moves.rule.values(self.step, self.step + 1)
-        return Rows.from_sums(np.array([self.step]), sizes, self.sums_of(self.state)[None])
-
-    def advance(self, num_steps: int) -> Rows:
-        """Move to the rows within the next `num_steps` steps and return them."""
-        recorded = self.recorded_steps(num_steps)
-        sums = np.empty((recorded.size, 2, ROW))
-        for batch, a, b in self.moves.to(recorded):
-            jump_rows(
-                self.state, self.plan, a, b, self.level_ends, recorded[batch], *self.key,
-                sums[batch],
-            )  # fmt: skip
-        self.step += num_steps
-        return Rows.from_sums(recorded, self.moves.sizes_at(recorded), sums)
+        ends = level_ends(self.run.problem.spectrum)
+        self.stepper = Jumps(self, jump_rows, self.state, self.plan, ends)

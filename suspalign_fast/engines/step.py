@@ -1,7 +1,6 @@
 """The default engine: every step of the sample path, in compiled kernels (DESIGN section 4)."""
 
 import functools
-import weakref
 from typing import Any
 
 import numba
@@ -11,27 +10,23 @@ from numpy.typing import NDArray
 from .. import _memory
 from ..kernels import advance
 from ..kernels.batch import fill_normals
-from ..kernels.normals import INITIAL_DOMAIN, MAX_COORDINATES
+from ..kernels.normals import INITIAL_DOMAIN
 from ..kernels.plan import ROW, Plan, make_plan
 from ..noise import IsotropicNoise
 from ..run import Run
 from ..spectrum import Spectrum
 from ..step_size import KnownStepSize
 from .adaptive import AdaptiveSteps
-from .base import Engine, Rows
+from .known import KnownSteps
+from .stepper import SteppingEngine
 
 
-class StepEngine(Engine):
+class StepEngine(SteppingEngine):
     """SGD step by step on an array of float64 coefficients, updated in place."""
 
     def __init__(self, run: Run, *, serial: bool = False) -> None:
         super().__init__(run, serial=serial)
         spectrum = run.problem.spectrum
-        if spectrum.dim > MAX_COORDINATES:
-            raise ValueError(
-                f"engine {run.engine!r} takes at most {MAX_COORDINATES} dimensions, got "
-                f"{spectrum.dim}; engine 'levels' takes any number"
-            )
         _memory.check(f"engine {run.engine!r} at d = {spectrum.dim:,}", self._bytes(run))
         # Start Numba's threads: a parallel kernel loaded from the disk cache does not do it itself
         # where the kernel that calls it was compiled in a process that loaded it, too.
@@ -59,29 +54,15 @@ class StepEngine(Engine):
         return size * run.problem.spectrum.dim
 
     def _prepare(self) -> None:
-        rule = self.run.step_size
-        self.stepper: _KnownSteps | AdaptiveSteps
-        if isinstance(rule, KnownStepSize):
-            self.stepper = _KnownSteps(self, rule)
+        model = self.state, self.plan, self.weights
+        if isinstance(self.run.step_size, KnownStepSize):
+            self.stepper = KnownSteps(self, advance.advance_scheduled, *model)
         else:
-            self.stepper = AdaptiveSteps(
-                self, advance.advance_adaptive, self.state, self.plan, self.weights
-            )
+            self.stepper = AdaptiveSteps(self, advance.advance_adaptive, *model)
 
-    def mutable(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays that steps change."""
-        return {"state": self.state} | self.stepper.mutable()
-
-    def initial_row(self) -> Rows:
-        """Return row 0, the initial state."""
-        sums = self.sums_of(self.state)[None]
-        return Rows.from_sums(np.array([self.step]), self.stepper.start(sums[0]), sums)
-
-    def advance(self, num_steps: int) -> Rows:
-        """Do `num_steps` steps and return the rows recorded on the way."""
-        rows = self.stepper.advance(num_steps)
-        self.step += num_steps
-        return rows
+    def initial_sums(self) -> NDArray[np.float64]:
+        """Sums of the state, shape (2, 8)."""
+        return self.sums_of(self.state)
 
     def sums_of(self, state: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sums S_1 ... S_4, R_4 ... R_6 of both bands of a state, shape (2, 8), last column 0."""
@@ -100,7 +81,7 @@ class StepEngine(Engine):
         sums = np.empty((1, 2, ROW))
         np.copyto(self._scratch, state)
         advance.advance_scheduled(
-            self._scratch, self.plan, noise_step, np.array([step_size]), np.array(update),
+            self._scratch, self.plan, np.array(update), noise_step, np.array([step_size]),
             np.zeros(1, np.int64), *self.key, sums,
         )  # fmt: skip
         return sums[0]
@@ -141,33 +122,6 @@ class StepEngine(Engine):
         state = np.empty(spectrum.dim, self.run.dtype)
         fill_normals(state, initial, INITIAL_DOMAIN, 0, *self.key)
         return state
-
-
-class _KnownSteps:
-    """Steps of sizes known in advance: many pass over a block while it is in cache."""
-
-    def __init__(self, engine: StepEngine, rule: KnownStepSize) -> None:
-        self.engine: StepEngine = weakref.proxy(engine)  # which owns this object
-        self.rule = rule
-
-    def mutable(self) -> dict[str, NDArray[Any]]:
-        return {}
-
-    def start(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        return self.rule.values(self.engine.step, self.engine.step + 1)
-
-    def advance(self, num_steps: int) -> Rows:
-        engine = self.engine
-        recorded = engine.recorded_steps(num_steps)
-        slots = np.full(num_steps, -1, dtype=np.int64)
-        slots[recorded - engine.step - 1] = np.arange(recorded.size)
-        sums = np.empty((recorded.size, 2, ROW))
-        sizes = self.rule.values(engine.step, engine.step + num_steps + 1)
-        advance.advance_scheduled(
-            engine.state, engine.plan, engine.step, sizes[:-1], engine.weights, slots,
-            *engine.key, sums,
-        )  # fmt: skip
-        return Rows.from_sums(recorded, sizes[recorded - engine.step], sums)
 
 
 def level_ends(spectrum: Spectrum) -> NDArray[np.int64]:

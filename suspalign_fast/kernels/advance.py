@@ -153,7 +153,7 @@ def add_parts(plan, table, t, out):
 
 
 @kernel()
-def advance_scheduled(state, plan, first_step, step_sizes, weights, slots, key_0, key_1, out):
+def advance_scheduled(state, plan, weights, first_step, step_sizes, slots, key_0, key_1, out):
     """Apply SGD steps of known sizes in place.
 
     ``out[slots[t], band]`` receives the sums of the state after step ``first_step + t`` wherever

@@ -1,148 +1,22 @@
-"""SGD steps on a block whose normals are there, and three ways to add up its power sums.
+"""SGD steps on a block whose normals are there, with its power sums.
 
-The ways are those of ``plan``: powers of an eigenvalue are computed once a coordinate, the sums of
-every step take one multiply-add each. `_make` turns a way into the loops over a block.
+`_make` turns a way to sum (``coordinates``) into the loops over a block.
 """
 
 from .batch import LANES
+from .coordinates import DIRECT_WAY, EQUAL_WAY, NARROW_WAY, add_noisy, jumped, moved
 from .jit import inlined
 from .normals import GROUP
-from .plan import BLOCK, EQUAL, NARROW, OFFSET, ROW, SCALE
-from .simd import (
-    broadcast,
-    fma,
-    horizontal_sum,
-    load,
-    load_doubles,
-    prefetch,
-    rounded_like,
-    store,
-    store_doubles,
-    to_double,
-    zeros,
-)
+from .plan import BLOCK, EQUAL, NARROW
+from .simd import broadcast, horizontal_sum, load, load_doubles, prefetch, store_doubles, zeros
 
 #: Steps of one size that `step_tile` takes together.
 TILE = 4
 
-# --- ways to sum: nothing yet, powers of a vector of coordinates, what to add, what a row gets ---
-
-
-@inlined
-def _no_sums():
-    zero = zeros(0.0, LANES)
-    return (zero, zero, zero, zero, zero, zero, zero)
-
-
-@inlined
-def _powers(lam, std, weights):
-    square = lam * lam
-    u = std * square
-    v = u * u
-    w = v * lam
-    return (lam, square, square * lam, square * square, v, w, w * lam)
-
-
-@inlined
-def _add_direct(sums, c, powers):
-    q = c * c
-    return (
-        fma(q, powers[0], sums[0]),
-        fma(q, powers[1], sums[1]),
-        fma(q, powers[2], sums[2]),
-        fma(q, powers[3], sums[3]),
-        fma(q, powers[4], sums[4]),
-        fma(q, powers[5], sums[5]),
-        fma(q, powers[6], sums[6]),
-    )
-
-
-@inlined
-def _commit_direct(sums, weights, row):
-    row[0] += horizontal_sum(sums[0])
-    row[1] += horizontal_sum(sums[1])
-    row[2] += horizontal_sum(sums[2])
-    row[3] += horizontal_sum(sums[3])
-    row[4] += horizontal_sum(sums[4])
-    row[5] += horizontal_sum(sums[5])
-    row[6] += horizontal_sum(sums[6])
-
-
-@inlined
-def _no_moments():
-    zero = zeros(0.0, LANES)
-    return (zero, zero, zero, zero)
-
-
-@inlined
-def _powers_of_x(lam, std, weights):
-    x = fma(lam, broadcast(weights[SCALE], lam), broadcast(weights[OFFSET], lam))
-    square = x * x
-    return (x, square, square * x)
-
-
-@inlined
-def _add_moments(moments, c, powers):
-    q = c * c
-    return (
-        moments[0] + q,
-        fma(q, powers[0], moments[1]),
-        fma(q, powers[1], moments[2]),
-        fma(q, powers[2], moments[3]),
-    )
-
-
-@inlined
-def _add_weighted(total, weights, j, moment):
-    weight = load(weights, ROW * j, ROW)
-    return fma(weight, broadcast(horizontal_sum(moment), weight), total)
-
-
-@inlined
-def _commit_moments(moments, weights, row):
-    total = load(row, 0, ROW)
-    total = _add_weighted(total, weights, 0, moments[0])
-    total = _add_weighted(total, weights, 1, moments[1])
-    total = _add_weighted(total, weights, 2, moments[2])
-    total = _add_weighted(total, weights, 3, moments[3])
-    store(row, 0, total)
-
-
-@inlined
-def _no_squares():
-    return (zeros(0.0, LANES),)
-
-
-@inlined
-def _no_powers(lam, std, weights):
-    return (lam,)
-
-
-@inlined
-def _add_squares(squares, c, powers):
-    return (fma(c, c, squares[0]),)
-
-
-@inlined
-def _commit_squares(squares, weights, row):
-    store(row, 0, _add_weighted(load(row, 0, ROW), weights, 0, squares[0]))
-
-
-_DIRECT_WAY = (_no_sums, _powers, _add_direct, _commit_direct)
-_NARROW_WAY = (_no_moments, _powers_of_x, _add_moments, _commit_moments)
-_EQUAL_WAY = (_no_squares, _no_powers, _add_squares, _commit_squares)
-
-
-# --- loops over a block ------------------------------------------------------------------------
-
 
 @inlined
 def _moved(state, c, a, b, normals, i):
-    """``c + a c + b xi``: in this form no step size is too small to be felt.
-
-    A float32 state is rounded to after every step, so that it does not matter when it is stored.
-    """
-    return rounded_like(state, fma(a, c, fma(b, to_double(load(normals, i, LANES)), c)))
+    return moved(state, c, a, b, load(normals, i, LANES))
 
 
 def _make(empty, powers_of, add, commit):
@@ -150,10 +24,10 @@ def _make(empty, powers_of, add, commit):
 
     @inlined
     def step_tile(c, lam, std, drift, spread, normals, groups, weights, rows):
-        sums_0 = empty()
-        sums_1 = empty()
-        sums_2 = empty()
-        sums_3 = empty()
+        sums_0 = empty(zeros(0.0, LANES))
+        sums_1 = empty(zeros(0.0, LANES))
+        sums_2 = empty(zeros(0.0, LANES))
+        sums_3 = empty(zeros(0.0, LANES))
         for i in range(0, GROUP * groups, LANES):
             powers = powers_of(load(lam, i, LANES), load(std, i, LANES), weights)
             a = load(drift, i, LANES)
@@ -175,7 +49,7 @@ def _make(empty, powers_of, add, commit):
     @inlined
     def step_once(c, lam, std, minus_eta, normals, groups, weights, row):
         factor = broadcast(minus_eta, zeros(0.0, LANES))
-        sums = empty()
+        sums = empty(zeros(0.0, LANES))
         for i in range(0, GROUP * groups, LANES):
             lam_i = load(lam, i, LANES)
             std_i = load(std, i, LANES)
@@ -190,13 +64,13 @@ def _make(empty, powers_of, add, commit):
 
     @inlined
     def jump(c, a, b, lam, std, normals, groups, weights, row):
-        sums = empty()
+        sums = empty(zeros(0.0, LANES))
         for i in range(0, GROUP * groups, LANES):
-            xi = to_double(load(normals, i, LANES))
             prefetch(c, i + BLOCK)
             prefetch(lam, i + BLOCK)
-            c_i = fma(load(a, i, LANES), load_doubles(c, i, LANES), load(b, i, LANES) * xi)
-            c_i = rounded_like(c, c_i)
+            a_i = load(a, i, LANES)
+            b_i = load(b, i, LANES)
+            c_i = jumped(c, load_doubles(c, i, LANES), a_i, b_i, load(normals, i, LANES))
             store_doubles(c, i, c_i)
             powers = powers_of(load(lam, i, LANES), load(std, i, LANES), weights)
             sums = add(sums, c_i, powers)
@@ -204,7 +78,7 @@ def _make(empty, powers_of, add, commit):
 
     @inlined
     def sum_state(c, lam, std, groups, weights, row):
-        sums = empty()
+        sums = empty(zeros(0.0, LANES))
         for i in range(0, GROUP * groups, LANES):
             powers = powers_of(load(lam, i, LANES), load(std, i, LANES), weights)
             sums = add(sums, load_doubles(c, i, LANES), powers)
@@ -213,9 +87,9 @@ def _make(empty, powers_of, add, commit):
     return step_tile, step_once, jump, sum_state
 
 
-_tile_direct, _once_direct, _jump_direct, _sum_direct = _make(*_DIRECT_WAY)
-_tile_narrow, _once_narrow, _jump_narrow, _sum_narrow = _make(*_NARROW_WAY)
-_tile_equal, _once_equal, _jump_equal, _sum_equal = _make(*_EQUAL_WAY)
+_tile_direct, _once_direct, _jump_direct, _sum_direct = _make(*DIRECT_WAY)
+_tile_narrow, _once_narrow, _jump_narrow, _sum_narrow = _make(*NARROW_WAY)
+_tile_equal, _once_equal, _jump_equal, _sum_equal = _make(*EQUAL_WAY)
 
 
 def _by_kind(direct, narrow, equal):
@@ -250,19 +124,14 @@ sum_block = _by_kind(_sum_direct, _sum_narrow, _sum_equal)
 @inlined
 def observe_block(c, lam, std, normals, groups, out):
     """Add ``sum lambda^p h^2``, p = 0, 1, 2, of the noisy gradient h of a step to ``out``."""
-    h0 = zeros(0.0, LANES)
-    h1 = h0
-    h2 = h0
+    zero = zeros(0.0, LANES)
+    sums = (zero, zero, zero)
     for i in range(0, GROUP * groups, LANES):
-        lam_i = load(lam, i, LANES)
         prefetch(c, i + BLOCK)
         prefetch(lam, i + BLOCK)
-        xi = to_double(load(normals, i, LANES))
-        h = fma(load(std, i, LANES), xi, lam_i * load_doubles(c, i, LANES))
-        g = lam_i * h
-        h0 = fma(h, h, h0)
-        h1 = fma(g, h, h1)
-        h2 = fma(g, g, h2)
-    out[0] += horizontal_sum(h0)
-    out[1] += horizontal_sum(h1)
-    out[2] += horizontal_sum(h2)
+        c_i = load_doubles(c, i, LANES)
+        lam_i = load(lam, i, LANES)
+        sums = add_noisy(sums, c_i, lam_i, load(std, i, LANES), load(normals, i, LANES))
+    out[0] += horizontal_sum(sums[0])
+    out[1] += horizontal_sum(sums[1])
+    out[2] += horizontal_sum(sums[2])

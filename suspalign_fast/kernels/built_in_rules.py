@@ -1,4 +1,4 @@
-"""The step-size rules of the package, in the form that kernels call (``rules``)."""
+"""The step-size rules of the package, and the C functions by which kernels call them (``rules``)."""
 
 import numba
 from numba import carray
@@ -32,15 +32,15 @@ def _band_terms(row, band):
     return s[band, 1], s[band, 2], s[band, 3] + row.constants[band, 1]
 
 
-def critical(step, sums, memory, memory_size):
+@inlined
+def critical(row, memory):
     """Rule of `CriticalStep`; its memory is the fraction and the cap."""
-    row = read_row(step, sums)
     return _capped_critical(memory[0], memory[1], _band_terms(row, 0), _band_terms(row, 1))
 
 
-def loss_interval(step, sums, memory, memory_size):
+@inlined
+def loss_interval(row, memory):
     """Rule of `LossIntervalStep`; its memory is the position and the cap."""
-    row = read_row(step, sums)
     position, cap = memory[0], memory[1]
     s, n1 = row.power_sums, row.constants[:, 0]
     above_d, below_d = _loss_bound_terms(s[0, 1], s[0, 2], n1[0])
@@ -65,12 +65,26 @@ def _averaged_terms(row, state, band):
     )
 
 
-def online(step, sums, memory, memory_size):
+@inlined
+def online(row, state):
     """Rule of `OnlineCriticalStep`, with the memory described there."""
-    row = read_row(step, sums)
-    state = carray(memory, (14,))
     state[3] = state[2] * state[3] + (1.0 - state[2])
     dominant = _averaged_terms(row, state, 0)
     bulk = _averaged_terms(row, state, 1)
     step_size = _capped_critical(state[0], state[1], dominant, bulk)
     return step_size if step_size > 0.0 else state[1]
+
+
+def critical_entry(step, sums, memory, memory_size):
+    """C function of `critical`."""
+    return critical(read_row(step, sums), carray(memory, (memory_size,)))
+
+
+def loss_interval_entry(step, sums, memory, memory_size):
+    """C function of `loss_interval`."""
+    return loss_interval(read_row(step, sums), carray(memory, (memory_size,)))
+
+
+def online_entry(step, sums, memory, memory_size):
+    """C function of `online`."""
+    return online(read_row(step, sums), carray(memory, (memory_size,)))

@@ -72,7 +72,12 @@ class _PackageLocator(caching._CacheLocator):
         return cls(py_file) if inside and cache_directory() is not None else None
 
 
-caching.CacheImpl._locator_classes.insert(0, _PackageLocator)
+def use_package_cache(caching_module):
+    """Have a module of Numba's keep what it compiles of this package where its digest says."""
+    caching_module.CacheImpl._locator_classes.insert(0, _PackageLocator)
+
+
+use_package_cache(caching)
 
 
 def kernel(**options):
@@ -90,6 +95,13 @@ inlined = numba.njit(forceinline=True, **_NO_WRAPPERS)
 def internal(**options):
     """Compile a function that kernels call; it is cached with them."""
     return numba.njit(nogil=True, **_NO_WRAPPERS, **options)
+
+
+#: Whether Numba simulates the GPU: its kernels are then plain Python.
+SIMULATED = bool(numba.config.ENABLE_CUDASIM)
+
+#: Compile what threads of a GPU call: inlined there; where the GPU is simulated, for Python.
+for_gpu = kernel() if SIMULATED else inlined
 
 
 @inlined

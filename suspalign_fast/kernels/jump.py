@@ -85,7 +85,7 @@ def jump_parts(workers, state, plan, a, b, level_ends, steps, work, table):
 
 
 @kernel()
-def jump_rows(state, plan, a, b, level_ends, steps, key_0, key_1, out):
+def jump_rows(state, plan, level_ends, a, b, steps, key_0, key_1, out):
     """Move the state to each of ``steps`` in turn and write the row sums to ``out``."""
     table = np.empty((plan.parts.shape[0], min(SUBSTEPS, steps.size), ROW))
     work = make_work(state, plan.threads, key_0, key_1)

@@ -33,24 +33,40 @@ def seed_key(seed):
 
 
 @inlined
-def group_words(group, domain, step, key_0, key_1):
-    """The four uint32 words of the counters of a group, each as a vector."""
-    lanes = iota(np.uint64(0), COUNTERS)
-    index = lanes + broadcast(np.uint64(group) * np.uint64(COUNTERS), lanes)
-    c1 = broadcast(np.uint64(domain), index)
-    c2 = broadcast(np.uint64(step) & WORD_MASK, index)
-    c3 = broadcast(np.uint64(step) >> WORD_BITS, index)
+def counter_words(index, domain, low, high, key_0, key_1):
+    """The four words of counters; `index` is a vector of words, `low` and `high` the step."""
+    c1 = broadcast(domain, index)
+    c2 = broadcast(low, index)
+    c3 = broadcast(high, index)
     w0, w1, w2, w3 = philox(index, c1, c2, c3, key_0, key_1)
     return low_word(w0), low_word(w1), low_word(w2), low_word(w3)
 
 
 @inlined
-def group_normals(group, domain, step, key_0, key_1):
-    """Normals of coordinates ``GROUP * group ...`` as four float32 vectors, in their order."""
-    w0, w1, w2, w3 = group_words(group, domain, step, key_0, key_1)
+def counter_normals(index, domain, low, high, key_0, key_1):
+    """The four float32 normals of counters: words (0, 1) make two, words (2, 3) two more."""
+    w0, w1, w2, w3 = counter_words(index, domain, low, high, key_0, key_1)
     z0, z1 = box_muller(w0, w1)
     z2, z3 = box_muller(w2, w3)
     return z0, z1, z2, z3
+
+
+@inlined
+def _counters_of(group):
+    lanes = iota(np.uint64(0), COUNTERS)
+    return lanes + broadcast(np.uint64(group) * np.uint64(COUNTERS), lanes)
+
+
+@inlined
+def _halves(step):
+    return np.uint64(step) & WORD_MASK, np.uint64(step) >> WORD_BITS
+
+
+@inlined
+def group_normals(group, domain, step, key_0, key_1):
+    """Normals of coordinates ``GROUP * group ...`` as four float32 vectors, in their order."""
+    low, high = _halves(step)
+    return counter_normals(_counters_of(group), domain, low, high, key_0, key_1)
 
 
 @inlined
@@ -72,7 +88,8 @@ def write_group(out, offset, group, domain, step, key_0, key_1):
 @inlined
 def write_words(out, offset, group, domain, step, key_0, key_1):
     """Write the 64 uniform words of a group to ``out[offset : offset + 64]``."""
-    w0, w1, w2, w3 = group_words(group, domain, step, key_0, key_1)
+    low, high = _halves(step)
+    w0, w1, w2, w3 = counter_words(_counters_of(group), domain, low, high, key_0, key_1)
     store(out, offset, w0)
     store(out, offset + COUNTERS, w1)
     store(out, offset + 2 * COUNTERS, w2)

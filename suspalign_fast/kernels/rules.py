@@ -7,6 +7,7 @@ Kernels are compiled once and take any rule as a number, the address of a C func
 import functools
 from typing import NamedTuple
 
+import numba
 import numpy as np
 from llvmlite import ir
 from numba import carray, cfunc, types
@@ -51,9 +52,8 @@ class Row(NamedTuple):
 
 
 @inlined
-def read_row(step, sums):
-    """Return the `Row` of a rule's C arguments."""
-    table = carray(sums, (2, RULE_COLUMNS))
+def row_of(step, table):
+    """Return the `Row` of a table of shape (2, RULE_COLUMNS)."""
     return Row(
         step,
         table[:, :4],
@@ -63,24 +63,32 @@ def read_row(step, sums):
     )
 
 
-def compile_rule(function, *, with_memory):
-    """Return the C function of a user's compiled ``function(row)`` or ``(row, memory)``."""
-    if with_memory:
+@inlined
+def read_row(step, sums):
+    """Return the `Row` of a rule's C arguments."""
+    return row_of(step, carray(sums, (2, RULE_COLUMNS)))
 
-        def rule(step, sums, memory, memory_size):
-            return function(read_row(step, sums), carray(memory, (memory_size,)))
-    else:
 
-        def rule(step, sums, memory, memory_size):
-            return function(read_row(step, sums))
+def with_memory(function, *, takes_memory):
+    """Return a user's compiled ``function(row)`` or ``(row, memory)`` as one of (row, memory)."""
+    if takes_memory:
+        return function
+    return numba.njit(lambda row, memory: function(row))
+
+
+def compile_rule(function):
+    """Return the C function of a compiled ``function(row, memory)``."""
+
+    def rule(step, sums, memory, memory_size):
+        return function(read_row(step, sums), carray(memory, (memory_size,)))
 
     return cfunc(RULE_SIGNATURE)(rule)
 
 
 @functools.cache
-def rule_address(rule):
-    """Address of a rule of the package, compiled on first use."""
-    return int(cfunc(RULE_SIGNATURE, cache=cache_directory() is not None)(rule).address)
+def entry_address(entry):
+    """Address of a C function of the package that calls a rule, compiled on first use."""
+    return int(cfunc(RULE_SIGNATURE, cache=cache_directory() is not None)(entry).address)
 
 
 @intrinsic

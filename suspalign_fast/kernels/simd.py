@@ -74,6 +74,15 @@ def _shuffle(builder, left, right, lanes):
     return builder.shuffle_vector(left, right, mask)
 
 
+def _spread_scalar(builder, scalar, kind):
+    """A scalar in every lane of an LLVM vector type, or as it is for a scalar type."""
+    if not isinstance(kind, ir.VectorType):
+        return scalar
+    undefined = ir.Constant(kind, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, ir.Constant(_INDEX, 0))
+    return _shuffle(builder, first, undefined, [0] * kind.count)
+
+
 @intrinsic(prefer_literal=True)
 def broadcast(typingctx, value, like):
     """``value`` in every lane of a vector like ``like`` (or cast to its type, for a scalar)."""
@@ -81,12 +90,7 @@ def broadcast(typingctx, value, like):
 
     def codegen(context, builder, sig, args):
         scalar = context.cast(builder, args[0], sig.args[0], dtype)
-        if not isinstance(sig.return_type, Vector):
-            return scalar
-        kind = context.get_value_type(sig.return_type)
-        undefined = ir.Constant(kind, ir.Undefined)
-        first = builder.insert_element(undefined, scalar, ir.Constant(_INDEX, 0))
-        return _shuffle(builder, first, undefined, [0] * like.lanes)
+        return _spread_scalar(builder, scalar, context.get_value_type(sig.return_type))
 
     return like(value, like), codegen
 
@@ -233,8 +237,43 @@ def fma(typingctx, a, b, c):
 
 @intrinsic
 def square_root(typingctx, a):
-    """Correctly rounded square root."""
-    return a(a), _llvm_call("sqrt")
+    """Correctly rounded square root of 0 or a float32 that is neither tiny nor huge."""
+    general = _llvm_call("sqrt")
+
+    def codegen(context, builder, sig, args):
+        if type(context).__name__ != "CUDATargetContext":
+            return general(context, builder, sig, args)
+        return _square_root_on_gpu(builder, args[0])
+
+    return a(a), codegen
+
+
+def _square_root_on_gpu(builder, a):
+    """Square root without the branch to a slow path, which keeps chains from interleaving.
+
+    One Newton step from the hardware's estimate, good to 2^-22.9, rounds correctly; the floor
+    under its argument is for 0, whose estimate is infinite.
+    """
+    kind, single = a.type, ir.FloatType()
+    element = builder.extract_element(a, ir.Constant(_INDEX, 0))
+    tiny = ir.Constant(single, 2.0**-100)
+    floored = builder.select(builder.fcmp_ordered(">", element, tiny), element, tiny)
+    estimate = builder.call(
+        cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(single, [single]), "llvm.nvvm.rsqrt.approx.ftz.f"
+        ),
+        [floored],
+    )
+    fused = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(single, [single] * 3), "llvm.fma.f32"
+    )
+    root = builder.fmul(element, estimate)
+    half = builder.fmul(estimate, ir.Constant(single, 0.5))
+    rest = builder.call(fused, [builder.fneg(root), root, element])
+    better = builder.call(fused, [rest, half, root])
+    return builder.insert_element(
+        ir.Constant(kind, ir.Undefined), better, ir.Constant(_INDEX, 0)
+    )
 
 
 def _conversion(instruction, dtype, doc):
@@ -270,13 +309,62 @@ def arithmetic_shift(typingctx, a, b):
 
 @intrinsic
 def low_word(typingctx, a):
-    """Low 32 bits of a uint64."""
+    """Low 32 bits of a uint64, or a uint32 itself."""
     result = Vector(types.uint32, a.lanes) if isinstance(a, Vector) else types.uint32
 
     def codegen(context, builder, sig, args):
+        if a == result:
+            return args[0]
         return builder.trunc(args[0], context.get_value_type(result))
 
     return result(a), codegen
+
+
+# Words of 32 bits come in two forms: the low halves of uint64 (the high ones are scratch), where
+# the processor multiplies those, or uint32, which is what a GPU has registers for.
+
+
+def _word_product_type(word):
+    return Vector(types.uint64, word.lanes) if isinstance(word, Vector) else types.uint64
+
+
+@intrinsic
+def word_product(typingctx, a, b):
+    """Product of words as a uint64; ``b`` is a uint64 constant below 2^32."""
+    result = _word_product_type(a)
+
+    def codegen(context, builder, sig, args):
+        kind = context.get_value_type(result)
+        broadcasted = _spread_scalar(builder, args[1], kind)
+        if a == result:
+            low = _spread_scalar(builder, ir.Constant(ir.IntType(64), 0xFFFFFFFF), kind)
+            return builder.mul(builder.and_(args[0], low), broadcasted)
+        return builder.mul(builder.zext(args[0], kind), broadcasted)
+
+    return result(a, types.uint64), codegen
+
+
+@intrinsic
+def high_half(typingctx, product, word):
+    """High half of a `word_product`, in the form of ``word``."""
+
+    def codegen(context, builder, sig, args):
+        kind = args[0].type
+        shift = _spread_scalar(builder, ir.Constant(ir.IntType(64), 32), kind)
+        half = builder.lshr(args[0], shift)
+        return half if product == word else builder.trunc(half, args[1].type)
+
+    return word(product, word), codegen
+
+
+@intrinsic
+def low_half(typingctx, product, word):
+    """Low half of a `word_product`, in the form of ``word``."""
+
+    def codegen(context, builder, sig, args):
+        return args[0] if product == word else builder.trunc(args[0], args[1].type)
+
+    return word(product, word), codegen
 
 
 @intrinsic

@@ -1,0 +1,89 @@
+"""Where engines run, and whether there is a usable GPU."""
+
+import ctypes.util
+import importlib.metadata
+from typing import Any
+
+import numba
+
+from . import _checks
+
+DEVICES = ("cpu", "cuda")
+#: Engines that run on a GPU.
+GPU_ENGINES = ("step", "jump")
+
+
+class DeviceError(RuntimeError):
+    """A device was asked for that is not there."""
+
+
+def resolve(device: Any, engine: str) -> str:
+    """Return the device that an argument ``device=`` stands for.
+
+    Parameters
+    ----------
+    device : {"cpu", "cuda", "auto"}
+        "auto" is the GPU where there is a usable one and the engine runs on it.
+    engine : str
+
+    Raises
+    ------
+    ValueError
+        If it is none of these.
+    DeviceError
+        If there is no usable GPU; the message says what was looked for.
+    """
+    _checks.choice("device", device, (*DEVICES, "auto"))
+    if device == "auto":
+        usable = engine in GPU_ENGINES and not is_simulated() and why_not() is None
+        return "cuda" if usable else "cpu"
+    if device == "cuda" and (reason := why_not()):
+        raise DeviceError(f"device 'cuda' is not usable: {reason}")
+    return str(device)
+
+
+def is_simulated() -> bool:
+    """Whether Numba simulates the GPU in Python (``NUMBA_ENABLE_CUDASIM=1``): for tests."""
+    return bool(numba.config.ENABLE_CUDASIM)
+
+
+def why_not() -> str | None:
+    """Return what stands in the way of using a GPU, None where nothing does."""
+    if is_simulated():
+        return None
+    try:
+        version = importlib.metadata.version("numba-cuda")
+    except importlib.metadata.PackageNotFoundError:
+        return (
+            "looked for the package numba-cuda, which is not installed "
+            "(pip install 'suspalign-fast[cuda]')"
+        )
+    found = f"looked for a driver with numba-cuda {version}: "
+    if ctypes.util.find_library("cuda") is None and ctypes.util.find_library("nvcuda") is None:
+        return found + "the NVIDIA driver library (libcuda) is not on this machine"
+    try:
+        from numba import cuda
+
+        if not cuda.is_available():
+            return found + (_first_line(cuda.cuda_error()) or "it reports no usable device")
+        cuda.current_context()
+    except Exception as error:  # whatever a driver of some version raises
+        return found + (_first_line(error) or type(error).__name__)
+    return None
+
+
+def describe() -> str:
+    """Name of the GPU, its memory and the driver's version, where `why_not` returns None."""
+    if is_simulated():
+        return "simulated GPU"
+    from numba import cuda
+
+    device = cuda.get_current_device()
+    name = device.name.decode() if isinstance(device.name, bytes) else str(device.name)
+    memory = cuda.current_context().get_memory_info().total
+    return f"{name}, {memory / 2**30:.0f} GiB"
+
+
+def _first_line(message: Any) -> str:
+    lines = [line.strip(" :") for line in str(message or "").splitlines()]
+    return next((line for line in lines if line), "")

@@ -1,0 +1,239 @@
+"""The engines `step` and `jump` on a GPU: same noise, same rows, same checkpoints."""
+
+from typing import Any
+
+import numpy as np
+from numba import cuda
+from numba.core.errors import NumbaError
+from numpy.typing import NDArray
+
+from .. import _memory
+from ..kernels import gpu
+from ..kernels.jit import SIMULATED
+from ..kernels.normals import COUNTERS, GROUP, INITIAL_DOMAIN
+from ..kernels.plan import ROW
+from ..noise import IsotropicNoise
+from ..run import Run
+from ..step_size import AdaptiveStepSize
+from .adaptive import AdaptiveSteps
+from .jump import Jumps, check_known
+from .known import KnownSteps
+from .step import level_ends
+from .stepper import SteppingEngine
+
+Array = NDArray[np.float64]
+
+#: Bytes of the table in which parts leave the sums of the steps of a launch.
+TABLE_BYTES = 2**13 if SIMULATED else 2**26
+#: Multiprocessors of the simulated device.
+SIMULATED_PROCESSORS = 2
+WORD = 2**32
+
+
+class GpuStepEngine(SteppingEngine):
+    """SGD step by step on coefficients that stay on the device; only rows come back."""
+
+    #: Arrays of float64 beside the state that have an entry for every direction, at most.
+    arrays_per_direction = 2
+
+    def __init__(self, run: Run, *, serial: bool = False) -> None:
+        super().__init__(run, serial=serial)
+        spectrum = run.problem.spectrum
+        isotropic = isinstance(run.problem.noise, IsotropicNoise)
+        arrays = self.arrays_per_direction - isotropic
+        needed = spectrum.dim * (np.dtype(run.dtype).itemsize + 8 * arrays) + TABLE_BYTES
+        there = None if SIMULATED else cuda.current_context().get_memory_info().free
+        _memory.compare(f"engine {run.engine!r} at d = {spectrum.dim:,}", needed, there, "the GPU")
+        processors = _processors()
+        self.parts = self._cut(processors * gpu.BLOCKS)
+        self.lam = self._spread(spectrum.eigenvalues)
+        stds = run.problem.stds
+        self.std = cuda.to_device(stds[:1].copy()) if isotropic else self._spread(stds)
+        self.weights = cuda.to_device(np.array(run.update))
+        self.table = self._table(self.parts, TABLE_BYTES)
+        self._state = self._initial_state()
+        self._prepare(processors)
+        self.advance(0)  # compiles a rule, so that one that does not compile is refused here
+
+    def _cut(self, count: int) -> Any:
+        spectrum = self.run.problem.spectrum
+        return cuda.to_device(gpu.cut(spectrum.dim, spectrum.num_dominant, count))
+
+    @staticmethod
+    def _table(parts: Any, size: int) -> Any:
+        """Table of as many steps as fit, at least one tile of them."""
+        steps = max(gpu.TILE, size // (8 * ROW * len(parts)) // gpu.TILE * gpu.TILE)
+        return cuda.to_device(np.zeros((len(parts), steps, ROW)))
+
+    def _spread(self, values: Array) -> Any:
+        """Return values of levels, on the device, with an entry for every direction."""
+        spectrum = self.run.problem.spectrum
+        on_device = cuda.to_device(np.ascontiguousarray(values))
+        if spectrum.is_simple:
+            return on_device
+        out = cuda.device_array(spectrum.dim, np.float64)
+        ends = cuda.to_device(level_ends(spectrum))
+        gpu.spread[_blocks(spectrum.dim), gpu.THREADS](on_device, ends, out)
+        return out
+
+    def _initial_state(self) -> Any:
+        dim, initial = self.run.problem.spectrum.dim, self.run.problem.initial
+        if isinstance(initial, np.ndarray):
+            if initial.size != dim:
+                initial = np.repeat(initial, self.run.problem.spectrum.multiplicities)
+            return cuda.to_device(initial.astype(self.run.dtype))
+        state = cuda.device_array(dim, self.run.dtype)
+        counters = COUNTERS * -(-dim // GROUP)
+        gpu.fill_normals[_blocks(counters), gpu.THREADS](
+            state, float(initial), INITIAL_DOMAIN, 0, 0, *self.key
+        )
+        return state
+
+    def _prepare(self, processors: int) -> None:
+        rule = self.run.step_size
+        if isinstance(rule, AdaptiveStepSize):
+            self._make_adaptive(rule, processors)
+            self.stepper = AdaptiveSteps(self, self._advance_adaptive)
+        else:
+            self.stepper = KnownSteps(self, self._advance_known)
+
+    # --- what every engine does ------------------------------------------------------------
+
+    @property
+    def state(self) -> NDArray[Any]:  # type: ignore[override]
+        """A copy of the state."""
+        copy: NDArray[Any] = self._state.copy_to_host()
+        return copy
+
+    def restore(self, snapshot: dict[str, NDArray[Any]]) -> None:
+        """Go on where a snapshot of the same run was taken, on whatever device."""
+        super().restore(snapshot)
+        self._state.copy_to_device(np.ascontiguousarray(snapshot["state"]))
+
+    def initial_sums(self) -> Array:
+        """Sums of the state, shape (2, 8)."""
+        gpu.sum_state[len(self.parts), gpu.THREADS](
+            self._state, self.lam, self.std, self.parts, self.table
+        )
+        return self._rows(self.table, self.parts, np.zeros(1, np.int64))[0]
+
+    def observe(self, out: Array) -> None:
+        """Write the sums of the next step's noisy gradient."""
+        table = self._table(self.adaptive_parts, 0)
+        gpu.observe[len(self.adaptive_parts), gpu.ADAPTIVE_THREADS](
+            self._state, self.lam, self.std, self.adaptive_parts, *_words(self.step),
+            *self.key, table,
+        )  # fmt: skip
+        out[...] = self._rows(table, self.adaptive_parts, np.zeros(1, np.int64))[0][:, :3]
+
+    # --- launches --------------------------------------------------------------------------
+
+    def _rows(self, table: Any, parts: Any, at: NDArray[np.int64]) -> Array:
+        """Sums over parts at some steps of a table."""
+        out = np.zeros((at.size, 2, ROW))
+        if at.size:
+            device_out = cuda.device_array(out.shape, np.float64)
+            gpu.add_parts[at.size, gpu.PARTS_THREADS](table, parts, cuda.to_device(at), device_out)
+            device_out.copy_to_host(out)
+        return out
+
+    def _advance_known(
+        self, first_step: int, step_sizes: Array, slots: NDArray[np.int64], key_0: Any, key_1: Any,
+        out: Array,
+    ) -> None:  # fmt: skip
+        """As `kernels.advance.advance_scheduled`, in launches of as many steps as the table has."""
+        sizes = cuda.to_device(step_sizes)
+        begin = 0
+        while begin < step_sizes.size:
+            low, high = _words(first_step + begin)
+            end = min(step_sizes.size, begin + self.table.shape[1], begin + WORD - low)
+            gpu.advance[len(self.parts), gpu.THREADS](
+                self._state, self.lam, self.std, self.parts, self.weights, sizes[begin:end], low,
+                high, key_0, key_1, self.table,
+            )  # fmt: skip
+            at = np.flatnonzero(slots[begin:end] >= 0)
+            out[slots[begin:end][at]] = self._rows(self.table, self.parts, at)
+            begin = end
+
+    def _make_adaptive(self, rule: AdaptiveStepSize, processors: int) -> None:
+        self.adaptive_parts = self._cut(processors)
+        #: Blocks that a cooperative launch may have; the simulator has one at a time.
+        self.blocks = 1 if SIMULATED else min(processors, len(self.adaptive_parts))
+        shape = (2, len(self.adaptive_parts), ROW)
+        self.turns = cuda.to_device(np.zeros(shape)), cuda.to_device(np.zeros(shape))
+        self.kernel = gpu.make_adaptive(rule.compiled, rule.observes)
+
+    def _advance_adaptive(
+        self, first_step: int, num_steps: int, address: int, observes: bool, memory: Array,
+        sums: Array, step_size: Array, recorded: NDArray[np.int64], key_0: Any, key_1: Any,
+        out: Array, out_steps: NDArray[np.int64], out_sizes: Array,
+    ) -> tuple[int, int]:  # fmt: skip
+        """As `kernels.advance.advance_adaptive`, in one launch."""
+        changed = [
+            cuda.to_device(np.repeat(array[None], self.blocks, axis=0))
+            for array in (sums, memory, step_size[0])
+        ]
+        results = [cuda.to_device(array) for array in (out, out_steps, out_sizes)]
+        progress = cuda.to_device(np.zeros(2, np.int64))
+        try:
+            self.kernel[self.blocks, gpu.ADAPTIVE_THREADS](
+                self._state, self.lam, self.std, self.adaptive_parts,
+                self.weights, first_step, num_steps, cuda.to_device(np.append(recorded, -1)),
+                key_0, key_1, *self.turns, *changed, *results, progress,
+            )  # fmt: skip
+        except NumbaError as error:
+            first_line = str(error).strip().splitlines()[0]
+            raise ValueError(
+                f"step_size does not compile for device 'cuda': {first_line}"
+            ) from None
+        for array, result in zip((out, out_steps, out_sizes), results, strict=True):
+            result.copy_to_host(array)
+        sums[...], memory[...], step_size[0] = (array.copy_to_host()[0] for array in changed)
+        done, rows = progress.copy_to_host().tolist()
+        return done, rows
+
+
+class GpuJumpEngine(GpuStepEngine):
+    """Moves from recorded row to recorded row, by the coefficients of the CPU's `jump`."""
+
+    jumps = True
+    arrays_per_direction = 4
+
+    def __init__(self, run: Run, *, serial: bool = False) -> None:
+        check_known(run)
+        super().__init__(run, serial=serial)
+
+    def _prepare(self, processors: int) -> None:
+        self.stepper = Jumps(self, self._jump)
+
+    def _jump(
+        self, a: Array, b: Array, steps: NDArray[np.int64], key_0: Any, key_1: Any, out: Array
+    ) -> None:
+        """As `kernels.jump.jump_rows`."""
+        most = self.table.shape[1] if len(a) == 1 else 1
+        for begin in range(0, steps.size, most):
+            end = min(steps.size, begin + most)
+            if begin == 0 or len(a) > 1:
+                move = self._spread(a[begin]), self._spread(b[begin])
+            gpu.jump_rows[len(self.parts), gpu.THREADS](
+                self._state, *move, self.lam, self.std, self.parts,
+                *map(cuda.to_device, _words(steps[begin:end])), key_0, key_1, self.table,
+            )  # fmt: skip
+            out[begin:end] = self._rows(self.table, self.parts, np.arange(end - begin))
+
+
+def _words(step: Any) -> tuple[Any, Any]:
+    """Low and high word of a step."""
+    return step & (WORD - 1), step >> 32
+
+
+def _blocks(threads: int) -> int:
+    """Blocks for so many threads."""
+    return -(-threads // gpu.THREADS)
+
+
+def _processors() -> int:
+    """Multiprocessors of the device."""
+    if SIMULATED:
+        return SIMULATED_PROCESSORS
+    return int(cuda.get_current_device().MULTIPROCESSOR_COUNT)

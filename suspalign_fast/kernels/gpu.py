@@ -1,0 +1,375 @@
+"""Kernels for a GPU: how its blocks of threads share the parts and add up their sums.
+
+A block works on one part at a time (``gpu_thread``). The sums of its threads are added through
+shared memory, those of the parts in global memory, in an order that depends on neither timing nor
+the number of blocks, so two runs on one kind of device give the same bits.
+
+Steps of known sizes need nothing from other parts: a launch does many of them, and `add_parts`
+makes rows of the table it leaves. A step-size rule needs the whole row before the next step:
+`make_adaptive` builds a cooperative kernel in which all blocks wait for each other once a step,
+and then each adds up the parts and asks the rule by itself, which saves waiting for the answer.
+"""
+
+import contextlib
+import importlib
+import math
+
+import numba
+import numpy as np
+from numba import cuda, float64
+
+from . import gpu_thread
+from .block import TILE
+from .gpu_thread import NUM_NOISY
+from .jit import SIMULATED, cache_directory, use_package_cache
+from .normals import GROUP
+from .plan import BAND, FIRST, LAST, NUM_SUMS, ROW
+from .rules import NOISY, row_of
+
+with contextlib.suppress(ImportError):  # of Numba itself, or simulated: the cache it has is set
+    use_package_cache(importlib.import_module("numba.cuda.core.caching"))
+
+#: Threads of a block and blocks of a multiprocessor, chosen so that a thread may have 128
+#: registers: where steps are known, and where every step ends in a sum over all blocks, which is
+#: shorter with few of them. A simulated thread is one of Python's.
+THREADS, BLOCKS = (16, 2) if SIMULATED else (128, 4)
+ADAPTIVE_THREADS = 64 if SIMULATED else 512
+#: Threads that add up the columns of one sum.
+LANES = 8
+#: Threads of `add_parts`: one for each sum and lane.
+PARTS_THREADS = LANES * ROW
+
+_TILE_SUMS = TILE * NUM_SUMS
+
+
+def _kernel(threads, blocks=1, *, cache=True):
+    """Compile a kernel for blocks of so many threads, so many of them on a multiprocessor."""
+    if SIMULATED:
+        return cuda.jit
+    cache = cache and cache_directory() is not None
+    return cuda.jit(launch_bounds=(threads, blocks), cache=cache)
+
+
+#: Compile what all threads of a block call together.
+_together = cuda.jit(device=True) if SIMULATED else cuda.jit(device=True, forceinline=True)
+
+
+def _plain(argument):
+    """The NumPy array behind an array of the simulator."""
+    inner = getattr(argument, "_item", argument)
+    return getattr(inner, "_ary", inner)
+
+
+def _from_kernel(function):
+    """A function of threads as kernels call it."""
+    if not SIMULATED:
+        return function
+
+    def call(*arguments):
+        return function(*(_plain(argument) for argument in arguments))
+
+    return call
+
+
+_take_step = _from_kernel(gpu_thread.take_step)
+_take_tile = _from_kernel(gpu_thread.take_tile)
+_jump = _from_kernel(gpu_thread.jump)
+_sum_state = _from_kernel(gpu_thread.sum_state)
+_observe = _from_kernel(gpu_thread.observe)
+_write_normals = _from_kernel(gpu_thread.write_normals)
+_add_normals = _from_kernel(gpu_thread.add_normals)
+
+
+# --- sums --------------------------------------------------------------------------------------
+
+
+@_together
+def _add_columns(sums, lanes, count, thread):
+    """Add the columns of the first rows of `sums`; call with all threads of a block.
+
+    Returns, to thread ``j < count``, the sum of row j. Lanes start at different columns so that
+    they read from different banks of the memory.
+    """
+    cuda.syncthreads()
+    width = sums.shape[1] // LANES
+    job = thread
+    while job < count * LANES:
+        row = job // LANES
+        first = (job % LANES) * width
+        total = 0.0
+        for i in range(width):
+            total += sums[row, first + (i + job) % width]
+        lanes[job] = total
+        job += sums.shape[1]
+    cuda.syncthreads()
+    total = 0.0
+    if thread < count:
+        for lane in range(LANES):
+            total += lanes[thread * LANES + lane]
+    return total
+
+
+@_together
+def _add_parts(table, parts, thread, lanes):
+    """Add up the rows of all parts; call with at least PARTS_THREADS threads of a block.
+
+    Returns, to thread ``ROW * band + column``, that sum of that band.
+    """
+    cuda.syncthreads()
+    column = thread % ROW
+    lane = thread // ROW
+    if lane < LANES:
+        dominant = 0.0
+        bulk = 0.0
+        p = lane
+        while p < parts.shape[0]:
+            if parts[p, BAND] == 0:
+                dominant += table[p, column]
+            else:
+                bulk += table[p, column]
+            p += LANES
+        lanes[lane * 2 * ROW + column] = dominant
+        lanes[lane * 2 * ROW + ROW + column] = bulk
+    cuda.syncthreads()
+    total = 0.0
+    if thread < 2 * ROW:
+        for other in range(LANES):
+            total += lanes[other * 2 * ROW + thread]
+    return total
+
+
+@_kernel(PARTS_THREADS)
+def add_parts(table, parts, at, out):
+    """Write the sums over parts of ``table[:, at[r]]`` to ``out[r]``, one row a block."""
+    lanes = cuda.shared.array(2 * ROW * LANES, float64)
+    row = cuda.blockIdx.x
+    thread = cuda.threadIdx.x
+    total = _add_parts(table[:, at[row]], parts, thread, lanes)
+    if thread < 2 * ROW:
+        out[row, thread // ROW, thread % ROW] = total
+
+
+# --- steps of known sizes ----------------------------------------------------------------------
+
+
+@_kernel(THREADS, BLOCKS)
+def advance(state, lam, std, parts, weights, step_sizes, low, high, key_0, key_1, table):
+    """Apply SGD steps to one part a block; the sums of part p after step t go to ``table[p, t]``."""
+    sums = cuda.shared.array((_TILE_SUMS, THREADS), float64)
+    lanes = cuda.shared.array(_TILE_SUMS * LANES, float64)
+    p = cuda.blockIdx.x
+    thread = cuda.threadIdx.x
+    start = parts[p, FIRST]
+    stop = parts[p, LAST]
+    weight = weights[parts[p, BAND]]
+    t = 0
+    while t < step_sizes.size:
+        count = 1
+        if t + TILE <= step_sizes.size:
+            count = TILE
+            _take_tile(
+                thread, THREADS, state, lam, std, start, stop, weight, step_sizes, t, low + t,
+                high, key_0, key_1, sums,
+            )  # fmt: skip
+        else:
+            _take_step(
+                thread, THREADS, state, lam, std, start, stop, -(weight * step_sizes[t]), low + t,
+                high, key_0, key_1, sums,
+            )  # fmt: skip
+        total = _add_columns(sums, lanes, NUM_SUMS * count, thread)
+        if thread < NUM_SUMS * count:
+            table[p, t + thread // NUM_SUMS, thread % NUM_SUMS] = total
+        t += count
+
+
+@_kernel(THREADS, BLOCKS)
+def jump_rows(state, a, b, lam, std, parts, lows, highs, key_0, key_1, table):
+    """Move one part a block to each of some steps in turn, by the same ``a`` and ``b``."""
+    sums = cuda.shared.array((NUM_SUMS, THREADS), float64)
+    lanes = cuda.shared.array(NUM_SUMS * LANES, float64)
+    p = cuda.blockIdx.x
+    thread = cuda.threadIdx.x
+    for t in range(lows.size):
+        _jump(
+            thread, THREADS, state, a, b, lam, std, parts[p, FIRST], parts[p, LAST], lows[t],
+            highs[t], key_0, key_1, sums,
+        )  # fmt: skip
+        total = _add_columns(sums, lanes, NUM_SUMS, thread)
+        if thread < NUM_SUMS:
+            table[p, t, thread] = total
+
+
+@_kernel(THREADS, BLOCKS)
+def sum_state(state, lam, std, parts, table):
+    """Write the sums of the state of part p to ``table[p, 0]``."""
+    sums = cuda.shared.array((NUM_SUMS, THREADS), float64)
+    lanes = cuda.shared.array(NUM_SUMS * LANES, float64)
+    p = cuda.blockIdx.x
+    thread = cuda.threadIdx.x
+    _sum_state(thread, THREADS, state, lam, std, parts[p, FIRST], parts[p, LAST], sums)
+    total = _add_columns(sums, lanes, NUM_SUMS, thread)
+    if thread < NUM_SUMS:
+        table[p, 0, thread] = total
+
+
+# --- steps whose sizes a rule chooses ----------------------------------------------------------
+
+
+@_kernel(ADAPTIVE_THREADS)
+def observe(state, lam, std, parts, low, high, key_0, key_1, table):
+    """Write the sums of the noisy gradient of a step in part p to ``table[p, 0]``."""
+    sums = cuda.shared.array((NUM_NOISY, ADAPTIVE_THREADS), float64)
+    lanes = cuda.shared.array(NUM_NOISY * LANES, float64)
+    p = cuda.blockIdx.x
+    thread = cuda.threadIdx.x
+    _observe(
+        thread, ADAPTIVE_THREADS, state, lam, std, parts[p, FIRST], parts[p, LAST], low, high,
+        key_0, key_1, sums,
+    )  # fmt: skip
+    total = _add_columns(sums, lanes, NUM_NOISY, thread)
+    if thread < NUM_NOISY:
+        table[p, 0, thread] = total
+
+
+def make_adaptive(rule, observes):
+    """Build the kernel of a rule, a function of a `Row` and its memory (``rules``).
+
+    Its launch is cooperative, of any number of blocks up to the number of parts. ``tables``,
+    ``memories`` and ``step_sizes`` hold the table a rule reads, its memory and the size of the
+    next step, one for each block, the same in all. ``recorded`` ends with a step that is never
+    reached; ``out``, ``out_steps``, ``out_sizes`` and ``progress``, steps done and rows recorded,
+    are as in ``advance.advance_adaptive``.
+    """
+
+    choose = _from_kernel(numba.njit(lambda step, table, memory: rule(row_of(step, table), memory)))
+
+    @_kernel(ADAPTIVE_THREADS, cache=False)
+    def advance_adaptive(
+        state, lam, std, parts, weights, first_step, num_steps, recorded, key_0, key_1, table,
+        noisy, tables, memories, step_sizes, out, out_steps, out_sizes, progress,
+    ):  # fmt: skip
+        sums = cuda.shared.array((NUM_SUMS, ADAPTIVE_THREADS), float64)
+        lanes = cuda.shared.array(2 * ROW * LANES, float64)
+        good = cuda.shared.array(1, numba.boolean)
+        grid = cuda.cg.this_grid()
+        block = cuda.blockIdx.x
+        thread = cuda.threadIdx.x
+        rows = 0
+        done = 0
+        going = True
+        while going and done < num_steps:
+            step = first_step + done
+            # Blocks ahead may write the sums of the next step while others still read these.
+            turn = done % 2
+            p = block
+            while p < parts.shape[0]:
+                minus_eta = -(weights[parts[p, BAND]] * step_sizes[block])
+                _take_step(
+                    thread, ADAPTIVE_THREADS, state, lam, std, parts[p, FIRST], parts[p, LAST],
+                    minus_eta, step & 0xFFFFFFFF, step >> 32, key_0, key_1, sums,
+                )  # fmt: skip
+                total = _add_columns(sums, lanes, NUM_SUMS, thread)
+                if thread < NUM_SUMS:
+                    table[turn, p, thread] = total
+                p += cuda.gridDim.x
+            grid.sync()
+            total = _add_parts(table[turn], parts, thread, lanes)
+            if thread < 2 * ROW:
+                tables[block, thread // ROW, thread % ROW] = total
+            if thread == 0:
+                good[0] = True
+            cuda.syncthreads()
+            if thread < 2 * ROW and not math.isfinite(total):
+                good[0] = False
+            cuda.syncthreads()
+            finite = good[0]
+            step += 1
+            if observes and finite:
+                p = block
+                while p < parts.shape[0]:
+                    _observe(
+                        thread, ADAPTIVE_THREADS, state, lam, std, parts[p, FIRST],
+                        parts[p, LAST], step & 0xFFFFFFFF, step >> 32, key_0, key_1, sums,
+                    )  # fmt: skip
+                    total = _add_columns(sums, lanes, NUM_NOISY, thread)
+                    if thread < NUM_NOISY:
+                        noisy[turn, p, thread] = total
+                    p += cuda.gridDim.x
+                grid.sync()
+                total = _add_parts(noisy[turn], parts, thread, lanes)
+                if thread < 2 * ROW and thread % ROW < NUM_NOISY:
+                    tables[block, thread // ROW, NOISY + thread % ROW] = total
+                cuda.syncthreads()
+            record = not finite or step == recorded[rows]
+            if thread == 0:
+                if finite:
+                    step_sizes[block] = choose(step, tables[block], memories[block])
+                size = step_sizes[block]
+                if record and block == 0:
+                    for column in range(ROW):
+                        out[rows, 0, column] = tables[block, 0, column]
+                        out[rows, 1, column] = tables[block, 1, column]
+                    out_steps[rows] = step
+                    out_sizes[rows] = size
+                good[0] = finite and math.isfinite(size) and size >= 0.0
+            cuda.syncthreads()
+            going = good[0]
+            if record:
+                rows += 1
+            done += 1
+        if block == 0 and thread == 0:
+            progress[0] = done
+            progress[1] = rows
+
+    return advance_adaptive
+
+
+# --- filling arrays ----------------------------------------------------------------------------
+
+
+@_kernel(THREADS)
+def fill_normals(out, scale, domain, low, high, key_0, key_1):
+    """Set ``out[i] = scale * xi_i(step)``, a counter a thread."""
+    _write_normals(out, scale, cuda.grid(1), domain, low, high, key_0, key_1)
+
+
+@_kernel(THREADS)
+def spread(values, level_ends, out):
+    """Set ``out[i]`` to the value of the level that coordinate i belongs to."""
+    i = cuda.grid(1)
+    if i < out.size:
+        low = 0
+        high = level_ends.size
+        while low < high:
+            middle = (low + high) // 2
+            if level_ends[middle] <= i:
+                low = middle + 1
+            else:
+                high = middle
+        out[i] = values[low]
+
+
+@_kernel(THREADS, BLOCKS)
+def only_normals(parts, low, num_steps, key_0, key_1, out):
+    """Make the normals of all parts at some steps and nothing else: the ceiling of `advance`."""
+    p = cuda.blockIdx.x
+    thread = cuda.threadIdx.x
+    out[p, thread] = _add_normals(
+        thread, THREADS, parts[p, FIRST], parts[p, LAST], low, num_steps, key_0, key_1
+    )
+
+
+# --- the cut into parts ------------------------------------------------------------------------
+
+
+def cut(dim, num_dominant, count):
+    """Cut a problem into at most `count` parts (at least 2) of one band and about one length.
+
+    Returns
+    -------
+    ndarray of int64, shape (parts, 3)
+        BAND, FIRST coordinate, and the one after the LAST.
+    """
+    length = GROUP * -(-dim // (GROUP * max(count - 1, 1)))
+    edges = np.unique([*range(0, dim, length), num_dominant, dim])
+    return np.stack([edges[:-1] >= num_dominant, edges[:-1], edges[1:]], axis=1).astype(np.int64)

@@ -1,0 +1,259 @@
+"""What one thread of a GPU does with a part of the coordinates.
+
+A part is coordinates ``start ... stop - 1`` of one band. Thread ``j`` of ``n`` takes every n-th
+counter of the generator, with its four coordinates; 16 threads beside each other touch 64
+coordinates in a row. Every function passes over the part once and leaves its sums in column
+``thread`` of ``sums``; the caller adds the columns.
+
+A step is two words, ``low`` and ``high``, the second the same for all steps of a call.
+"""
+
+import numpy as np
+
+from .block import TILE
+from .coordinates import add_noisy, add_sums, jumped, moved, no_sums, powers
+from .jit import for_gpu, inlined
+from .normals import COUNTERS, GROUP, JUMP_DOMAIN, STEP_DOMAIN, counter_normals
+from .plan import NUM_SUMS
+from .simd import broadcast, horizontal_sum, iota, load, load_doubles, store_doubles, zeros
+
+#: Sums of the noisy gradient.
+NUM_NOISY = 3
+
+
+@inlined
+def _normals(counter, domain, low, high, key_0, key_1):
+    index = broadcast(np.uint32(counter), iota(np.uint32(0), 1))
+    return counter_normals(index, domain, low, high, key_0, key_1)
+
+
+@inlined
+def _coordinate(counter, word):
+    """Coordinate that a word of a counter belongs to."""
+    return GROUP * (counter // COUNTERS) + COUNTERS * word + counter % COUNTERS
+
+
+@inlined
+def _counters(start, stop):
+    """First counter of a part, and the one after its last."""
+    return COUNTERS * (start // GROUP), COUNTERS * ((stop + GROUP - 1) // GROUP)
+
+
+@inlined
+def _value(values, i):
+    """Value of a coordinate; an array of one value holds it for all."""
+    return load(values, i if values.size > 1 else 0, 1)
+
+
+@inlined
+def _write(out, first, thread, sums):
+    out[first, thread] = horizontal_sum(sums[0])
+    out[first + 1, thread] = horizontal_sum(sums[1])
+    out[first + 2, thread] = horizontal_sum(sums[2])
+    out[first + 3, thread] = horizontal_sum(sums[3])
+    out[first + 4, thread] = horizontal_sum(sums[4])
+    out[first + 5, thread] = horizontal_sum(sums[5])
+    out[first + 6, thread] = horizontal_sum(sums[6])
+
+
+# --- SGD steps ---------------------------------------------------------------------------------
+
+
+@inlined
+def _take_step(sums, state, lam, std, i, start, stop, minus_eta, xi):
+    if start <= i < stop:
+        lam_i = load(lam, i, 1)
+        std_i = _value(std, i)
+        factor = broadcast(minus_eta, lam_i)
+        c = moved(state, load_doubles(state, i, 1), factor * lam_i, factor * std_i, xi)
+        store_doubles(state, i, c)
+        sums = add_sums(sums, c, powers(lam_i, std_i, None))
+    return sums
+
+
+@for_gpu
+def take_step(
+    thread, threads, state, lam, std, start, stop, minus_eta, low, high, key_0, key_1, sums
+):
+    """Apply one SGD step; sums of the new state go to the first seven rows."""
+    counter, last = _counters(start, stop)
+    counter += thread
+    s = no_sums(zeros(0.0, 1))
+    while counter < last:
+        z = _normals(counter, STEP_DOMAIN, low, high, key_0, key_1)
+        i = _coordinate(counter, 0)
+        s = _take_step(s, state, lam, std, i, start, stop, minus_eta, z[0])
+        s = _take_step(s, state, lam, std, i + COUNTERS, start, stop, minus_eta, z[1])
+        s = _take_step(s, state, lam, std, i + 2 * COUNTERS, start, stop, minus_eta, z[2])
+        s = _take_step(s, state, lam, std, i + 3 * COUNTERS, start, stop, minus_eta, z[3])
+        counter += threads
+    _write(sums, 0, thread, s)
+
+
+@inlined
+def _take_tile(s, state, lam, std, i, start, stop, minus_etas, xi_0, xi_1, xi_2, xi_3):
+    s_0, s_1, s_2, s_3 = s
+    if start <= i < stop:
+        lam_i = load(lam, i, 1)
+        std_i = _value(std, i)
+        p = powers(lam_i, std_i, None)
+        c = load_doubles(state, i, 1)
+        factor = broadcast(minus_etas[0], lam_i)
+        c = moved(state, c, factor * lam_i, factor * std_i, xi_0)
+        s_0 = add_sums(s_0, c, p)
+        factor = broadcast(minus_etas[1], lam_i)
+        c = moved(state, c, factor * lam_i, factor * std_i, xi_1)
+        s_1 = add_sums(s_1, c, p)
+        factor = broadcast(minus_etas[2], lam_i)
+        c = moved(state, c, factor * lam_i, factor * std_i, xi_2)
+        s_2 = add_sums(s_2, c, p)
+        factor = broadcast(minus_etas[3], lam_i)
+        c = moved(state, c, factor * lam_i, factor * std_i, xi_3)
+        s_3 = add_sums(s_3, c, p)
+        store_doubles(state, i, c)
+    return s_0, s_1, s_2, s_3
+
+
+@for_gpu
+def take_tile(
+    thread, threads, state, lam, std, start, stop, weight, step_sizes, t, low, high, key_0, key_1,
+    sums,
+):  # fmt: skip
+    """Apply TILE steps, of sizes ``step_sizes[t:]``; their sums go to seven rows each.
+
+    A coordinate stays in registers for all of them.
+    """
+    minus_etas = (
+        -(weight * step_sizes[t]),
+        -(weight * step_sizes[t + 1]),
+        -(weight * step_sizes[t + 2]),
+        -(weight * step_sizes[t + 3]),
+    )
+    counter, last = _counters(start, stop)
+    counter += thread
+    none = no_sums(zeros(0.0, 1))
+    s = (none, none, none, none)
+    while counter < last:
+        z_0 = _normals(counter, STEP_DOMAIN, low, high, key_0, key_1)
+        z_1 = _normals(counter, STEP_DOMAIN, low + 1, high, key_0, key_1)
+        z_2 = _normals(counter, STEP_DOMAIN, low + 2, high, key_0, key_1)
+        z_3 = _normals(counter, STEP_DOMAIN, low + 3, high, key_0, key_1)
+        i = _coordinate(counter, 0)
+        s = _take_tile(
+            s, state, lam, std, i, start, stop, minus_etas, z_0[0], z_1[0], z_2[0], z_3[0]
+        )
+        i += COUNTERS
+        s = _take_tile(
+            s, state, lam, std, i, start, stop, minus_etas, z_0[1], z_1[1], z_2[1], z_3[1]
+        )
+        i += COUNTERS
+        s = _take_tile(
+            s, state, lam, std, i, start, stop, minus_etas, z_0[2], z_1[2], z_2[2], z_3[2]
+        )
+        i += COUNTERS
+        s = _take_tile(
+            s, state, lam, std, i, start, stop, minus_etas, z_0[3], z_1[3], z_2[3], z_3[3]
+        )
+        counter += threads
+    _write(sums, 0, thread, s[0])
+    _write(sums, NUM_SUMS, thread, s[1])
+    _write(sums, 2 * NUM_SUMS, thread, s[2])
+    _write(sums, 3 * NUM_SUMS, thread, s[3])
+
+
+# --- what else is done to a state --------------------------------------------------------------
+
+
+@inlined
+def _jump(s, state, a, b, lam, std, i, start, stop, xi):
+    if start <= i < stop:
+        c = jumped(state, load_doubles(state, i, 1), load(a, i, 1), load(b, i, 1), xi)
+        store_doubles(state, i, c)
+        s = add_sums(s, c, powers(load(lam, i, 1), _value(std, i), None))
+    return s
+
+
+@for_gpu
+def jump(thread, threads, state, a, b, lam, std, start, stop, low, high, key_0, key_1, sums):
+    """Set the state to ``a c + b xi``; its sums go to the first seven rows."""
+    counter, last = _counters(start, stop)
+    counter += thread
+    s = no_sums(zeros(0.0, 1))
+    while counter < last:
+        z = _normals(counter, JUMP_DOMAIN, low, high, key_0, key_1)
+        i = _coordinate(counter, 0)
+        s = _jump(s, state, a, b, lam, std, i, start, stop, z[0])
+        s = _jump(s, state, a, b, lam, std, i + COUNTERS, start, stop, z[1])
+        s = _jump(s, state, a, b, lam, std, i + 2 * COUNTERS, start, stop, z[2])
+        s = _jump(s, state, a, b, lam, std, i + 3 * COUNTERS, start, stop, z[3])
+        counter += threads
+    _write(sums, 0, thread, s)
+
+
+@for_gpu
+def sum_state(thread, threads, state, lam, std, start, stop, sums):
+    """Sums of the state go to the first seven rows."""
+    s = no_sums(zeros(0.0, 1))
+    i = start + thread
+    while i < stop:
+        s = add_sums(s, load_doubles(state, i, 1), powers(load(lam, i, 1), _value(std, i), None))
+        i += threads
+    _write(sums, 0, thread, s)
+
+
+@inlined
+def _observe(s, state, lam, std, i, start, stop, xi):
+    if start <= i < stop:
+        s = add_noisy(s, load_doubles(state, i, 1), load(lam, i, 1), _value(std, i), xi)
+    return s
+
+
+@for_gpu
+def observe(thread, threads, state, lam, std, start, stop, low, high, key_0, key_1, sums):
+    """Sums of the noisy gradient of a step go to the first three rows."""
+    counter, last = _counters(start, stop)
+    counter += thread
+    zero = zeros(0.0, 1)
+    s = (zero, zero, zero)
+    while counter < last:
+        z = _normals(counter, STEP_DOMAIN, low, high, key_0, key_1)
+        i = _coordinate(counter, 0)
+        s = _observe(s, state, lam, std, i, start, stop, z[0])
+        s = _observe(s, state, lam, std, i + COUNTERS, start, stop, z[1])
+        s = _observe(s, state, lam, std, i + 2 * COUNTERS, start, stop, z[2])
+        s = _observe(s, state, lam, std, i + 3 * COUNTERS, start, stop, z[3])
+        counter += threads
+    sums[0, thread] = horizontal_sum(s[0])
+    sums[1, thread] = horizontal_sum(s[1])
+    sums[2, thread] = horizontal_sum(s[2])
+
+
+@inlined
+def _write_normal(out, scale, i, z):
+    if i < out.size:
+        out[i] = scale * horizontal_sum(z)
+
+
+@for_gpu
+def write_normals(out, scale, counter, domain, low, high, key_0, key_1):
+    """Set the coordinates of a counter to normals of standard deviation `scale`."""
+    z = _normals(counter, domain, low, high, key_0, key_1)
+    i = _coordinate(counter, 0)
+    _write_normal(out, scale, i, z[0])
+    _write_normal(out, scale, i + COUNTERS, z[1])
+    _write_normal(out, scale, i + 2 * COUNTERS, z[2])
+    _write_normal(out, scale, i + 3 * COUNTERS, z[3])
+
+
+@for_gpu
+def add_normals(thread, threads, start, stop, low, num_steps, key_0, key_1):
+    """Sum of the normals of a part and some steps: the cost of the noise alone."""
+    first, last = _counters(start, stop)
+    total = zeros(np.float32(0.0), 1)
+    counter = first + thread
+    while counter < last:
+        for t in range(num_steps):
+            z = _normals(counter, STEP_DOMAIN, low + t, 0, key_0, key_1)
+            total = total + ((z[0] + z[1]) + (z[2] + z[3]))
+        counter += threads
+    return horizontal_sum(total)
