@@ -7,6 +7,7 @@
 """
 
 from . import phases, theory
+from .devices import DeviceError
 from .ensemble import simulate_ensemble
 from .kernels.rules import Row
 from .noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ConstantStep",
     "CriticalStep",
+    "DeviceError",
     "DiagonalNoise",
     "HessianNoise",
     "Interrupted",

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from tqdm import tqdm
 
-from . import __version__, _checks
+from . import __version__, _checks, devices
 from ._column import COMPRESSIONS
 from .cost import estimate_seconds, faster_engine, seconds_per_normal
 from .datasets import digits_mlp_path
@@ -44,7 +44,7 @@ def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-        except (ValueError, OSError, MemoryError, OverflowError) as error:
+        except (ValueError, OSError, MemoryError, OverflowError, devices.DeviceError) as error:
             text = str(error) or type(error).__name__
             raise click.ClickException(" ".join(text.split())) from None
         except Interrupted as stop:
@@ -92,6 +92,12 @@ def main() -> None:
 @click.option("--record-every", type=int, default=1, help="Record every n-th step.")
 @click.option("--rows", type=int, help="Record about so many steps, logarithmically spaced.")
 @click.option("--engine", type=click.Choice(ENGINES), default="step", help="Engine.")
+@click.option(
+    "--device",
+    type=click.Choice((*devices.DEVICES, "auto")),
+    default="cpu",
+    help="Where the engine runs; auto is a GPU where one is usable.",
+)
 @click.option("--dtype", type=click.Choice(DTYPES), default="float64", help="Type of the state.")
 @click.option("--update", default="full", help="full, dominant, bulk or two weights '1,0.5'.")
 @click.option("--threads", type=int, help="Number of threads.  [default: all]")
@@ -116,6 +122,7 @@ def run(
     record_every: int,
     rows: int | None,
     engine: str,
+    device: str,
     dtype: str,
     update: str,
     threads: int | None,
@@ -136,6 +143,7 @@ def run(
     if plot and picture.exists() and not overwrite:
         raise FileExistsError(f"{picture} already exists; use --overwrite or another --output")
     rule = _parse_step_size(step_size)
+    where = devices.resolve(device, engine)
     problem = _problem(source, noise, noise_std, initial)
     spectrum = problem.spectrum
     click.echo(f"spectrum   {source.name}: {_describe_spectrum(spectrum)}")
@@ -151,10 +159,14 @@ def run(
         record_every=record_every,
         record_at=None if rows is None else _logarithmic(rows, steps),
         engine=engine,
+        device=where,
         dtype=dtype,
         update=update_weights(_parse_update(update)),
     )
-    _echo_estimate(plan, threads)
+    if where == "cuda":
+        click.echo(f"device     {devices.describe()}")
+    else:
+        _echo_estimate(plan, threads)
     started = time.perf_counter()
     trace = simulate(
         problem,
@@ -164,6 +176,7 @@ def run(
         record_every=record_every,
         record_at=plan.record_at,
         engine=engine,
+        device=where,
         dtype=dtype,
         update=plan.update,
         path=output,
@@ -176,7 +189,7 @@ def run(
     rate = (int(trace.step[-1]) if len(trace) else 0) / elapsed
     click.echo(
         f"time       {elapsed:.1f} s, {rate:,.0f} steps/s, {rate * spectrum.dim:.3g} coordinate "
-        f"steps/s on {threads or numba.get_num_threads()} threads"
+        f"steps/s on {_workers(where, threads)}"
     )
     _summarize(trace)
     files = [f"{output} ({_size(output)})"]
@@ -191,12 +204,21 @@ def run(
 @main.command("resume")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--steps", type=int, help="New length of the run.  [default: the old one]")
+@click.option(
+    "--device",
+    type=click.Choice((*devices.DEVICES, "auto")),
+    help="Where to go on.  [default: where the run was]",
+)
 @click.option("--threads", type=int, help="Number of threads.  [default: all]")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @_one_line_errors
-def resume_command(file: Path, steps: int | None, threads: int | None, quiet: bool) -> None:
+def resume_command(
+    file: Path, steps: int | None, device: str | None, threads: int | None, quiet: bool
+) -> None:
     """Go on with the interrupted run of a trace FILE, or extend a complete one."""
-    trace = resume(file, num_steps=steps, num_threads=threads, progress=not quiet)
+    trace = resume(
+        file, num_steps=steps, device=device, num_threads=threads, progress=not quiet
+    )
     _summarize(trace)
     click.echo(f"files      {file} ({_size(file)})")
 
@@ -317,6 +339,10 @@ def _logarithmic(rows: int, steps: int) -> Any:
     last = _checks.integer("num_steps", steps, 1)
     middle = [min(round(step), last) for step in np.geomspace(1, last, count - 1).tolist()]
     return np.unique(np.array([0, *middle, last], dtype=np.int64))
+
+
+def _workers(device: str, threads: int | None) -> str:
+    return "the GPU" if device == "cuda" else f"{threads or numba.get_num_threads()} threads"
 
 
 def _echo_estimate(run: Run, threads: int | None) -> None:

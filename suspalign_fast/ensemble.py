@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from . import _checks
+from . import _checks, devices
 from .problem import Quadratic
 from .run import Run
 from .simulate import run_in_memory
@@ -48,7 +48,7 @@ def simulate_ensemble(
     num_steps, record_every, record_at, engine, device, dtype, update
         As in `simulate`, the same in every run.
     num_threads : int, optional
-        Runs at a time, by default as many as the machine has cores.
+        Runs at a time, by default as many as the machine has cores. On a GPU it is one.
     progress : bool
         Show a progress bar over the runs on standard error.
 
@@ -73,6 +73,9 @@ def simulate_ensemble(
     workers = _checks.integer(
         "num_threads", cores if num_threads is None else num_threads, 1, cores
     )
+    where = devices.resolve(device, engine)
+    if where == "cuda":
+        workers = 1  # one run after the other has the whole GPU
     runs = [
         Run(
             problem=_at(given["problems"], i),
@@ -82,7 +85,7 @@ def simulate_ensemble(
             record_every=record_every,
             record_at=record_at,  # type: ignore[arg-type]
             engine=engine,
-            device=device,
+            device=where,
             dtype=dtype,
             update=update,  # type: ignore[arg-type]
         )

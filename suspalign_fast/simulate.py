@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from . import _checks, _hdf5, _lock, checkpoint
+from . import _checks, _hdf5, _lock, checkpoint, devices
 from ._column import COMPRESSIONS
 from .engines import Engine, make_engine
 from .engines.base import StepSizeError
@@ -75,8 +75,10 @@ def simulate(
         recorded row, "levels" two random numbers a level and row: both have exactly the same law
         at the recorded rows. "jump" needs step sizes known in advance. "reference" is "step" in
         plain NumPy.
-    device : {"cpu"}
-        Where the engine runs.
+    device : {"cpu", "cuda", "auto"}
+        Where the engine runs. "cuda" is an NVIDIA GPU, for engines "step" and "jump": the same
+        noise and coefficients, sums that differ in the last digits (the order of addition is
+        another). "auto" is the GPU where there is a usable one, else the CPU.
     dtype : {"float64", "float32"}
         Type of the state in engines "step", "jump" and "reference". A float32 state takes half
         the memory and is rounded to after every step: a coefficient no longer moves where a step
@@ -108,6 +110,8 @@ def simulate(
     ValueError
         If an argument is not as described, before any work starts; or if a rule returns a step
         size that is not a finite number of at least zero, naming the step. Rows before are kept.
+    DeviceError
+        If no GPU is usable; the message says what was looked for.
     OSError
         If the file exists and `overwrite` is false, is being written by another run, or cannot be
         written.
@@ -124,7 +128,7 @@ def simulate(
         record_every=record_every,
         record_at=record_at,  # type: ignore[arg-type]
         engine=engine,
-        device=device,
+        device=devices.resolve(device, engine),
         dtype=dtype,
         update=update,  # type: ignore[arg-type]
     )
@@ -143,6 +147,7 @@ def resume(
     path: str | os.PathLike[str],
     *,
     num_steps: int | None = None,
+    device: str | None = None,
     checkpoint_every: float = 60.0,
     num_threads: int | None = None,
     progress: bool = False,
@@ -159,6 +164,9 @@ def resume(
         Trace file.
     num_steps : int, optional
         New length of the run, at least the old one.
+    device : {"cpu", "cuda", "auto"}, optional
+        Where to go on, by default where the run was. After a change of device the rows to come
+        differ in their last digits from those of a run that stayed.
     checkpoint_every, num_threads, progress
         As in `simulate`.
 
@@ -190,6 +198,8 @@ def resume(
             _tidy(trace.path)
             return trace
         beside = checkpoint.checkpoint_path(trace.path)
+        where = devices.resolve(run.device if device is None else device, run.engine)
+        run = dataclasses.replace(run, device=where)
         snapshot = checkpoint.read(beside, read_run_id(trace.path))
         with _threads(num_threads), _quiet():
             engine = make_engine(run)

@@ -31,15 +31,23 @@ with contextlib.suppress(ImportError):  # of Numba itself, or simulated: the cac
 
 #: Threads of a block and blocks of a multiprocessor, chosen so that a thread may have 128
 #: registers: where steps are known, and where every step ends in a sum over all blocks, which is
-#: shorter with few of them. A simulated thread is one of Python's.
+#: shorter with few of them. A simulated thread is one of Python's, so there are few of those.
 THREADS, BLOCKS = (16, 2) if SIMULATED else (128, 4)
-ADAPTIVE_THREADS = 64 if SIMULATED else 512
+ADAPTIVE_THREADS = 16 if SIMULATED else 512
 #: Threads that add up the columns of one sum.
-LANES = 8
+LANES = 2 if SIMULATED else 8
 #: Threads of `add_parts`: one for each sum and lane.
 PARTS_THREADS = LANES * ROW
 
+# Sizes of shared memory, which must be plain constants to Numba. Rows of sums are a little longer
+# than there are threads: lanes of two rows then read from different banks.
+_ROW_SIZE = THREADS + LANES
+_ADAPTIVE_ROW_SIZE = ADAPTIVE_THREADS + LANES
 _TILE_SUMS = TILE * NUM_SUMS
+_TILE_LANES = _TILE_SUMS * LANES
+_PARTS_LANES = 2 * ROW * LANES
+_ROW_LANES = NUM_SUMS * LANES
+_NOISY_LANES = NUM_NOISY * LANES
 
 
 def _kernel(threads, blocks=1, *, cache=True):
@@ -75,6 +83,7 @@ _take_step = _from_kernel(gpu_thread.take_step)
 _take_tile = _from_kernel(gpu_thread.take_tile)
 _jump = _from_kernel(gpu_thread.jump)
 _sum_state = _from_kernel(gpu_thread.sum_state)
+_add_values = _from_kernel(gpu_thread.add_values)
 _observe = _from_kernel(gpu_thread.observe)
 _write_normals = _from_kernel(gpu_thread.write_normals)
 _add_normals = _from_kernel(gpu_thread.add_normals)
@@ -84,29 +93,21 @@ _add_normals = _from_kernel(gpu_thread.add_normals)
 
 
 @_together
-def _add_columns(sums, lanes, count, thread):
-    """Add the columns of the first rows of `sums`; call with all threads of a block.
+def _add_columns(sums, lanes, count, thread, threads):
+    """Add the columns of all threads in the first rows of `sums`; call with all threads.
 
-    Returns, to thread ``j < count``, the sum of row j. Lanes start at different columns so that
-    they read from different banks of the memory.
+    Returns, to thread ``j < count``, the sum of row j.
     """
     cuda.syncthreads()
-    width = sums.shape[1] // LANES
     job = thread
     while job < count * LANES:
-        row = job // LANES
-        first = (job % LANES) * width
-        total = 0.0
-        for i in range(width):
-            total += sums[row, first + (i + job) % width]
-        lanes[job] = total
-        job += sums.shape[1]
+        first = job // LANES * (threads + LANES) + job % LANES
+        lanes[job] = _add_values(sums, first, threads // LANES, LANES)
+        job += threads
     cuda.syncthreads()
-    total = 0.0
     if thread < count:
-        for lane in range(LANES):
-            total += lanes[thread * LANES + lane]
-    return total
+        return _add_values(lanes, thread * LANES, LANES, 1)
+    return 0.0
 
 
 @_together
@@ -141,7 +142,7 @@ def _add_parts(table, parts, thread, lanes):
 @_kernel(PARTS_THREADS)
 def add_parts(table, parts, at, out):
     """Write the sums over parts of ``table[:, at[r]]`` to ``out[r]``, one row a block."""
-    lanes = cuda.shared.array(2 * ROW * LANES, float64)
+    lanes = cuda.shared.array(_PARTS_LANES, float64)
     row = cuda.blockIdx.x
     thread = cuda.threadIdx.x
     total = _add_parts(table[:, at[row]], parts, thread, lanes)
@@ -155,8 +156,8 @@ def add_parts(table, parts, at, out):
 @_kernel(THREADS, BLOCKS)
 def advance(state, lam, std, parts, weights, step_sizes, low, high, key_0, key_1, table):
     """Apply SGD steps to one part a block; the sums of part p after step t go to ``table[p, t]``."""
-    sums = cuda.shared.array((_TILE_SUMS, THREADS), float64)
-    lanes = cuda.shared.array(_TILE_SUMS * LANES, float64)
+    sums = cuda.shared.array((_TILE_SUMS, _ROW_SIZE), float64)
+    lanes = cuda.shared.array(_TILE_LANES, float64)
     p = cuda.blockIdx.x
     thread = cuda.threadIdx.x
     start = parts[p, FIRST]
@@ -176,7 +177,7 @@ def advance(state, lam, std, parts, weights, step_sizes, low, high, key_0, key_1
                 thread, THREADS, state, lam, std, start, stop, -(weight * step_sizes[t]), low + t,
                 high, key_0, key_1, sums,
             )  # fmt: skip
-        total = _add_columns(sums, lanes, NUM_SUMS * count, thread)
+        total = _add_columns(sums, lanes, NUM_SUMS * count, thread, THREADS)
         if thread < NUM_SUMS * count:
             table[p, t + thread // NUM_SUMS, thread % NUM_SUMS] = total
         t += count
@@ -185,8 +186,8 @@ def advance(state, lam, std, parts, weights, step_sizes, low, high, key_0, key_1
 @_kernel(THREADS, BLOCKS)
 def jump_rows(state, a, b, lam, std, parts, lows, highs, key_0, key_1, table):
     """Move one part a block to each of some steps in turn, by the same ``a`` and ``b``."""
-    sums = cuda.shared.array((NUM_SUMS, THREADS), float64)
-    lanes = cuda.shared.array(NUM_SUMS * LANES, float64)
+    sums = cuda.shared.array((NUM_SUMS, _ROW_SIZE), float64)
+    lanes = cuda.shared.array(_ROW_LANES, float64)
     p = cuda.blockIdx.x
     thread = cuda.threadIdx.x
     for t in range(lows.size):
@@ -194,7 +195,7 @@ def jump_rows(state, a, b, lam, std, parts, lows, highs, key_0, key_1, table):
             thread, THREADS, state, a, b, lam, std, parts[p, FIRST], parts[p, LAST], lows[t],
             highs[t], key_0, key_1, sums,
         )  # fmt: skip
-        total = _add_columns(sums, lanes, NUM_SUMS, thread)
+        total = _add_columns(sums, lanes, NUM_SUMS, thread, THREADS)
         if thread < NUM_SUMS:
             table[p, t, thread] = total
 
@@ -202,12 +203,12 @@ def jump_rows(state, a, b, lam, std, parts, lows, highs, key_0, key_1, table):
 @_kernel(THREADS, BLOCKS)
 def sum_state(state, lam, std, parts, table):
     """Write the sums of the state of part p to ``table[p, 0]``."""
-    sums = cuda.shared.array((NUM_SUMS, THREADS), float64)
-    lanes = cuda.shared.array(NUM_SUMS * LANES, float64)
+    sums = cuda.shared.array((NUM_SUMS, _ROW_SIZE), float64)
+    lanes = cuda.shared.array(_ROW_LANES, float64)
     p = cuda.blockIdx.x
     thread = cuda.threadIdx.x
     _sum_state(thread, THREADS, state, lam, std, parts[p, FIRST], parts[p, LAST], sums)
-    total = _add_columns(sums, lanes, NUM_SUMS, thread)
+    total = _add_columns(sums, lanes, NUM_SUMS, thread, THREADS)
     if thread < NUM_SUMS:
         table[p, 0, thread] = total
 
@@ -218,15 +219,15 @@ def sum_state(state, lam, std, parts, table):
 @_kernel(ADAPTIVE_THREADS)
 def observe(state, lam, std, parts, low, high, key_0, key_1, table):
     """Write the sums of the noisy gradient of a step in part p to ``table[p, 0]``."""
-    sums = cuda.shared.array((NUM_NOISY, ADAPTIVE_THREADS), float64)
-    lanes = cuda.shared.array(NUM_NOISY * LANES, float64)
+    sums = cuda.shared.array((NUM_NOISY, _ADAPTIVE_ROW_SIZE), float64)
+    lanes = cuda.shared.array(_NOISY_LANES, float64)
     p = cuda.blockIdx.x
     thread = cuda.threadIdx.x
     _observe(
         thread, ADAPTIVE_THREADS, state, lam, std, parts[p, FIRST], parts[p, LAST], low, high,
         key_0, key_1, sums,
     )  # fmt: skip
-    total = _add_columns(sums, lanes, NUM_NOISY, thread)
+    total = _add_columns(sums, lanes, NUM_NOISY, thread, ADAPTIVE_THREADS)
     if thread < NUM_NOISY:
         table[p, 0, thread] = total
 
@@ -248,8 +249,8 @@ def make_adaptive(rule, observes):
         state, lam, std, parts, weights, first_step, num_steps, recorded, key_0, key_1, table,
         noisy, tables, memories, step_sizes, out, out_steps, out_sizes, progress,
     ):  # fmt: skip
-        sums = cuda.shared.array((NUM_SUMS, ADAPTIVE_THREADS), float64)
-        lanes = cuda.shared.array(2 * ROW * LANES, float64)
+        sums = cuda.shared.array((NUM_SUMS, _ADAPTIVE_ROW_SIZE), float64)
+        lanes = cuda.shared.array(_PARTS_LANES, float64)
         good = cuda.shared.array(1, numba.boolean)
         grid = cuda.cg.this_grid()
         block = cuda.blockIdx.x
@@ -268,7 +269,7 @@ def make_adaptive(rule, observes):
                     thread, ADAPTIVE_THREADS, state, lam, std, parts[p, FIRST], parts[p, LAST],
                     minus_eta, step & 0xFFFFFFFF, step >> 32, key_0, key_1, sums,
                 )  # fmt: skip
-                total = _add_columns(sums, lanes, NUM_SUMS, thread)
+                total = _add_columns(sums, lanes, NUM_SUMS, thread, ADAPTIVE_THREADS)
                 if thread < NUM_SUMS:
                     table[turn, p, thread] = total
                 p += cuda.gridDim.x
@@ -291,7 +292,7 @@ def make_adaptive(rule, observes):
                         thread, ADAPTIVE_THREADS, state, lam, std, parts[p, FIRST],
                         parts[p, LAST], step & 0xFFFFFFFF, step >> 32, key_0, key_1, sums,
                     )  # fmt: skip
-                    total = _add_columns(sums, lanes, NUM_NOISY, thread)
+                    total = _add_columns(sums, lanes, NUM_NOISY, thread, ADAPTIVE_THREADS)
                     if thread < NUM_NOISY:
                         noisy[turn, p, thread] = total
                     p += cuda.gridDim.x

@@ -56,6 +56,15 @@ def _write(out, first, thread, sums):
     out[first + 6, thread] = horizontal_sum(sums[6])
 
 
+@for_gpu
+def add_values(values, first, count, stride):
+    """Sum of `count` values of an array, as it lies in memory, from `first` on."""
+    total = zeros(0.0, 1)
+    for i in range(count):
+        total = total + load(values, first + i * stride, 1)
+    return horizontal_sum(total)
+
+
 # --- SGD steps ---------------------------------------------------------------------------------
 
 

@@ -269,7 +269,8 @@ def _square_root_on_gpu(builder, a):
     )
     root = builder.fmul(element, estimate)
     half = builder.fmul(estimate, ir.Constant(single, 0.5))
-    rest = builder.call(fused, [builder.fneg(root), root, element])
+    minus_root = builder.fmul(root, ir.Constant(single, -1.0))  # NVVM's LLVM knows no fneg
+    rest = builder.call(fused, [minus_root, root, element])
     better = builder.call(fused, [rest, half, root])
     return builder.insert_element(
         ir.Constant(kind, ir.Undefined), better, ir.Constant(_INDEX, 0)
