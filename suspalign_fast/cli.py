@@ -216,9 +216,7 @@ def resume_command(
     file: Path, steps: int | None, device: str | None, threads: int | None, quiet: bool
 ) -> None:
     """Go on with the interrupted run of a trace FILE, or extend a complete one."""
-    trace = resume(
-        file, num_steps=steps, device=device, num_threads=threads, progress=not quiet
-    )
+    trace = resume(file, num_steps=steps, device=device, num_threads=threads, progress=not quiet)
     _summarize(trace)
     click.echo(f"files      {file} ({_size(file)})")
 

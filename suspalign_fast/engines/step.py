@@ -1,7 +1,6 @@
 """The default engine: every step of the sample path, in compiled kernels (DESIGN section 4)."""
 
 import functools
-from typing import Any
 
 import numba
 import numpy as np

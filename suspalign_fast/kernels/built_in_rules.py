@@ -1,4 +1,4 @@
-"""The step-size rules of the package, and the C functions by which kernels call them (``rules``)."""
+"""The step-size rules of the package, and the C functions that call them (``rules``)."""
 
 import numba
 from numba import carray

@@ -11,6 +11,7 @@ and then each adds up the parts and asks the rule by itself, which saves waiting
 """
 
 import contextlib
+import functools
 import importlib
 import math
 
@@ -19,8 +20,7 @@ import numpy as np
 from numba import cuda, float64
 
 from . import gpu_thread
-from .block import TILE
-from .gpu_thread import NUM_NOISY
+from .gpu_thread import NUM_NOISY, TILE
 from .jit import SIMULATED, cache_directory, use_package_cache
 from .normals import GROUP
 from .plan import BAND, FIRST, LAST, NUM_SUMS, ROW
@@ -31,8 +31,9 @@ with contextlib.suppress(ImportError):  # of Numba itself, or simulated: the cac
 
 #: Threads of a block and blocks of a multiprocessor, chosen so that a thread may have 128
 #: registers: where steps are known, and where every step ends in a sum over all blocks, which is
-#: shorter with few of them. A simulated thread is one of Python's, so there are few of those.
-THREADS, BLOCKS = (16, 2) if SIMULATED else (128, 4)
+#: shorter with few of them. There is a thread for every sum of a tile and for every sum of a row;
+#: simulated ones are Python's, so there are no more than that.
+THREADS, BLOCKS = (32, 2) if SIMULATED else (128, 4)
 ADAPTIVE_THREADS = 16 if SIMULATED else 512
 #: Threads that add up the columns of one sum.
 LANES = 2 if SIMULATED else 8
@@ -68,7 +69,7 @@ def _plain(argument):
     return getattr(inner, "_ary", inner)
 
 
-def _from_kernel(function):
+def from_kernel(function):
     """A function of threads as kernels call it."""
     if not SIMULATED:
         return function
@@ -79,14 +80,14 @@ def _from_kernel(function):
     return call
 
 
-_take_step = _from_kernel(gpu_thread.take_step)
-_take_tile = _from_kernel(gpu_thread.take_tile)
-_jump = _from_kernel(gpu_thread.jump)
-_sum_state = _from_kernel(gpu_thread.sum_state)
-_add_values = _from_kernel(gpu_thread.add_values)
-_observe = _from_kernel(gpu_thread.observe)
-_write_normals = _from_kernel(gpu_thread.write_normals)
-_add_normals = _from_kernel(gpu_thread.add_normals)
+_take_step = from_kernel(gpu_thread.take_step)
+_take_tile = from_kernel(gpu_thread.take_tile)
+_jump = from_kernel(gpu_thread.jump)
+_sum_state = from_kernel(gpu_thread.sum_state)
+_add_values = from_kernel(gpu_thread.add_values)
+_observe = from_kernel(gpu_thread.observe)
+_write_normals = from_kernel(gpu_thread.write_normals)
+_add_normals = from_kernel(gpu_thread.add_normals)
 
 
 # --- sums --------------------------------------------------------------------------------------
@@ -155,7 +156,7 @@ def add_parts(table, parts, at, out):
 
 @_kernel(THREADS, BLOCKS)
 def advance(state, lam, std, parts, weights, step_sizes, low, high, key_0, key_1, table):
-    """Apply SGD steps to one part a block; the sums of part p after step t go to ``table[p, t]``."""
+    """Apply SGD steps, a part a block; sums of part p after step t go to ``table[p, t]``."""
     sums = cuda.shared.array((_TILE_SUMS, _ROW_SIZE), float64)
     lanes = cuda.shared.array(_TILE_LANES, float64)
     p = cuda.blockIdx.x
@@ -232,6 +233,7 @@ def observe(state, lam, std, parts, low, high, key_0, key_1, table):
         table[p, 0, thread] = total
 
 
+@functools.lru_cache(maxsize=16)
 def make_adaptive(rule, observes):
     """Build the kernel of a rule, a function of a `Row` and its memory (``rules``).
 
@@ -241,8 +243,7 @@ def make_adaptive(rule, observes):
     reached; ``out``, ``out_steps``, ``out_sizes`` and ``progress``, steps done and rows recorded,
     are as in ``advance.advance_adaptive``.
     """
-
-    choose = _from_kernel(numba.njit(lambda step, table, memory: rule(row_of(step, table), memory)))
+    choose = from_kernel(numba.njit(lambda step, table, memory: rule(row_of(step, table), memory)))
 
     @_kernel(ADAPTIVE_THREADS, cache=False)
     def advance_adaptive(

@@ -10,13 +10,14 @@ A step is two words, ``low`` and ``high``, the second the same for all steps of 
 
 import numpy as np
 
-from .block import TILE
 from .coordinates import add_noisy, add_sums, jumped, moved, no_sums, powers
 from .jit import for_gpu, inlined
 from .normals import COUNTERS, GROUP, JUMP_DOMAIN, STEP_DOMAIN, counter_normals
 from .plan import NUM_SUMS
 from .simd import broadcast, horizontal_sum, iota, load, load_doubles, store_doubles, zeros
 
+#: Steps that `take_tile` applies.
+TILE = 4
 #: Sums of the noisy gradient.
 NUM_NOISY = 3
 

@@ -69,6 +69,7 @@ def read_row(step, sums):
     return row_of(step, carray(sums, (2, RULE_COLUMNS)))
 
 
+@functools.lru_cache(maxsize=16)
 def with_memory(function, *, takes_memory):
     """Return a user's compiled ``function(row)`` or ``(row, memory)`` as one of (row, memory)."""
     if takes_memory:

@@ -251,8 +251,8 @@ def square_root(typingctx, a):
 def _square_root_on_gpu(builder, a):
     """Square root without the branch to a slow path, which keeps chains from interleaving.
 
-    One Newton step from the hardware's estimate, good to 2^-22.9, rounds correctly; the floor
-    under its argument is for 0, whose estimate is infinite.
+    One Newton step from the hardware's estimate, as the compiler does it outside the slow path;
+    the floor under the estimate's argument is for 0, whose estimate is infinite.
     """
     kind, single = a.type, ir.FloatType()
     element = builder.extract_element(a, ir.Constant(_INDEX, 0))
@@ -272,9 +272,7 @@ def _square_root_on_gpu(builder, a):
     minus_root = builder.fmul(root, ir.Constant(single, -1.0))  # NVVM's LLVM knows no fneg
     rest = builder.call(fused, [minus_root, root, element])
     better = builder.call(fused, [rest, half, root])
-    return builder.insert_element(
-        ir.Constant(kind, ir.Undefined), better, ir.Constant(_INDEX, 0)
-    )
+    return builder.insert_element(ir.Constant(kind, ir.Undefined), better, ir.Constant(_INDEX, 0))
 
 
 def _conversion(instruction, dtype, doc):

@@ -1,0 +1,142 @@
+"""The argument ``device=``: what it stands for, and what is said where there is no GPU."""
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+import suspalign_fast as sa
+from suspalign_fast import devices
+from suspalign_fast.cli import main
+
+COMMAND = "from suspalign_fast.cli import main; main()"
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    """A machine with numba-cuda and neither a GPU nor a simulated one."""
+    monkeypatch.setattr(devices, "is_simulated", lambda: False)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9")
+    monkeypatch.setattr(devices.ctypes.util, "find_library", lambda name: None)
+
+
+@pytest.fixture
+def problem():
+    return sa.Quadratic(sa.Spectrum([2.0, 1.0], 1))
+
+
+def run_file(spectrum, path):
+    """Options of a short run."""
+    sa.Spectrum([2.0, 1.0], 1).save(spectrum)
+    return ["--spectrum", str(spectrum), "--steps", "3", "--quiet", "--no-plot", "-o", str(path)]
+
+
+def test_auto_is_the_cpu_without_a_gpu(no_gpu, problem):
+    assert devices.resolve("auto", "step") == "cpu"
+    assert sa.simulate(problem, 0.1, 3, device="auto").run.device == "cpu"
+
+
+def test_auto_is_a_usable_gpu_where_the_engine_runs_there(monkeypatch):
+    monkeypatch.setattr(devices, "is_simulated", lambda: False)
+    monkeypatch.setattr(devices, "why_not", lambda: None)
+    assert devices.resolve("auto", "step") == "cuda"
+    assert devices.resolve("auto", "jump") == "cuda"
+    assert devices.resolve("auto", "levels") == "cpu"
+
+
+def test_auto_is_never_the_simulated_one(monkeypatch):
+    monkeypatch.setattr(devices, "is_simulated", lambda: True)
+    assert devices.resolve("auto", "step") == "cpu"
+    assert devices.resolve("cuda", "step") == "cuda"
+
+
+def test_an_unknown_device(problem):
+    with pytest.raises(ValueError, match=r"device must be .*'cpu', 'cuda'.*'auto'.*got 'gpu'"):
+        sa.simulate(problem, 0.1, 3, device="gpu")
+
+
+def test_without_a_driver(no_gpu, problem, tmp_path):
+    message = (
+        r"^device 'cuda' is not usable: looked for a driver with numba-cuda 9.9: the NVIDIA driver "
+        r"library \(libcuda\) is not on this machine$"
+    )
+    with pytest.raises(sa.DeviceError, match=message):
+        sa.simulate(problem, 0.1, 3, device="cuda")
+    with pytest.raises(sa.DeviceError, match=message):
+        sa.simulate_ensemble(problem, 0.1, 3, device="cuda")
+    path = tmp_path / "trace.h5"
+    with pytest.raises(sa.DeviceError, match=message):
+        sa.simulate(problem, 0.1, 3, device="cuda", path=path)
+    assert not path.exists()
+
+
+def test_without_the_package(no_gpu, problem, monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    with pytest.raises(sa.DeviceError, match=r"package numba-cuda, which is not installed \(pip"):
+        sa.simulate(problem, 0.1, 3, device="cuda")
+
+
+def test_a_driver_that_fails(no_gpu, monkeypatch):
+    numba_cuda = pytest.importorskip("numba.cuda")
+    monkeypatch.setattr(devices.ctypes.util, "find_library", lambda name: "libcuda.so.1")
+    monkeypatch.setattr(numba_cuda, "is_available", lambda: False)
+    monkeypatch.setattr(numba_cuda, "cuda_error", lambda: "\nDriver too old:\n more", raising=False)
+    assert devices.why_not() == "looked for a driver with numba-cuda 9.9: Driver too old"
+
+
+def test_the_command_line_says_it_in_one_line(no_gpu, tmp_path):
+    options = run_file(tmp_path / "s.h5", tmp_path / "t.h5")
+    result = CliRunner().invoke(main, ["run", *options, "--device", "cuda"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: device 'cuda' is not usable: looked for")
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "t.h5").exists()
+
+
+def test_the_command_line_falls_back(no_gpu, tmp_path):
+    options = run_file(tmp_path / "s.h5", tmp_path / "t.h5")
+    result = CliRunner().invoke(main, ["run", *options, "--device", "auto"])
+    assert result.exit_code == 0
+    assert sa.load_trace(tmp_path / "t.h5").run.device == "cpu"
+
+
+def test_a_trace_of_a_gpu_is_read_and_resumed_without_one(no_gpu, problem, tmp_path, monkeypatch):
+    path = tmp_path / "trace.h5"
+    with monkeypatch.context() as patch:
+        patch.setattr(devices, "is_simulated", lambda: True)
+        patch.setattr("suspalign_fast.engines._engine_type", lambda run: sa_engine(run))
+        sa.simulate(problem, 0.1, 3, device="cuda", path=path)
+    assert sa.load_trace(path).run.device == "cuda"
+    with pytest.raises(sa.DeviceError, match="is not usable"):
+        sa.resume(path, num_steps=5)
+    assert len(sa.resume(path, num_steps=5, device="cpu")) == 6
+    command = CliRunner().invoke(main, ["resume", str(path), "--steps", "7", "--quiet"])
+    assert command.exit_code == 0, command.output
+
+
+def sa_engine(run):
+    """The engine of the CPU, whatever device the run names."""
+    from suspalign_fast.engines import StepEngine
+
+    return StepEngine
+
+
+def test_this_machine_as_it_is(tmp_path):
+    """In a process of its own, with no simulator: either a usable GPU or the reason in a line."""
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_ENABLE_CUDASIM"}
+    options = run_file(tmp_path / "s.h5", tmp_path / "t.h5")
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, "run", *options, "--device", "cuda"],
+        env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    if done.returncode == 0:
+        assert sa.load_trace(tmp_path / "t.h5").run.device == "cuda"
+    else:
+        assert done.stderr.startswith("Error: device 'cuda' is not usable: looked for")
+        assert len(done.stderr.splitlines()) == 1
