@@ -1,6 +1,5 @@
 """Where engines run, and whether there is a usable GPU."""
 
-import ctypes.util
 import importlib.metadata
 from typing import Any
 
@@ -58,9 +57,7 @@ def why_not() -> str | None:
             "looked for the package numba-cuda, which is not installed "
             "(pip install 'suspalign-fast[cuda]')"
         )
-    found = f"looked for a driver with numba-cuda {version}: "
-    if ctypes.util.find_library("cuda") is None and ctypes.util.find_library("nvcuda") is None:
-        return found + "the NVIDIA driver library (libcuda) is not on this machine"
+    found = f"looked for an NVIDIA driver (libcuda) and GPU with numba-cuda {version}: "
     try:
         from numba import cuda
 
@@ -86,4 +83,4 @@ def describe() -> str:
 
 def _first_line(message: Any) -> str:
     lines = [line.strip(" :") for line in str(message or "").splitlines()]
-    return next((line for line in lines if line), "")
+    return next((line for line in lines if line), "").rstrip(".")

@@ -1,10 +1,3 @@
-import ctypes.util
-import os
-
-# Where there is no GPU, Numba simulates one; it has to be told before it is imported.
-if ctypes.util.find_library("cuda") is None:
-    os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")
-
 import numpy as np
 import pytest
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from numba import cuda
 
 import suspalign_fast as sa
 from suspalign_fast import devices
@@ -20,7 +21,8 @@ def no_gpu(monkeypatch):
     """A machine with numba-cuda and neither a GPU nor a simulated one."""
     monkeypatch.setattr(devices, "is_simulated", lambda: False)
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9")
-    monkeypatch.setattr(devices.ctypes.util, "find_library", lambda name: None)
+    monkeypatch.setattr(cuda, "is_available", lambda: False)
+    monkeypatch.setattr(cuda, "cuda_error", lambda: "\nNo driver found.\n More.", raising=False)
 
 
 @pytest.fixture
@@ -60,8 +62,8 @@ def test_an_unknown_device(problem):
 
 def test_without_a_driver(no_gpu, problem, tmp_path):
     message = (
-        r"^device 'cuda' is not usable: looked for a driver with numba-cuda 9.9: the NVIDIA driver "
-        r"library \(libcuda\) is not on this machine$"
+        r"^device 'cuda' is not usable: looked for an NVIDIA driver \(libcuda\) and GPU with "
+        r"numba-cuda 9.9: No driver found$"
     )
     with pytest.raises(sa.DeviceError, match=message):
         sa.simulate(problem, 0.1, 3, device="cuda")
@@ -83,11 +85,12 @@ def test_without_the_package(no_gpu, problem, monkeypatch):
 
 
 def test_a_driver_that_fails(no_gpu, monkeypatch):
-    numba_cuda = pytest.importorskip("numba.cuda")
-    monkeypatch.setattr(devices.ctypes.util, "find_library", lambda name: "libcuda.so.1")
-    monkeypatch.setattr(numba_cuda, "is_available", lambda: False)
-    monkeypatch.setattr(numba_cuda, "cuda_error", lambda: "\nDriver too old:\n more", raising=False)
-    assert devices.why_not() == "looked for a driver with numba-cuda 9.9: Driver too old"
+    def failing():
+        raise RuntimeError("\nout of order:\n call 0")
+
+    monkeypatch.setattr(cuda, "is_available", lambda: True)
+    monkeypatch.setattr(cuda, "current_context", failing)
+    assert devices.why_not().endswith("with numba-cuda 9.9: out of order")
 
 
 def test_the_command_line_says_it_in_one_line(no_gpu, tmp_path):
