@@ -1,9 +1,9 @@
 """What one thread of a GPU does with a part of the coordinates.
 
-A part is coordinates ``start ... stop - 1`` of one band. Thread ``j`` of ``n`` takes every n-th
-counter of the generator, with its four coordinates; 16 threads beside each other touch 64
-coordinates in a row. Every function passes over the part once and leaves its sums in column
-``thread`` of ``sums``; the caller adds the columns.
+A part is coordinates ``start ... stop - 1`` of one band, fewer than 2^32. Thread ``j`` of ``n``, a
+multiple of 16, takes every n-th counter of the generator, with its four coordinates; 16 threads
+beside each other touch 64 coordinates in a row. Every function passes over the part once and
+leaves its sums in column ``thread`` of ``sums``; the caller adds the columns.
 
 A step is two words, ``low`` and ``high``, the second the same for all steps of a call.
 """
@@ -16,6 +16,8 @@ from .normals import COUNTERS, GROUP, JUMP_DOMAIN, STEP_DOMAIN, counter_normals
 from .plan import NUM_SUMS
 from .simd import broadcast, horizontal_sum, iota, load, load_doubles, store_doubles, zeros
 
+#: Coordinates of a counter.
+_WORDS = GROUP // COUNTERS
 #: Steps that `take_tile` applies.
 TILE = 4
 #: Sums of the noisy gradient.
@@ -29,15 +31,28 @@ def _normals(counter, domain, low, high, key_0, key_1):
 
 
 @inlined
-def _coordinate(counter, word):
-    """Coordinate that a word of a counter belongs to."""
-    return GROUP * (counter // COUNTERS) + COUNTERS * word + counter % COUNTERS
+def _coordinate(counter):
+    """First coordinate of a counter; the other three follow, each COUNTERS on."""
+    lane = counter & (COUNTERS - 1)
+    return _WORDS * (counter - lane) + lane
 
 
 @inlined
-def _counters(start, stop):
-    """First counter of a part, and the one after its last."""
-    return COUNTERS * (start // GROUP), COUNTERS * ((stop + GROUP - 1) // GROUP)
+def _first_counter(start, thread):
+    """First counter of a thread in a part."""
+    return (start & -GROUP) // _WORDS + thread
+
+
+@inlined
+def _last_counter(stop):
+    """The counter after the last of a part."""
+    return ((stop + GROUP - 1) & -GROUP) // _WORDS
+
+
+@inlined
+def _is_inside(i, start, stop):
+    """Whether a coordinate of a group that a part touches is one of the part's."""
+    return np.uint32(i - start) < np.uint32(stop - start)
 
 
 @inlined
@@ -71,7 +86,7 @@ def add_values(values, first, count, stride):
 
 @inlined
 def _take_step(sums, state, lam, std, i, start, stop, minus_eta, xi):
-    if start <= i < stop:
+    if _is_inside(i, start, stop):
         lam_i = load(lam, i, 1)
         std_i = _value(std, i)
         factor = broadcast(minus_eta, lam_i)
@@ -86,24 +101,25 @@ def take_step(
     thread, threads, state, lam, std, start, stop, minus_eta, low, high, key_0, key_1, sums
 ):
     """Apply one SGD step; sums of the new state go to the first seven rows."""
-    counter, last = _counters(start, stop)
-    counter += thread
+    counter = _first_counter(start, thread)
+    last = _last_counter(stop)
+    i = _coordinate(counter)
     s = no_sums(zeros(0.0, 1))
     while counter < last:
         z = _normals(counter, STEP_DOMAIN, low, high, key_0, key_1)
-        i = _coordinate(counter, 0)
         s = _take_step(s, state, lam, std, i, start, stop, minus_eta, z[0])
         s = _take_step(s, state, lam, std, i + COUNTERS, start, stop, minus_eta, z[1])
         s = _take_step(s, state, lam, std, i + 2 * COUNTERS, start, stop, minus_eta, z[2])
         s = _take_step(s, state, lam, std, i + 3 * COUNTERS, start, stop, minus_eta, z[3])
         counter += threads
+        i += _WORDS * threads
     _write(sums, 0, thread, s)
 
 
 @inlined
 def _take_tile(s, state, lam, std, i, start, stop, minus_etas, xi_0, xi_1, xi_2, xi_3):
     s_0, s_1, s_2, s_3 = s
-    if start <= i < stop:
+    if _is_inside(i, start, stop):
         lam_i = load(lam, i, 1)
         std_i = _value(std, i)
         p = powers(lam_i, std_i, None)
@@ -139,8 +155,9 @@ def take_tile(
         -(weight * step_sizes[t + 2]),
         -(weight * step_sizes[t + 3]),
     )
-    counter, last = _counters(start, stop)
-    counter += thread
+    counter = _first_counter(start, thread)
+    last = _last_counter(stop)
+    i = _coordinate(counter)
     none = no_sums(zeros(0.0, 1))
     s = (none, none, none, none)
     while counter < last:
@@ -148,23 +165,23 @@ def take_tile(
         z_1 = _normals(counter, STEP_DOMAIN, low + 1, high, key_0, key_1)
         z_2 = _normals(counter, STEP_DOMAIN, low + 2, high, key_0, key_1)
         z_3 = _normals(counter, STEP_DOMAIN, low + 3, high, key_0, key_1)
-        i = _coordinate(counter, 0)
         s = _take_tile(
             s, state, lam, std, i, start, stop, minus_etas, z_0[0], z_1[0], z_2[0], z_3[0]
         )
-        i += COUNTERS
         s = _take_tile(
-            s, state, lam, std, i, start, stop, minus_etas, z_0[1], z_1[1], z_2[1], z_3[1]
-        )
-        i += COUNTERS
+            s, state, lam, std, i + COUNTERS, start, stop, minus_etas,
+            z_0[1], z_1[1], z_2[1], z_3[1],
+        )  # fmt: skip
         s = _take_tile(
-            s, state, lam, std, i, start, stop, minus_etas, z_0[2], z_1[2], z_2[2], z_3[2]
-        )
-        i += COUNTERS
+            s, state, lam, std, i + 2 * COUNTERS, start, stop, minus_etas,
+            z_0[2], z_1[2], z_2[2], z_3[2],
+        )  # fmt: skip
         s = _take_tile(
-            s, state, lam, std, i, start, stop, minus_etas, z_0[3], z_1[3], z_2[3], z_3[3]
-        )
+            s, state, lam, std, i + 3 * COUNTERS, start, stop, minus_etas,
+            z_0[3], z_1[3], z_2[3], z_3[3],
+        )  # fmt: skip
         counter += threads
+        i += _WORDS * threads
     _write(sums, 0, thread, s[0])
     _write(sums, NUM_SUMS, thread, s[1])
     _write(sums, 2 * NUM_SUMS, thread, s[2])
@@ -176,7 +193,7 @@ def take_tile(
 
 @inlined
 def _jump(s, state, a, b, lam, std, i, start, stop, xi):
-    if start <= i < stop:
+    if _is_inside(i, start, stop):
         c = jumped(state, load_doubles(state, i, 1), load(a, i, 1), load(b, i, 1), xi)
         store_doubles(state, i, c)
         s = add_sums(s, c, powers(load(lam, i, 1), _value(std, i), None))
@@ -186,17 +203,18 @@ def _jump(s, state, a, b, lam, std, i, start, stop, xi):
 @for_gpu
 def jump(thread, threads, state, a, b, lam, std, start, stop, low, high, key_0, key_1, sums):
     """Set the state to ``a c + b xi``; its sums go to the first seven rows."""
-    counter, last = _counters(start, stop)
-    counter += thread
+    counter = _first_counter(start, thread)
+    last = _last_counter(stop)
+    i = _coordinate(counter)
     s = no_sums(zeros(0.0, 1))
     while counter < last:
         z = _normals(counter, JUMP_DOMAIN, low, high, key_0, key_1)
-        i = _coordinate(counter, 0)
         s = _jump(s, state, a, b, lam, std, i, start, stop, z[0])
         s = _jump(s, state, a, b, lam, std, i + COUNTERS, start, stop, z[1])
         s = _jump(s, state, a, b, lam, std, i + 2 * COUNTERS, start, stop, z[2])
         s = _jump(s, state, a, b, lam, std, i + 3 * COUNTERS, start, stop, z[3])
         counter += threads
+        i += _WORDS * threads
     _write(sums, 0, thread, s)
 
 
@@ -213,7 +231,7 @@ def sum_state(thread, threads, state, lam, std, start, stop, sums):
 
 @inlined
 def _observe(s, state, lam, std, i, start, stop, xi):
-    if start <= i < stop:
+    if _is_inside(i, start, stop):
         s = add_noisy(s, load_doubles(state, i, 1), load(lam, i, 1), _value(std, i), xi)
     return s
 
@@ -221,18 +239,19 @@ def _observe(s, state, lam, std, i, start, stop, xi):
 @for_gpu
 def observe(thread, threads, state, lam, std, start, stop, low, high, key_0, key_1, sums):
     """Sums of the noisy gradient of a step go to the first three rows."""
-    counter, last = _counters(start, stop)
-    counter += thread
+    counter = _first_counter(start, thread)
+    last = _last_counter(stop)
+    i = _coordinate(counter)
     zero = zeros(0.0, 1)
     s = (zero, zero, zero)
     while counter < last:
         z = _normals(counter, STEP_DOMAIN, low, high, key_0, key_1)
-        i = _coordinate(counter, 0)
         s = _observe(s, state, lam, std, i, start, stop, z[0])
         s = _observe(s, state, lam, std, i + COUNTERS, start, stop, z[1])
         s = _observe(s, state, lam, std, i + 2 * COUNTERS, start, stop, z[2])
         s = _observe(s, state, lam, std, i + 3 * COUNTERS, start, stop, z[3])
         counter += threads
+        i += _WORDS * threads
     sums[0, thread] = horizontal_sum(s[0])
     sums[1, thread] = horizontal_sum(s[1])
     sums[2, thread] = horizontal_sum(s[2])
@@ -248,7 +267,7 @@ def _write_normal(out, scale, i, z):
 def write_normals(out, scale, counter, domain, low, high, key_0, key_1):
     """Set the coordinates of a counter to normals of standard deviation `scale`."""
     z = _normals(counter, domain, low, high, key_0, key_1)
-    i = _coordinate(counter, 0)
+    i = _coordinate(counter)
     _write_normal(out, scale, i, z[0])
     _write_normal(out, scale, i + COUNTERS, z[1])
     _write_normal(out, scale, i + 2 * COUNTERS, z[2])
@@ -258,9 +277,9 @@ def write_normals(out, scale, counter, domain, low, high, key_0, key_1):
 @for_gpu
 def add_normals(thread, threads, start, stop, low, num_steps, key_0, key_1):
     """Sum of the normals of a part and some steps: the cost of the noise alone."""
-    first, last = _counters(start, stop)
+    last = _last_counter(stop)
     total = zeros(np.float32(0.0), 1)
-    counter = first + thread
+    counter = _first_counter(start, thread)
     while counter < last:
         for t in range(num_steps):
             z = _normals(counter, STEP_DOMAIN, low + t, 0, key_0, key_1)
