@@ -11,7 +11,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--report",
         action="store_true",
-        help="write bench/results (JSON and table) and docs/benchmarks.png",
+        help="write bench/results (JSON and table, those of a GPU apart) and docs/benchmarks.png",
     )
 
 
@@ -21,7 +21,7 @@ def pytest_configure(config):
 
 
 def pytest_benchmark_update_machine_info(config, machine_info):
-    """Record processor and versions in the JSON."""
+    """Record processor, GPU and versions in the JSON."""
     machine_info.update(machine.description())
 
 

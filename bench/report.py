@@ -1,7 +1,8 @@
 """Write the comparisons of a run as JSON, as a table and as a picture.
 
 ``pytest bench --report`` does it at the end of a run; for a report that was kept with
-``--benchmark-json=FILE``: ``python bench/report.py FILE``.
+``--benchmark-json=FILE``: ``python bench/report.py FILE``. What was measured on a GPU goes into
+files of its own.
 """
 
 import argparse
@@ -18,25 +19,33 @@ OURS, THEIRS = "#c1440e", "#8fa3b0"
 
 
 def write(report, results=RESULTS, picture=PICTURE):
-    """Write all three and return their paths."""
+    """Write all three and return their paths; what was not measured is left as it is."""
     machine_info = report["machine_info"]
-    kept = {
-        "machine_info": {name: machine_info[name] for name in machine.description()},
-        "benchmarks": [
-            {"name": entry.get("fullname", entry["name"]), "extra_info": entry["extra_info"]}
-            for entry in report["benchmarks"]
-        ],
-    }
+    machine_info = {name: machine_info[name] for name in machine.FIELDS if name in machine_info}
+    entries = {"": [], "gpu_": []}
+    for entry in report["benchmarks"]:
+        key = entry["extra_info"].get("comparison", {}).get("key", "")
+        kept = {"name": entry.get("fullname", entry["name"]), "extra_info": entry["extra_info"]}
+        entries["gpu_" if key.startswith("gpu") else ""].append(kept)
     results.mkdir(parents=True, exist_ok=True)
-    paths = [results / "comparisons.json", results / "table.md"]
-    paths[0].write_text(json.dumps(kept, indent=1) + "\n")
-    comparisons = comparisons_of(kept)
-    heading = f"{machine.sentence(machine_info)}; medians of members measured in turn.\n\n"
-    paths[1].write_text(heading + table(comparisons))
-    found = {comparison.key: comparison for comparison in comparisons}
+    paths = []
+    for prefix, benchmarks in entries.items():
+        if benchmarks:
+            kept = {"machine_info": machine_info, "benchmarks": benchmarks}
+            paths += _write_pair(kept, results, prefix)
+    found = {comparison.key: comparison for comparison in comparisons_of(report)}
     if {"libraries", "dimension"} <= set(found):
         draw(found["libraries"], found["dimension"], machine_info, picture)
         paths.append(picture)
+    return paths
+
+
+def _write_pair(kept, results, prefix):
+    """Write JSON and table of some benchmarks and return their paths."""
+    paths = [results / f"{prefix}comparisons.json", results / f"{prefix}table.md"]
+    paths[0].write_text(json.dumps(kept, indent=1) + "\n")
+    heading = f"{machine.sentence(kept['machine_info'])}; medians of members measured in turn.\n\n"
+    paths[1].write_text(heading + table(comparisons_of(kept)))
     return paths
 
 

@@ -17,9 +17,14 @@ def two_bands(dim, num_dominant=None, noise=None):
     return sa.Quadratic(spectrum, noise or sa.IsotropicNoise(0.5), initial=10.0)
 
 
-def advancing(problem, num_steps, step_size=STEP_SIZE, **options):
-    """Return a function that does the next `num_steps` steps of an engine."""
+def ready_engine(problem, step_size=STEP_SIZE, **options):
+    """Return an engine whose next steps are the first ones."""
     rule = sa.ConstantStep(step_size) if isinstance(step_size, float) else step_size
     engine = make_engine(Run(problem, rule, ENDLESS, **options))
     engine.initial_row()
-    return partial(engine.advance, num_steps)
+    return engine
+
+
+def advancing(problem, num_steps, step_size=STEP_SIZE, **options):
+    """Return a function that does the next `num_steps` steps of an engine."""
+    return partial(ready_engine(problem, step_size, **options).advance, num_steps)

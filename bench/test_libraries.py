@@ -12,13 +12,6 @@ from in_turn import Members, measure
 STEPS = {"NumPy": 4, "JAX": 8, "PyTorch": 8}
 
 
-def baseline(name, problem, steps):
-    """Return a function that does steps of a baseline, compiled."""
-    simulation = libraries.build(name, problem, subject.STEP_SIZE)
-    simulation.run(steps)
-    return partial(simulation.run, steps)
-
-
 @pytest.mark.benchmark(group="libraries")
 def test_large(benchmark):
     """A million coordinates: arithmetic, memory and random numbers."""
@@ -27,7 +20,8 @@ def test_large(benchmark):
     members.add("step engine", subject.advancing(problem, 128), 128)
     for name in libraries.EIGENBASIS:
         steps = STEPS[name.split()[0]]
-        members.try_add(name, partial(baseline, name, problem, steps), steps)
+        build = partial(libraries.running, name, problem, subject.STEP_SIZE, steps)
+        members.try_add(name, build, steps)
     asked = {
         "NumPy float64": ("at least", 40),
         "JAX float32": ("at least", 10),
@@ -48,7 +42,8 @@ def test_small(benchmark):
     members = Members()
     members.add("step engine", subject.advancing(problem, 20_000), 20_000)
     for name in ("NumPy float64", "JAX float64", "PyTorch float64", *libraries.DENSE):
-        members.try_add(name, partial(baseline, name, problem, 500), 500)
+        build = partial(libraries.running, name, problem, subject.STEP_SIZE, 500)
+        members.try_add(name, build, 500)
     comparison = Comparison(
         "libraries small", "a step at d = 500, every step recorded", "step",
         reference="step engine",

@@ -1,6 +1,5 @@
 """SGD in the eigenbasis in JAX: one compiled scan over the steps, one shard a core."""
 
-import os
 from functools import partial
 
 import jax
@@ -8,10 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-# One CPU device a core: XLA also splits a loop over cores by itself, but whole shards took a tenth
-# less time. The number has to be set before JAX starts its backend.
-jax.config.update("jax_num_cpu_devices", os.cpu_count())
-jax.config.update("jax_enable_x64", True)
+from . import jax_setup  # noqa: F401  (one CPU device a core)
+
 # The fastest generator of JAX on a CPU, by processor time for 2^20 float32 steps: threefry2x32 as
 # set here 5.6 ms, partitionable threefry2x32 (the default) 11 ms, rbg and unsafe_rbg 54 ms.
 # Box-Muller written in JAX is slower than the inverse error function of jax.random.normal.
@@ -24,14 +21,15 @@ class JaxSimulation:
     """State donated, noise drawn inside the scan, loss and alignment of every step."""
 
     def __init__(self, problem, step_size, dtype="float64", normals=None, seed=0):
-        spectrum = problem.spectrum.expand()
-        shards = _num_shards(spectrum.dim, spectrum.num_dominant)
-        mesh = jax.make_mesh((shards,), ("core",), devices=jax.devices()[:shards])
+        spectrum, cores = problem.spectrum.expand(), jax.devices("cpu")
+        shards = _num_shards(spectrum.dim, spectrum.num_dominant, len(cores))
+        mesh = jax.make_mesh((shards,), ("core",), devices=cores[:shards])
         split = NamedSharding(mesh, _SPLIT)
-        key, first = jax.random.split(jax.random.key(seed, impl="threefry2x32"))
-        c = problem.initial * jax.random.normal(first, (spectrum.dim,), dtype)
+        with jax.default_device(cores[0]):
+            key, first = jax.random.split(jax.random.key(seed, impl="threefry2x32"))
+            c = problem.initial * jax.random.normal(first, (spectrum.dim,), dtype)
         self.c = jax.device_put(c.astype(dtype), split)
-        self.lam = jax.device_put(jnp.asarray(spectrum.eigenvalues, dtype), split)
+        self.lam = jax.device_put(spectrum.eigenvalues.astype(dtype), split)
         self.key, self.step = key, 0
         number = np.dtype(dtype).type
         local = partial(
@@ -56,9 +54,9 @@ class JaxSimulation:
         return tuple(np.asarray(column) for column in rows)
 
 
-def _num_shards(dim, num_dominant):
+def _num_shards(dim, num_dominant, most):
     """Most shards of equal size, the first of which holds the dominant directions."""
-    sizes = range(1, jax.device_count() + 1)
+    sizes = range(1, most + 1)
     return max(n for n in sizes if dim % n == 0 and num_dominant <= dim // n)
 
 
