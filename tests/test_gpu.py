@@ -47,6 +47,12 @@ def counting(row, state):
 
 
 @numba.njit
+def observing(row):
+    dominant, bulk = row.noisy_sums[0, 0], row.noisy_sums[1, 0]
+    return 3e-3 * dominant / (dominant + bulk)
+
+
+@numba.njit
 def failing(row):
     return np.nan if row.step == 5 else 3e-3
 
@@ -59,12 +65,19 @@ RULES = {
     "online": sa.OnlineCriticalStep(0.9),
     "function": two_sizes,
     "function with a state": sa.RowStep(counting, state=[1.0]),
+    "function of the noisy gradient": sa.RowStep(observing, observes=True),
 }
 SPECTRA = {
     "distinct": sa.Spectrum.linear_bands(700, 77),
     "levels": sa.Spectrum([100.0, 90.0, 2.0, 0.5, 0.0], 30, [10, 20, 300, 100, 50]),
     "tiny": sa.Spectrum([3.0, 1.0], 1),
 }
+
+
+@pytest.fixture(autouse=True)
+def few_calls(monkeypatch):
+    """However slow the device, let calls of an engine grow to many steps."""
+    monkeypatch.setattr(sys.modules["suspalign_fast.simulate"], "COMMIT_INTERVAL", 1e3)
 
 
 @pytest.fixture(autouse=True)
@@ -191,6 +204,8 @@ def test_rows_agree_with_the_cpu(spectrum, rule):
     trace = compare(problem_of(spectrum), RULES[rule])
     assert trace.run.device == "cuda"
     assert len(trace) == STEPS + 1
+    if rule == "function of the noisy gradient":
+        assert np.ptp(trace.step_size) > 1e-4
 
 
 @pytest.mark.parametrize("noise", NOISES)
@@ -244,7 +259,10 @@ def test_steps_beyond_32_bits():
 # --- bits --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rule", ["constant", "schedule", "online"])
+@pytest.mark.parametrize(
+    "rule",
+    ["constant", "schedule", "function with a state", "function of the noisy gradient"],
+)
 def test_neither_pieces_nor_launches_change_a_bit(rule, monkeypatch):
     whole = engine_of(problem_of(), rule)
     rows = [whole.initial_row(), whole.advance(STEPS)]
