@@ -62,7 +62,11 @@ def why_not() -> str | None:
         from numba import cuda
 
         if not cuda.is_available():
-            return found + (_first_line(cuda.cuda_error()) or "it reports no usable device")
+            return found + (
+                _first_line(cuda.cuda_error())
+                or "there is a driver, but no NVVM library to compile with "
+                "(pip install 'suspalign-fast[cuda]')"
+            )
         cuda.current_context()
     except Exception as error:  # whatever a driver of some version raises
         return found + (_first_line(error) or type(error).__name__)

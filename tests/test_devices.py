@@ -93,6 +93,11 @@ def test_a_driver_that_fails(no_gpu, monkeypatch):
     assert devices.why_not().endswith("with numba-cuda 9.9: out of order")
 
 
+def test_a_driver_without_a_compiler(no_gpu, monkeypatch):
+    monkeypatch.setattr(cuda, "cuda_error", lambda: None, raising=False)
+    assert "no NVVM library to compile with" in devices.why_not()
+
+
 def test_the_command_line_says_it_in_one_line(no_gpu, tmp_path):
     options = run_file(tmp_path / "s.h5", tmp_path / "t.h5")
     result = CliRunner().invoke(main, ["run", *options, "--device", "cuda"])

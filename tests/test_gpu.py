@@ -158,7 +158,9 @@ def words_of_counters(out, domain, low, high, key_0, key_1):
 def test_random_integers_are_identical(step):
     seed = 2**63 + 12345
     words = cuda.to_device(np.zeros((64, 4), np.uint32))
-    words_of_counters[4, 16](words, STEP_DOMAIN, step & 0xFFFFFFFF, step >> 32, *seed_key(seed))
+    gpu.launch(words_of_counters, 4, 16)(
+        words, STEP_DOMAIN, step & 0xFFFFFFFF, step >> 32, *seed_key(seed)
+    )
     counters = np.zeros((64, 4), np.uint32)
     counters[:, 0] = np.arange(64)
     counters[:, 1:] = STEP_DOMAIN, step & 0xFFFFFFFF, step >> 32
@@ -170,7 +172,7 @@ def test_normals_agree_to_float32_rounding():
     expected = np.empty(1000)
     fill_normals(expected, 1.0, INITIAL_DOMAIN, 0, *seed_key(7))
     out = cuda.device_array(1000, np.float64)
-    gpu.fill_normals[-(-256 // gpu.THREADS), gpu.THREADS](
+    gpu.launch(gpu.fill_normals, -(-256 // gpu.THREADS), gpu.THREADS)(
         out, 1.0, INITIAL_DOMAIN, 0, 0, *seed_key(7)
     )
     np.testing.assert_allclose(out.copy_to_host(), expected, rtol=5e-7, atol=1e-7)

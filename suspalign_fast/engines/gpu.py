@@ -24,7 +24,7 @@ from .stepper import SteppingEngine
 Array = NDArray[np.float64]
 
 #: Bytes of the table in which parts leave the sums of the steps of a launch.
-TABLE_BYTES = 2**13 if SIMULATED else 2**26
+TABLE_BYTES = 2**13 if SIMULATED else 2**27
 #: Multiprocessors of the simulated device.
 SIMULATED_PROCESSORS = 2
 WORD = 2**32
@@ -73,7 +73,7 @@ class GpuStepEngine(SteppingEngine):
             return on_device
         out = cuda.device_array(spectrum.dim, np.float64)
         ends = cuda.to_device(level_ends(spectrum))
-        gpu.spread[_blocks(spectrum.dim), gpu.THREADS](on_device, ends, out)
+        gpu.launch(gpu.spread, _blocks(spectrum.dim), gpu.THREADS)(on_device, ends, out)
         return out
 
     def _initial_state(self) -> Any:
@@ -84,7 +84,7 @@ class GpuStepEngine(SteppingEngine):
             return cuda.to_device(initial.astype(self.run.dtype))
         state = cuda.device_array(dim, self.run.dtype)
         counters = COUNTERS * -(-dim // GROUP)
-        gpu.fill_normals[_blocks(counters), gpu.THREADS](
+        gpu.launch(gpu.fill_normals, _blocks(counters), gpu.THREADS)(
             state, float(initial), INITIAL_DOMAIN, 0, 0, *self.key
         )
         return state
@@ -112,7 +112,7 @@ class GpuStepEngine(SteppingEngine):
 
     def initial_sums(self) -> Array:
         """Sums of the state, shape (2, 8)."""
-        gpu.sum_state[len(self.parts), gpu.THREADS](
+        gpu.launch(gpu.sum_state, len(self.parts), gpu.THREADS)(
             self._state, self.lam, self.std, self.parts, self.table
         )
         return self._rows(self.table, self.parts, np.zeros(1, np.int64))[0]
@@ -120,7 +120,7 @@ class GpuStepEngine(SteppingEngine):
     def observe(self, out: Array) -> None:
         """Write the sums of the next step's noisy gradient."""
         table = self._table(self.adaptive_parts, 0)
-        gpu.observe[len(self.adaptive_parts), gpu.ADAPTIVE_THREADS](
+        gpu.launch(gpu.observe, len(self.adaptive_parts), gpu.ADAPTIVE_THREADS)(
             self._state, self.lam, self.std, self.adaptive_parts, *_words(self.step),
             *self.key, table,
         )  # fmt: skip
@@ -133,7 +133,9 @@ class GpuStepEngine(SteppingEngine):
         out = np.zeros((at.size, 2, ROW))
         if at.size:
             device_out = cuda.device_array(out.shape, np.float64)
-            gpu.add_parts[at.size, gpu.PARTS_THREADS](table, parts, cuda.to_device(at), device_out)
+            gpu.launch(gpu.add_parts, at.size, gpu.PARTS_THREADS)(
+                table, parts, cuda.to_device(at), device_out
+            )
             device_out.copy_to_host(out)
         return out
 
@@ -147,7 +149,7 @@ class GpuStepEngine(SteppingEngine):
         while begin < step_sizes.size:
             low, high = _words(first_step + begin)
             end = min(step_sizes.size, begin + self.table.shape[1], begin + WORD - low)
-            gpu.advance[len(self.parts), gpu.THREADS](
+            gpu.launch(gpu.advance, len(self.parts), gpu.THREADS)(
                 self._state, self.lam, self.std, self.parts, self.weights, sizes[begin:end], low,
                 high, key_0, key_1, self.table,
             )  # fmt: skip
@@ -176,7 +178,7 @@ class GpuStepEngine(SteppingEngine):
         results = [cuda.to_device(array) for array in (out, out_steps, out_sizes)]
         progress = cuda.to_device(np.zeros(2, np.int64))
         try:
-            self.kernel[self.blocks, gpu.ADAPTIVE_THREADS](
+            gpu.launch(self.kernel, self.blocks, gpu.ADAPTIVE_THREADS)(
                 self._state, self.lam, self.std, self.adaptive_parts,
                 self.weights, first_step, num_steps, cuda.to_device(np.append(recorded, -1)),
                 key_0, key_1, *self.turns, *changed, *results, progress,
@@ -215,7 +217,7 @@ class GpuJumpEngine(GpuStepEngine):
             end = min(steps.size, begin + most)
             if begin == 0 or len(a) > 1:
                 move = self._spread(a[begin]), self._spread(b[begin])
-            gpu.jump_rows[len(self.parts), gpu.THREADS](
+            gpu.launch(gpu.jump_rows, len(self.parts), gpu.THREADS)(
                 self._state, *move, self.lam, self.std, self.parts,
                 *map(cuda.to_device, _words(steps[begin:end])), key_0, key_1, self.table,
             )  # fmt: skip

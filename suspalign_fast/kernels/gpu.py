@@ -14,6 +14,7 @@ import contextlib
 import functools
 import importlib
 import math
+import warnings
 
 import numba
 import numpy as np
@@ -57,6 +58,13 @@ def _kernel(threads, blocks=1, *, cache=True):
         return cuda.jit
     cache = cache and cache_directory() is not None
     return cuda.jit(launch_bounds=(threads, blocks), cache=cache)
+
+
+def launch(kernel, blocks, threads):
+    """Return a kernel to be called; that a problem is small is no reason for Numba to warn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return kernel[blocks, threads]
 
 
 #: Compile what all threads of a block call together.
