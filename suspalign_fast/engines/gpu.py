@@ -144,6 +144,8 @@ class GpuStepEngine(SteppingEngine):
         out: Array,
     ) -> None:  # fmt: skip
         """As `kernels.advance.advance_scheduled`, in launches of as many steps as the table has."""
+        if step_sizes.size == 0:
+            return
         sizes = cuda.to_device(step_sizes)
         begin = 0
         while begin < step_sizes.size:
@@ -186,7 +188,8 @@ class GpuStepEngine(SteppingEngine):
         except NumbaError as error:
             first_line = str(error).strip().splitlines()[0]
             raise ValueError(
-                f"step_size does not compile for device 'cuda': {first_line}"
+                "step_size must be a rule that compiles for device 'cuda', where it can make no "
+                f"arrays, but got {self.run.step_size!r}: {first_line}"
             ) from None
         for array, result in zip((out, out_steps, out_sizes), results, strict=True):
             result.copy_to_host(array)

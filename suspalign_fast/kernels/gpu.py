@@ -260,7 +260,7 @@ def make_adaptive(rule, observes):
     ):  # fmt: skip
         sums = cuda.shared.array((NUM_SUMS, _ADAPTIVE_ROW_SIZE), float64)
         lanes = cuda.shared.array(_PARTS_LANES, float64)
-        good = cuda.shared.array(1, numba.boolean)
+        flags = cuda.shared.array(2, numba.boolean)  # whether the row is finite, and to go on
         grid = cuda.cg.this_grid()
         block = cuda.blockIdx.x
         thread = cuda.threadIdx.x
@@ -287,12 +287,12 @@ def make_adaptive(rule, observes):
             if thread < 2 * ROW:
                 tables[block, thread // ROW, thread % ROW] = total
             if thread == 0:
-                good[0] = True
+                flags[0] = True
             cuda.syncthreads()
             if thread < 2 * ROW and not math.isfinite(total):
-                good[0] = False
+                flags[0] = False
             cuda.syncthreads()
-            finite = good[0]
+            finite = flags[0]
             step += 1
             if observes and finite:
                 p = block
@@ -321,9 +321,9 @@ def make_adaptive(rule, observes):
                         out[rows, 1, column] = tables[block, 1, column]
                     out_steps[rows] = step
                     out_sizes[rows] = size
-                good[0] = finite and math.isfinite(size) and size >= 0.0
+                flags[1] = finite and math.isfinite(size) and size >= 0.0
             cuda.syncthreads()
-            going = good[0]
+            going = flags[1]
             if record:
                 rows += 1
             done += 1
