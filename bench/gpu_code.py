@@ -188,6 +188,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--compute-capability", default="9.0")
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64")
+    parser.add_argument("--kernel", action="append", help="this kernel only; may be repeated")
+    parser.add_argument(
+        "--ptx", type=Path, metavar="FOLDER",
+        help="write the PTX there, a file a kernel with _ for spaces, and print no table",
+    )  # fmt: skip
     options = parser.parse_args()
     capability = tuple(int(n) for n in options.compute_capability.split("."))
     try:
@@ -198,8 +203,19 @@ def main():
     except Exception as error:  # a package or library that is not installed
         print(f"no compiler for GPUs: {str(error).splitlines()[0]}")
         sys.exit(NO_COMPILER)
+    kernels = signatures(getattr(types, options.dtype))
+    if unknown := set(options.kernel or ()) - set(kernels):
+        parser.error(f"no kernel {', '.join(sorted(unknown))}; there are {', '.join(kernels)}")
+    if options.kernel:
+        kernels = {name: kernels[name] for name in options.kernel}
+    if options.ptx:
+        options.ptx.mkdir(parents=True, exist_ok=True)
+        for name, (signature, _) in kernels.items():
+            ptx = compile_for(capability, name, signature)
+            (options.ptx / f"{name.replace(' ', '_')}.ptx").write_text(ptx)
+        return
     with tempfile.TemporaryDirectory() as folder:
-        for name, (signature, work) in signatures(getattr(types, options.dtype)).items():
+        for name, (signature, work) in kernels.items():
             row = study(name, signature, work, capability, Path(folder))
             print("; ".join(f"{title} {value}" for title, value in row.items()), flush=True)
 
