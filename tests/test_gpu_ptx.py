@@ -205,11 +205,8 @@ def test_advance(text, gpu, noise, dtype):
 
 
 def test_advance_with_several_counters_a_thread_and_steps_beyond_32_bits(text, gpu):
-    engine, parts, step = (
-        engine_of(problem_of(2000, 700), 1e-3, 1),
-        gpu.cut(2000, 700, 2),
-        2**32 + 5,
-    )
+    engine = engine_of(problem_of(2000, 700), 1e-3, 1)
+    parts, step = gpu.cut(2000, 700, 2), 2**32 + 5
     state, table = advance(ptx.Kernel(text("advance")), engine, parts, first_step=step)
     sums = np.empty((len(SIZES), 2, ROW))
     advance_scheduled(
@@ -387,21 +384,7 @@ def test_divergence_in_several_blocks(text, gpu, name):
     same_bits(got["memories"][0], engine.stepper.memory)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            "CriticalStep",
-            marks=pytest.mark.xfail(
-                raises=ptx.Race,
-                strict=True,
-                reason="the first thread says that the size is bad where others may still read "
-                "whether the sums are finite",
-            ),
-        ),
-        "OnlineCriticalStep",
-    ],
-)
+@pytest.mark.parametrize("name", RULES)
 def test_a_rule_that_fails_in_several_blocks(text, gpu, name):
     engine, parts = started(RULES[name]), gpu.cut(300, 40, PARTS)
     memories = np.repeat(engine.stepper.memory[None], BLOCKS, axis=0)
