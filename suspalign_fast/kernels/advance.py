@@ -5,9 +5,10 @@ import numpy as np
 
 from .batch import write_normals
 from .block import TILE, observe_block, step_once, step_tile, sum_block
-from .jit import copy_values, inlined, internal, kernel
+from .edges import coefficients_of, load_edges, return_edges
+from .jit import inlined, internal, kernel
 from .normals import GROUP, STEP_DOMAIN
-from .plan import BAND, BLOCK, EDGE, EQUAL, FIRST, KIND, LAM, LAST, ROW, START, STD, STOP
+from .plan import BAND, BLOCK, EQUAL, FIRST, KIND, LAM, LAST, ROW, START, STD, STOP
 from .rules import NOISY, finish_step, is_finite
 from .work import count_workers, make_work, scratch_of, share_of
 
@@ -21,15 +22,6 @@ def block_values(where, everywhere, shared):
     if where >= 0:
         return everywhere[where : where + BLOCK]
     return shared[-1 - where : -1 - where + BLOCK]
-
-
-@inlined
-def load_block(buffer, state, plan, b):
-    """Copy a block's state to a buffer of whole groups."""
-    start = plan.blocks[b, START]
-    stop = plan.blocks[b, STOP]
-    buffer[:] = 0.0
-    copy_values(buffer, start % GROUP, state, start, stop - start)
 
 
 @inlined
@@ -59,31 +51,14 @@ def groups_of(plan, b):
 
 
 @inlined
-def coefficients_of(state, plan, b, buffer):
-    """A block's state: in place, or copied to a buffer of whole groups where it is an edge."""
-    if plan.blocks[b, EDGE] != 0:
-        load_block(buffer, state, plan, b)
-        return buffer
-    return state[plan.blocks[b, START] : plan.blocks[b, STOP]]
-
-
-@inlined
-def return_block(buffer, state, plan, b):
-    """Copy an edge's state back."""
-    if plan.blocks[b, EDGE] != 0:
-        start = plan.blocks[b, START]
-        copy_values(state, start, buffer, start % GROUP, plan.blocks[b, STOP] - start)
-
-
-@inlined
 def _advance_block(
-    state, plan, b, first_step, step_sizes, weight, slots, scratch, buffer, drift, spread,
+    state, plan, b, first_step, step_sizes, weight, slots, scratch, edges, drift, spread,
     normals, table,
 ):  # fmt: skip
     first_group, groups = groups_of(plan, b)
     lam = block_values(plan.blocks[b, LAM], plan.lam, plan.shared)
     std = block_values(plan.blocks[b, STD], plan.std, plan.shared)
-    c = coefficients_of(state, plan, b, buffer)
+    c = coefficients_of(state, plan, b, edges)
     size = np.nan
     t = 0
     while t < step_sizes.size:
@@ -108,7 +83,6 @@ def _advance_block(
         else:
             step_once(kind, c, lam, std, minus_eta, normals, groups, plan.weights[b], table[t])
         t += length
-    return_block(buffer, state, plan, b)
 
 
 @internal()
@@ -126,7 +100,7 @@ def advance_share(
         for b in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
             _advance_block(
                 state, plan, b, first_step, step_sizes, weights[plan.parts[p, BAND]], slots,
-                scratch, work.buffer[worker], work.moves[worker, 0], work.moves[worker, 1],
+                scratch, work.edges, work.moves[worker, 0], work.moves[worker, 1],
                 work.normals[worker], table[p],
             )  # fmt: skip
 
@@ -160,7 +134,7 @@ def advance_scheduled(state, plan, weights, first_step, step_sizes, slots, key_0
     ``slots[t] >= 0``.
     """
     table = np.empty((plan.parts.shape[0], min(SUBSTEPS, step_sizes.size), ROW))
-    work = make_work(state, plan.threads, key_0, key_1)
+    work = make_work(state, plan, key_0, key_1)
     for begin in range(0, step_sizes.size, SUBSTEPS):
         end = min(step_sizes.size, begin + SUBSTEPS)
         advance_parts(
@@ -170,6 +144,7 @@ def advance_scheduled(state, plan, weights, first_step, step_sizes, slots, key_0
         for t in range(begin, end):
             if slots[t] >= 0:
                 add_parts(plan, table, t - begin, out[slots[t]])
+    return_edges(work.edges, state, plan)
 
 
 @internal()
@@ -184,7 +159,7 @@ def observe_share(worker, workers, state, plan, step, work, table):
             first_group, groups = groups_of(plan, b)
             write_normals(normals, 0, first_group, groups, STEP_DOMAIN, step, scratch)
             observe_block(
-                coefficients_of(state, plan, b, work.buffer[worker]),
+                coefficients_of(state, plan, b, work.edges),
                 block_values(plan.blocks[b, LAM], plan.lam, plan.shared),
                 block_values(plan.blocks[b, STD], plan.std, plan.shared),
                 normals, groups, table[p],
@@ -214,7 +189,7 @@ def _observe(state, plan, step, work, table, out):
 def observe(state, plan, step, key_0, key_1, out):
     """Write ``sum lambda^p h^2``, p = 0, 1, 2, of the noisy gradient of a step to ``out``."""
     table = np.empty((plan.parts.shape[0], 3))
-    _observe(state, plan, step, make_work(state, plan.threads, key_0, key_1), table, out)
+    _observe(state, plan, step, make_work(state, plan, key_0, key_1), table, out)
 
 
 @kernel()
@@ -236,7 +211,7 @@ def advance_adaptive(
     """
     table = np.empty((plan.parts.shape[0], 1, ROW))
     observed = np.empty((plan.parts.shape[0], 3))
-    work = make_work(state, plan.threads, key_0, key_1)
+    work = make_work(state, plan, key_0, key_1)
     workers = count_workers(plan, 1)
     slots = np.zeros(1, np.int64)
     row = np.empty((2, ROW))
@@ -251,7 +226,9 @@ def advance_adaptive(
             step, row, rule, memory, sums, step_size, recorded, rows, out, out_steps, out_sizes
         )
         if not good:
+            return_edges(work.edges, state, plan)
             return t + 1, rows
+    return_edges(work.edges, state, plan)
     return num_steps, rows
 
 
@@ -259,12 +236,12 @@ def advance_adaptive(
 def sum_state(state, plan, out):
     """Write the sums of both bands of ``state`` to ``out``."""
     table = np.zeros((plan.parts.shape[0], 1, ROW))
-    buffer = np.zeros(BLOCK, state.dtype)
+    edges = load_edges(state, plan)
     for p in range(plan.parts.shape[0]):
         for b in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
             _, groups = groups_of(plan, b)
             sum_block(
-                plan.blocks[b, KIND], coefficients_of(state, plan, b, buffer),
+                plan.blocks[b, KIND], coefficients_of(state, plan, b, edges),
                 block_values(plan.blocks[b, LAM], plan.lam, plan.shared),
                 block_values(plan.blocks[b, STD], plan.std, plan.shared),
                 groups, plan.weights[b], table[p, 0],

@@ -7,12 +7,11 @@ from .advance import (
     SUBSTEPS,
     add_parts,
     block_values,
-    coefficients_of,
     groups_of,
-    return_block,
 )
 from .batch import write_normals
 from .block import jump_block
+from .edges import coefficients_of, return_edges
 from .jit import copy_values, inlined, internal, kernel
 from .normals import GROUP, JUMP_DOMAIN
 from .plan import EDGE, FIRST, KIND, LAM, LAST, ROW, START, STD, STOP
@@ -42,7 +41,7 @@ def _jump_block(state, plan, b, a_rows, b_rows, level_ends, steps, work, worker,
     first_group, groups = groups_of(plan, b)
     lam = block_values(plan.blocks[b, LAM], plan.lam, plan.shared)
     std = block_values(plan.blocks[b, STD], plan.std, plan.shared)
-    c = coefficients_of(state, plan, b, work.buffer[worker])
+    c = coefficients_of(state, plan, b, work.edges)
     a = work.moves[worker, 0]
     spread = work.moves[worker, 1]
     scratch = scratch_of(work, worker)
@@ -58,7 +57,6 @@ def _jump_block(state, plan, b, a_rows, b_rows, level_ends, steps, work, worker,
             plan.blocks[b, KIND], c, a, spread, lam, std, work.normals[worker], groups,
             plan.weights[b], table[t],
         )  # fmt: skip
-    return_block(work.buffer[worker], state, plan, b)
 
 
 @internal()
@@ -88,7 +86,7 @@ def jump_parts(workers, state, plan, a, b, level_ends, steps, work, table):
 def jump_rows(state, plan, level_ends, a, b, steps, key_0, key_1, out):
     """Move the state to each of ``steps`` in turn and write the row sums to ``out``."""
     table = np.empty((plan.parts.shape[0], min(SUBSTEPS, steps.size), ROW))
-    work = make_work(state, plan.threads, key_0, key_1)
+    work = make_work(state, plan, key_0, key_1)
     for begin in range(0, steps.size, SUBSTEPS):
         end = min(steps.size, begin + SUBSTEPS)
         a_now = a if a.shape[0] == 1 else a[begin:end]
@@ -97,3 +95,4 @@ def jump_rows(state, plan, level_ends, a, b, steps, key_0, key_1, out):
         jump_parts(workers, state, plan, a_now, b_now, level_ends, steps[begin:end], work, table)
         for t in range(end - begin):
             add_parts(plan, table, t, out[begin + t])
+    return_edges(work.edges, state, plan)

@@ -61,9 +61,11 @@ class Plan(NamedTuple):
     Attributes
     ----------
     blocks : ndarray of int64, shape (blocks, 6)
-        Coordinates START ... STOP - 1, whether it is an EDGE, its KIND of sums, and where its
+        Coordinates START ... STOP - 1, which EDGE it is (from 1, or 0), its KIND of sums, where its
         eigenvalues and noise standard deviations start: in `lam` and `std` where not negative,
         else at ``-1 - value`` in `shared`.
+    edges : ndarray of int64, shape (edges,)
+        Blocks that are edges.
     parts : ndarray of int64, shape (parts, 3)
         BAND and blocks FIRST ... LAST - 1.
     lam, std : ndarray of float64
@@ -77,6 +79,7 @@ class Plan(NamedTuple):
     """
 
     blocks: NDArray[np.int64]
+    edges: NDArray[np.int64]
     parts: NDArray[np.int64]
     lam: NDArray[np.float64]
     std: NDArray[np.float64]
@@ -112,6 +115,7 @@ def make_plan(problem: Quadratic) -> Plan:
         blocks[:, KIND] = DIRECT
     return Plan(
         blocks,
+        np.flatnonzero(blocks[:, EDGE]),
         _parts(blocks, spectrum.dim, spectrum.num_dominant),
         read_only(lam_all),
         read_only(std_all),
@@ -127,7 +131,8 @@ def _cut(dim: int, num_dominant: int) -> NDArray[np.int64]:
     cuts = np.unique(np.concatenate([cuts, [num_dominant, dim]]))
     blocks = np.zeros((cuts.size - 1, 6), dtype=np.int64)
     blocks[:, START], blocks[:, STOP] = cuts[:-1], cuts[1:]
-    blocks[:, EDGE] = np.diff(cuts) < BLOCK
+    is_edge = np.diff(cuts) < BLOCK
+    blocks[:, EDGE] = np.where(is_edge, np.cumsum(is_edge), 0)
     return blocks
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from .batch import make_scratch
 from .block import TILE
+from .edges import load_edges
 from .jit import inlined
 from .plan import BLOCK
 
@@ -15,25 +16,26 @@ MIN_WORK = 24
 
 
 class Work(NamedTuple):
-    """Buffers with a row for every thread, and what `batch.make_scratch` makes."""
+    """Edges, buffers with a row for every thread, and what `batch.make_scratch` makes."""
 
+    edges: NDArray[Any]
     prepared: NDArray[np.uint64]
     keys: NDArray[np.uint64]
     words: NDArray[np.uint32]
-    buffer: NDArray[Any]
     moves: NDArray[np.float64]
     normals: NDArray[np.float32]
 
 
 @inlined
-def make_work(state, threads, key_0, key_1):
-    """Buffers for a block's state, its moves, normals and words, for every thread."""
+def make_work(state, plan, key_0, key_1):
+    """Edges of a state, and buffers for a block's moves, normals and words, for every thread."""
+    threads = plan.threads
     prepared, keys, words = make_scratch(key_0, key_1)
     return Work(
+        load_edges(state, plan),
         np.zeros((threads, prepared.size), np.uint64),
         keys,
         np.empty((threads, words.size), np.uint32),
-        np.zeros((threads, BLOCK), state.dtype),
         np.zeros((threads, 2, BLOCK)),
         np.empty((threads, TILE * BLOCK), np.float32),
     )
