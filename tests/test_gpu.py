@@ -13,7 +13,6 @@ from suspalign_fast import devices
 from suspalign_fast.engines import make_engine
 from suspalign_fast.engines.plain_normals import philox4x32
 from suspalign_fast.kernels.batch import fill_normals
-from suspalign_fast.kernels.jit import for_gpu
 from suspalign_fast.kernels.normals import INITIAL_DOMAIN, STEP_DOMAIN, counter_words, seed_key
 from suspalign_fast.kernels.simd import broadcast, horizontal_sum, iota
 from suspalign_fast.run import Run
@@ -136,7 +135,7 @@ def compare(problem, step_size, num_steps=STEPS, **arguments):
 # --- noise -------------------------------------------------------------------------------------
 
 
-@for_gpu
+@numba.njit
 def write_words(out, counter, domain, low, high, key_0, key_1):
     index = broadcast(np.uint32(counter), iota(np.uint32(0), 1))
     w0, w1, w2, w3 = counter_words(index, domain, low, high, key_0, key_1)
