@@ -47,6 +47,11 @@ def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
         except (ValueError, OSError, MemoryError, OverflowError, devices.DeviceError) as error:
             text = str(error) or type(error).__name__
             raise click.ClickException(" ".join(text.split())) from None
+        except Exception as error:
+            if not devices.is_from_driver(error):
+                raise
+            text = " ".join(str(error).split()) or type(error).__name__
+            raise click.ClickException(f"the GPU failed: {text}") from None
         except Interrupted as stop:
             click.echo(str(stop), err=True)
             raise SystemExit(130) from None

@@ -1,9 +1,11 @@
 """Where engines run, and whether there is a usable GPU."""
 
+import functools
 import importlib.metadata
 from typing import Any
 
 import numba
+import numpy as np
 
 from . import _checks
 
@@ -28,17 +30,27 @@ def resolve(device: Any, engine: str) -> str:
     Raises
     ------
     ValueError
-        If it is none of these.
+        If it is none of these, or "cuda" and the engine does not run there.
     DeviceError
         If there is no usable GPU; the message says what was looked for.
     """
-    _checks.choice("device", device, (*DEVICES, "auto"))
+    check(device, engine)
     if device == "auto":
         usable = engine in GPU_ENGINES and not is_simulated() and why_not() is None
         return "cuda" if usable else "cpu"
     if device == "cuda" and (reason := why_not()):
         raise DeviceError(f"device 'cuda' is not usable: {reason}")
     return str(device)
+
+
+def check(device: Any, engine: str) -> None:
+    """Raise ValueError unless a device is one that an engine may be asked to run on."""
+    _checks.choice("device", device, (*DEVICES, "auto"))
+    if device == "cuda" and engine not in GPU_ENGINES:
+        raise ValueError(
+            f"device must be 'cpu' for engine {engine!r}, got 'cuda'; engines "
+            f"{' and '.join(map(repr, GPU_ENGINES))} run on a GPU"
+        )
 
 
 def is_simulated() -> bool:
@@ -54,8 +66,7 @@ def why_not() -> str | None:
         version = importlib.metadata.version("numba-cuda")
     except importlib.metadata.PackageNotFoundError:
         return (
-            "looked for the package numba-cuda, which is not installed "
-            "(pip install 'suspalign-fast[cuda]')"
+            "looked for the package numba-cuda, which is not installed (install the extra 'cuda')"
         )
     found = f"looked for an NVIDIA driver (libcuda) and GPU with numba-cuda {version}: "
     try:
@@ -65,12 +76,31 @@ def why_not() -> str | None:
             return found + (
                 _first_line(cuda.cuda_error())
                 or "there is a driver, but no NVVM library to compile with "
-                "(pip install 'suspalign-fast[cuda]')"
+                "(install the extra 'cuda')"
             )
         cuda.current_context()
+        _launch_a_kernel()
     except Exception as error:  # whatever a driver of some version raises
         return found + (_first_line(error) or type(error).__name__)
     return None
+
+
+@functools.cache
+def _launch_a_kernel() -> None:
+    """Compile and run one of the package's kernels: what too old a driver or device refuses."""
+    from numba import cuda
+
+    from .kernels import gpu
+
+    out = cuda.device_array(1, np.float64)
+    values, ends = cuda.to_device(np.ones(1)), cuda.to_device(np.ones(1, np.int64))
+    gpu.launch(gpu.spread, 1, gpu.THREADS)(values, ends, out)
+    out.copy_to_host()
+
+
+def is_from_driver(error: Exception) -> bool:
+    """Whether an error comes from Numba's CUDA target or the libraries below it."""
+    return type(error).__module__.startswith(("numba.cuda.", "numba_cuda.", "cuda."))
 
 
 def describe() -> str:

@@ -62,6 +62,8 @@ def simulate_ensemble(
     ValueError
         If sequences differ in length or an argument is not as described, before any work starts;
         or if a rule returns what cannot be a step size.
+    DeviceError
+        If no GPU is usable; the message says what was looked for.
     """
     given = {
         "problems": _listed(problems),

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks
-from .devices import DEVICES, GPU_ENGINES
+from . import _checks, devices
 from .noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise
 from .problem import Quadratic
 from .spectrum import Spectrum
@@ -64,16 +63,12 @@ class Run:
             "seed": _checks.integer("seed", self.seed, 0, 2**64 - 1),
             "record_every": _checks.integer("record_every", self.record_every, 1, 2**62),
             "engine": _checks.choice("engine", self.engine, ENGINES),
-            "device": _checks.choice("device", self.device, DEVICES),
+            "device": _checks.choice("device", self.device, devices.DEVICES),
             "dtype": _dtype(self.dtype),
             "update": update_weights(self.update),
             "record_at": _record_at(self.record_at, self.num_steps, self.record_every),
         }
-        if self.device == "cuda" and self.engine not in GPU_ENGINES:
-            raise ValueError(
-                f"device must be 'cpu' for engine {self.engine!r}, got 'cuda'; engines "
-                f"{' and '.join(map(repr, GPU_ENGINES))} run on a GPU"
-            )
+        devices.check(self.device, self.engine)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         self.step_size.check(self.num_steps)

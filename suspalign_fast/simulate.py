@@ -78,7 +78,8 @@ def simulate(
     device : {"cpu", "cuda", "auto"}
         Where the engine runs. "cuda" is an NVIDIA GPU, for engines "step" and "jump": the same
         noise and coefficients, sums that differ in the last digits (the order of addition is
-        another). "auto" is the GPU where there is a usable one, else the CPU.
+        another). "auto" is the GPU where there is a usable one, whatever the problem, else the
+        CPU.
     dtype : {"float64", "float32"}
         Type of the state in engines "step", "jump" and "reference". A float32 state takes half
         the memory and is rounded to after every step: a coefficient no longer moves where a step
@@ -95,7 +96,7 @@ def simulate(
         With `path`, seconds between checkpoints of the state, written beside the trace and removed
         when the run completes. SIGINT and SIGTERM write one and end the run; `resume` goes on.
     num_threads : int, optional
-        Number of threads, by default all the machine has.
+        Number of threads, by default all the machine has; of no effect on a GPU.
     progress : bool
         Show a progress bar on standard error.
 
@@ -188,6 +189,8 @@ def resume(
         trace = load_trace(path)
         assert trace.path is not None
         run = trace.run
+        device = run.device if device is None else device
+        devices.check(device, run.engine)
         if num_steps is not None:
             total = _checks.integer("num_steps", num_steps, run.num_steps, 2**62)
             run = dataclasses.replace(run, num_steps=total)
@@ -198,8 +201,7 @@ def resume(
             _tidy(trace.path)
             return trace
         beside = checkpoint.checkpoint_path(trace.path)
-        where = devices.resolve(run.device if device is None else device, run.engine)
-        run = dataclasses.replace(run, device=where)
+        run = dataclasses.replace(run, device=devices.resolve(device, run.engine))
         snapshot = checkpoint.read(beside, read_run_id(trace.path))
         with _threads(num_threads), _quiet():
             engine = make_engine(run)

@@ -244,7 +244,8 @@ class RowStep(AdaptiveStepSize):
     ----------
     function : numba function
         ``@numba.njit``; ``function(row)``, or ``function(row, state)`` if `state` is given, with a
-        `Row` returns the step size. It must not raise.
+        `Row` returns the step size. It must not raise. On a GPU it can make no arrays and calls
+        what Numba's CUDA target knows.
     state : array_like of float, optional
         Initial values of a float64 array that the function may change from step to step.
     observes : bool

@@ -80,8 +80,10 @@ def test_without_the_package(no_gpu, problem, monkeypatch):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
-    with pytest.raises(sa.DeviceError, match=r"package numba-cuda, which is not installed \(pip"):
+    with pytest.raises(sa.DeviceError, match=r"package numba-cuda, which is not installed \(inst"):
         sa.simulate(problem, 0.1, 3, device="cuda")
+    with pytest.raises(ValueError, match="device must be 'cpu' for engine 'levels'"):
+        sa.simulate(problem, 0.1, 3, device="cuda", engine="levels")
 
 
 def test_a_driver_that_fails(no_gpu, monkeypatch):
@@ -107,6 +109,19 @@ def test_the_command_line_says_it_in_one_line(no_gpu, tmp_path):
     assert not (tmp_path / "t.h5").exists()
 
 
+def test_an_error_of_the_driver_is_one_line(tmp_path, monkeypatch):
+    kind = type("CudaAPIError", (Exception,), {"__module__": "numba.cuda.cudadrv.driver"})
+
+    def failing(*arguments, **options):
+        raise kind("out of\nmemory")
+
+    monkeypatch.setattr("suspalign_fast.cli.simulate", failing)
+    options = run_file(tmp_path / "s.h5", tmp_path / "t.h5")
+    result = CliRunner().invoke(main, ["run", *options])
+    assert result.exit_code == 1
+    assert result.stderr == "Error: the GPU failed: out of memory\n"
+
+
 def test_the_command_line_falls_back(no_gpu, tmp_path):
     options = run_file(tmp_path / "s.h5", tmp_path / "t.h5")
     result = CliRunner().invoke(main, ["run", *options, "--device", "auto"])
@@ -123,6 +138,9 @@ def test_a_trace_of_a_gpu_is_read_and_resumed_without_one(no_gpu, problem, tmp_p
     assert sa.load_trace(path).run.device == "cuda"
     with pytest.raises(sa.DeviceError, match="is not usable"):
         sa.resume(path, num_steps=5)
+    assert len(sa.resume(path)) == 4  # complete as it is
+    with pytest.raises(ValueError, match=r"device must be .*got 'nonsense'"):
+        sa.resume(path, device="nonsense")
     assert len(sa.resume(path, num_steps=5, device="cpu")) == 6
     command = CliRunner().invoke(main, ["resume", str(path), "--steps", "7", "--quiet"])
     assert command.exit_code == 0, command.output

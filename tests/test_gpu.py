@@ -1,7 +1,9 @@
 """The engines on a GPU against those on the CPU: on a real one, or on the one Numba simulates."""
 
+import gc
 import sys
 import threading
+import weakref
 
 import numba
 import numpy as np
@@ -375,6 +377,45 @@ def test_a_rule_that_fails_keeps_the_rows_before(tmp_path):
 def test_other_engines_stay_on_the_cpu(engine):
     with pytest.raises(ValueError, match=f"device must be 'cpu' for engine '{engine}'"):
         sa.simulate(problem_of("levels"), 3e-3, 5, engine=engine, device="cuda")
+
+
+def test_what_a_rule_writes_to_its_row_is_not_recorded():
+    @numba.njit
+    def writing(row):
+        row.power_sums[0, 0] = 123.0
+        return 1e-3
+
+    compare(problem_of(), writing, 4)
+
+
+@pytest.mark.skipif(not SIMULATED, reason="a rule that raises may leave a real GPU in any state")
+def test_a_rule_that_raises_is_an_error():
+    @numba.njit
+    def raising(row):
+        if row.step == 3:
+            raise ValueError
+        return 1e-3
+
+    with pytest.raises(ValueError, match="tid="):
+        sa.simulate(problem_of(), raising, 5, device="cuda")
+
+
+@pytest.mark.parametrize("rule", ["constant", "critical", "jump"])
+def test_an_engine_is_freed_when_it_is_dropped(rule):
+    engine = "jump" if rule == "jump" else "step"
+    dropped = engine_of(problem_of(), "constant" if rule == "jump" else rule, engine=engine)
+    gc.disable()
+    try:
+        seen = weakref.ref(dropped)
+        del dropped
+        assert seen() is None
+    finally:
+        gc.enable()
+
+
+def test_small_problems_take_small_tables(monkeypatch):
+    monkeypatch.setattr(engines_gpu, "TABLE_BYTES", 2**27)
+    assert engine_of(problem_of("tiny")).table.shape[1] == engines_gpu.TABLE_STEPS
 
 
 def test_an_ensemble():

@@ -1,5 +1,6 @@
 """The engines `step` and `jump` on a GPU: same noise, same rows, same checkpoints."""
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ from numba import cuda
 from numba.core.errors import NumbaError
 from numpy.typing import NDArray
 
-from .. import _memory
+from .. import _memory, devices
 from ..kernels import gpu
 from ..kernels.jit import SIMULATED
 from ..kernels.normals import COUNTERS, GROUP, INITIAL_DOMAIN
@@ -23,8 +24,10 @@ from .stepper import SteppingEngine
 
 Array = NDArray[np.float64]
 
-#: Bytes of the table in which parts leave the sums of the steps of a launch.
+#: Bytes, at most, of the table in which parts leave the sums of the steps of a launch, and its
+#: steps, at most.
 TABLE_BYTES = 2**13 if SIMULATED else 2**27
+TABLE_STEPS = 2**13
 #: Multiprocessors of the simulated device.
 SIMULATED_PROCESSORS = 2
 WORD = 2**32
@@ -42,7 +45,7 @@ class GpuStepEngine(SteppingEngine):
         isotropic = isinstance(run.problem.noise, IsotropicNoise)
         arrays = self.arrays_per_direction - isotropic
         needed = spectrum.dim * (np.dtype(run.dtype).itemsize + 8 * arrays) + TABLE_BYTES
-        there = None if SIMULATED else cuda.current_context().get_memory_info().free
+        there = None if SIMULATED else _free_memory()
         _memory.compare(f"engine {run.engine!r} at d = {spectrum.dim:,}", needed, there, "the GPU")
         processors = _processors()
         self.parts = self._cut(processors * gpu.BLOCKS)
@@ -53,7 +56,7 @@ class GpuStepEngine(SteppingEngine):
         self.table = self._table(self.parts, TABLE_BYTES)
         self._state = self._initial_state()
         self._prepare(processors)
-        self.advance(0)  # compiles a rule, so that one that does not compile is refused here
+        self._compile_rule()
 
     def _cut(self, count: int) -> Any:
         spectrum = self.run.problem.spectrum
@@ -62,18 +65,22 @@ class GpuStepEngine(SteppingEngine):
     @staticmethod
     def _table(parts: Any, size: int) -> Any:
         """Table of as many steps as fit, at least one tile of them."""
-        steps = max(gpu.TILE, size // (8 * ROW * len(parts)) // gpu.TILE * gpu.TILE)
+        steps = min(TABLE_STEPS, size // (8 * ROW * len(parts)))
+        steps = max(1, steps // gpu.TILE) * gpu.TILE
         return cuda.to_device(np.zeros((len(parts), steps, ROW)))
 
-    def _spread(self, values: Array) -> Any:
+    def _spread(self, values: Array, out: Any = None) -> Any:
         """Return values of levels, on the device, with an entry for every direction."""
         spectrum = self.run.problem.spectrum
-        on_device = cuda.to_device(np.ascontiguousarray(values))
+        if out is None:
+            out = cuda.device_array(spectrum.dim, np.float64)
         if spectrum.is_simple:
-            return on_device
-        out = cuda.device_array(spectrum.dim, np.float64)
-        ends = cuda.to_device(level_ends(spectrum))
-        gpu.launch(gpu.spread, _blocks(spectrum.dim), gpu.THREADS)(on_device, ends, out)
+            out.copy_to_device(np.ascontiguousarray(values))
+        else:
+            ends = cuda.to_device(level_ends(spectrum))
+            gpu.launch(gpu.spread, _blocks(spectrum.dim), gpu.THREADS)(
+                cuda.to_device(values), ends, out
+            )
         return out
 
     def _initial_state(self) -> Any:
@@ -93,9 +100,23 @@ class GpuStepEngine(SteppingEngine):
         rule = self.run.step_size
         if isinstance(rule, AdaptiveStepSize):
             self._make_adaptive(rule, processors)
-            self.stepper = AdaptiveSteps(self, self._advance_adaptive)
+            self.stepper = AdaptiveSteps(self, GpuStepEngine._advance_adaptive, weakref.proxy(self))
         else:
-            self.stepper = KnownSteps(self, self._advance_known)
+            self.stepper = KnownSteps(self, GpuStepEngine._advance_known, weakref.proxy(self))
+
+    def _compile_rule(self) -> None:
+        """Compile the kernel of a rule: one that does not compile is refused before work starts."""
+        try:
+            self.advance(0)
+        except (NumbaError, RecursionError, RuntimeError) as error:
+            if isinstance(error, devices.DeviceError):
+                raise
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise ValueError(
+                "step_size must be a rule that compiles for device 'cuda', without arrays of its "
+                "own and functions that Numba's CUDA target lacks, got "
+                f"{self.run.step_size!r}: {lines[0] if lines else type(error).__name__}"
+            ) from None
 
     # --- what every engine does ------------------------------------------------------------
 
@@ -158,6 +179,7 @@ class GpuStepEngine(SteppingEngine):
             at = np.flatnonzero(slots[begin:end] >= 0)
             out[slots[begin:end][at]] = self._rows(self.table, self.parts, at)
             begin = end
+        cuda.synchronize()  # where no row came back, so that the time of a call is that of its work
 
     def _make_adaptive(self, rule: AdaptiveStepSize, processors: int) -> None:
         self.adaptive_parts = self._cut(processors)
@@ -178,23 +200,21 @@ class GpuStepEngine(SteppingEngine):
             for array in (sums, memory, step_size[0])
         ]
         results = [cuda.to_device(array) for array in (out, out_steps, out_sizes)]
-        progress = cuda.to_device(np.zeros(2, np.int64))
-        try:
-            gpu.launch(self.kernel, self.blocks, gpu.ADAPTIVE_THREADS)(
-                self._state, self.lam, self.std, self.adaptive_parts,
-                self.weights, first_step, num_steps, cuda.to_device(np.append(recorded, -1)),
-                key_0, key_1, *self.turns, *changed, *results, progress,
-            )  # fmt: skip
-        except NumbaError as error:
-            first_line = str(error).strip().splitlines()[0]
-            raise ValueError(
-                "step_size must be a rule that compiles for device 'cuda', where it can make no "
-                f"arrays, but got {self.run.step_size!r}: {first_line}"
-            ) from None
+        progress = cuda.to_device(np.full(2, -1, np.int64))
+        gpu.launch(self.kernel, self.blocks, gpu.ADAPTIVE_THREADS)(
+            self._state, self.lam, self.std, self.adaptive_parts, self.weights, first_step,
+            num_steps, cuda.to_device(np.append(recorded, -1)), key_0, key_1, *self.turns,
+            *changed, *results, progress,
+        )  # fmt: skip
         for array, result in zip((out, out_steps, out_sizes), results, strict=True):
             result.copy_to_host(array)
         sums[...], memory[...], step_size[0] = (array.copy_to_host()[0] for array in changed)
         done, rows = progress.copy_to_host().tolist()
+        if done < 0:
+            raise devices.DeviceError(
+                "the kernel ended before its steps: step_size must be a rule that raises no "
+                f"exception on a GPU, got {self.run.step_size!r}"
+            )
         return done, rows
 
 
@@ -209,7 +229,9 @@ class GpuJumpEngine(GpuStepEngine):
         super().__init__(run, serial=serial)
 
     def _prepare(self, processors: int) -> None:
-        self.stepper = Jumps(self, self._jump)
+        dim = self.run.problem.spectrum.dim
+        self._move = cuda.device_array(dim, np.float64), cuda.device_array(dim, np.float64)
+        self.stepper = Jumps(self, GpuJumpEngine._jump, weakref.proxy(self))
 
     def _jump(
         self, a: Array, b: Array, steps: NDArray[np.int64], key_0: Any, key_1: Any, out: Array
@@ -219,12 +241,20 @@ class GpuJumpEngine(GpuStepEngine):
         for begin in range(0, steps.size, most):
             end = min(steps.size, begin + most)
             if begin == 0 or len(a) > 1:
-                move = self._spread(a[begin]), self._spread(b[begin])
+                for values, array in zip((a[begin], b[begin]), self._move, strict=True):
+                    self._spread(values, array)
             gpu.launch(gpu.jump_rows, len(self.parts), gpu.THREADS)(
-                self._state, *move, self.lam, self.std, self.parts,
+                self._state, *self._move, self.lam, self.std, self.parts,
                 *map(cuda.to_device, _words(steps[begin:end])), key_0, key_1, self.table,
             )  # fmt: skip
             out[begin:end] = self._rows(self.table, self.parts, np.arange(end - begin))
+
+
+def _free_memory() -> int:
+    """Bytes of the device that nobody holds, Numba's waiting deallocations done."""
+    context = cuda.current_context()
+    context.deallocations.clear()
+    return int(context.get_memory_info().free)
 
 
 def _words(step: Any) -> tuple[Any, Any]:

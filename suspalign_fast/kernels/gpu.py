@@ -36,6 +36,8 @@ with contextlib.suppress(ImportError):  # of Numba itself, or simulated: the cac
 #: simulated ones are Python's, so there are no more than that.
 THREADS, BLOCKS = (32, 2) if SIMULATED else (128, 4)
 ADAPTIVE_THREADS = 16 if SIMULATED else 512
+#: The thread that asks the rule. Not the first, which waits for other blocks on behalf of its own.
+RULE_THREAD = ADAPTIVE_THREADS - 1
 #: Threads that add up the columns of one sum.
 LANES = 2 if SIMULATED else 8
 #: Threads of `add_parts`: one for each sum and lane.
@@ -249,7 +251,7 @@ def make_adaptive(rule, observes):
     ``memories`` and ``step_sizes`` hold the table a rule reads, its memory and the size of the
     next step, one for each block, the same in all. ``recorded`` ends with a step that is never
     reached; ``out``, ``out_steps``, ``out_sizes`` and ``progress``, steps done and rows recorded,
-    are as in ``advance.advance_adaptive``.
+    are as in ``advance.advance_adaptive``. A rule that raises leaves ``progress`` as it is.
     """
     choose = from_kernel(numba.njit(lambda step, table, memory: rule(row_of(step, table), memory)))
 
@@ -311,15 +313,18 @@ def make_adaptive(rule, observes):
                     tables[block, thread // ROW, NOISY + thread % ROW] = total
                 cuda.syncthreads()
             record = not finite or step == recorded[rows]
-            if thread == 0:
-                if finite:
-                    step_sizes[block] = choose(step, tables[block], memories[block])
-                size = step_sizes[block]
-                if record and block == 0:
+            if thread == RULE_THREAD:
+                recorder = record and block == 0
+                if recorder:  # before the rule may write to its row
                     for column in range(ROW):
                         out[rows, 0, column] = tables[block, 0, column]
                         out[rows, 1, column] = tables[block, 1, column]
                     out_steps[rows] = step
+                flags[1] = False  # stands if the rule raises, which ends the thread
+                if finite:
+                    step_sizes[block] = choose(step, tables[block], memories[block])
+                size = step_sizes[block]
+                if recorder:
                     out_sizes[rows] = size
                 flags[1] = finite and math.isfinite(size) and size >= 0.0
             cuda.syncthreads()
@@ -327,7 +332,7 @@ def make_adaptive(rule, observes):
             if record:
                 rows += 1
             done += 1
-        if block == 0 and thread == 0:
+        if block == 0 and thread == RULE_THREAD:
             progress[0] = done
             progress[1] = rows
 
