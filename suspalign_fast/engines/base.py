@@ -137,11 +137,12 @@ class Engine(ABC):
         ValueError
             If it does not fit.
         """
-        mine = self.snapshot()
+        mine = self.mutable()
         shapes = {name: (a.shape, a.dtype) for name, a in mine.items()}
-        if shapes != {name: (a.shape, a.dtype) for name, a in snapshot.items()}:
+        given = {name: (a.shape, a.dtype) for name, a in snapshot.items()}
+        if given != shapes | {"step": ((), np.dtype(np.int64))}:
             raise ValueError("the checkpoint does not fit the run")
-        for name, values in self.mutable().items():
+        for name, values in mine.items():
             values[...] = snapshot[name]
         self.step = int(snapshot["step"])
 
