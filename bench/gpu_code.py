@@ -167,7 +167,10 @@ def study(name, signature, work, capability, folder):
     row = {"kernel": name, "PTX lines": len(ptx.splitlines())}
     if not (tool("ptxas") and tool("nvdisasm")):
         return row
-    report, sass = assemble(ptx, capability, folder)
+    try:
+        report, sass = assemble(ptx, capability, folder)
+    except subprocess.CalledProcessError as error:  # an assembler older than the compiler
+        return row | {"not assembled": " ".join(error.stderr.split())}
     spills = [int(n) for n in re.findall(r"(\d+) bytes spill", report)]
     row["registers"] = max(int(n) for n in re.findall(r"Used (\d+) registers", report))
     row["spilled bytes"] = sum(spills)
