@@ -15,7 +15,7 @@ GPU_ENGINES = ("step", "jump")
 
 
 class DeviceError(RuntimeError):
-    """A device was asked for that is not there."""
+    """A device was asked for that is not there, or does not finish its work."""
 
 
 def resolve(device: Any, engine: str) -> str:
@@ -104,7 +104,7 @@ def is_from_driver(error: Exception) -> bool:
 
 
 def describe() -> str:
-    """Name of the GPU, its memory and the driver's version, where `why_not` returns None."""
+    """Name of the GPU and its memory, where `why_not` returns None."""
     if is_simulated():
         return "simulated GPU"
     from numba import cuda
