@@ -84,15 +84,13 @@ class GpuStepEngine(SteppingEngine):
         return out
 
     def _initial_state(self) -> Any:
-        dim, initial = self.run.problem.spectrum.dim, self.run.problem.initial
-        if isinstance(initial, np.ndarray):
-            if initial.size != dim:
-                initial = np.repeat(initial, self.run.problem.spectrum.multiplicities)
-            return cuda.to_device(initial.astype(self.run.dtype))
-        state = cuda.device_array(dim, self.run.dtype)
-        counters = COUNTERS * -(-dim // GROUP)
+        if (given := self.given_state()) is not None:
+            return cuda.to_device(given)
+        problem = self.run.problem
+        state = cuda.device_array(problem.spectrum.dim, self.run.dtype)
+        counters = COUNTERS * -(-problem.spectrum.dim // GROUP)
         gpu.launch(gpu.fill_normals, _blocks(counters), gpu.THREADS)(
-            state, float(initial), INITIAL_DOMAIN, 0, 0, *self.key
+            state, problem.initial, INITIAL_DOMAIN, 0, 0, *self.key
         )
         return state
 

@@ -113,13 +113,10 @@ class StepEngine(SteppingEngine):
         advance.observe(self.state, self.plan, self.step, *self.key, out)
 
     def _initial_state(self) -> NDArray[np.float64]:
-        spectrum, initial = self.run.problem.spectrum, self.run.problem.initial
-        if isinstance(initial, np.ndarray):
-            per_level = initial.size != spectrum.dim
-            initial = np.repeat(initial, spectrum.multiplicities) if per_level else initial
-            return initial.astype(self.run.dtype)
-        state = np.empty(spectrum.dim, self.run.dtype)
-        fill_normals(state, initial, INITIAL_DOMAIN, 0, *self.key)
+        state = self.given_state()
+        if state is None:
+            state = np.empty(self.run.problem.spectrum.dim, self.run.dtype)
+            fill_normals(state, self.run.problem.initial, INITIAL_DOMAIN, 0, *self.key)
         return state
 
 

@@ -54,6 +54,16 @@ class SteppingEngine(Engine):
                 "engine 'levels' takes any number"
             )
 
+    def given_state(self) -> NDArray[Any] | None:
+        """Return the initial coefficients of all directions, None where they are to be drawn."""
+        problem = self.run.problem
+        if not isinstance(problem.initial, np.ndarray):
+            return None
+        per_level = problem.initial.size != problem.spectrum.dim
+        counts = problem.spectrum.multiplicities
+        values = np.repeat(problem.initial, counts) if per_level else problem.initial
+        return values.astype(self.run.dtype)
+
     @abstractmethod
     def initial_sums(self) -> Array:
         """Sums of the state, shape (2, 8)."""
