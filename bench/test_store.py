@@ -53,7 +53,7 @@ def test_checkpoint(benchmark, tmp_path):
             os.fsync(file.fileno())
         os.replace(tmp_path / "plain.new", tmp_path / "plain")
 
-    whole = partial(checkpoint.write, tmp_path / "trace.h5.ckpt", "run", {"state": state})
+    whole = partial(checkpoint.write, tmp_path / "trace.h5", "run", {"state": state})
     members = Members()
     members.add("bytes alone", bytes_alone, 1)
     members.add("checkpoint", whole, 1)

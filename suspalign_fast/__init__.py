@@ -7,6 +7,7 @@
 """
 
 from . import phases, theory
+from ._threads import ForkError
 from .devices import DeviceError
 from .ensemble import simulate_ensemble
 from .kernels.rules import Row
@@ -34,6 +35,7 @@ __all__ = [
     "CriticalStep",
     "DeviceError",
     "DiagonalNoise",
+    "ForkError",
     "HessianNoise",
     "Interrupted",
     "IsotropicNoise",

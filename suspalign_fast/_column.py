@@ -93,7 +93,12 @@ class Column:
         Readers in the same process share what it remembers of an open dataset.
         """
         self._dataset.id.close()
-        self._dataset = self._group[self._name]
+        self.attach(self._group)
+
+    def attach(self, group: h5py.Group) -> None:
+        """Go on in a file that was closed and opened again."""
+        self._group = group
+        self._dataset = group[self._name]
 
     def _write(self, offset: tuple[int, ...], piece: NDArray[Any], raw: bool) -> None:
         if raw:

@@ -1,5 +1,8 @@
 """64-bit numbers as the shuffle and gzip filters of HDF5 store them, several times faster.
 
+Reading has a bound that the filter of libhdf5 lacks: it inflates a chunk to whatever size its
+stream has.
+
 After the shuffle the most significant bytes of neighbouring numbers lie together and repeat; the
 least significant ones of sampled numbers are noise, on which a general compressor spends nearly all
 its time in vain. So bytes that repeat are deflated, and those that do not are stored, in one
@@ -37,6 +40,31 @@ def encode(values: NDArray[Any]) -> bytes:
         pieces += _deflated(planes[start:stop]) if repetitive else _stored(planes[start:stop])
         start = stop
     return b"".join([*pieces, _END, zlib.adler32(planes.data).to_bytes(4, "big")])
+
+
+def inflate(code: bytes, size: int) -> bytes:
+    """Return what a zlib stream holds if that is exactly `size` bytes.
+
+    Raises
+    ------
+    ValueError
+        If it holds more or fewer, or is damaged. No more than `size` bytes are ever made of it.
+    """
+    stream = zlib.decompressobj()
+    try:
+        values = stream.decompress(code, size)
+        if len(values) != size or stream.decompress(stream.unconsumed_tail, 1):
+            raise ValueError("a chunk does not hold as much as it should")
+    except zlib.error as error:
+        raise ValueError(f"a chunk is damaged: {error}") from None
+    if not stream.eof:
+        raise ValueError("a chunk is cut short")
+    return values
+
+
+def unshuffle(planes: bytes) -> bytes:
+    """Undo the shuffle of 64-bit numbers."""
+    return np.frombuffer(planes, np.uint8).reshape(_ITEM, -1).T.tobytes()
 
 
 def _deflated(planes: NDArray[np.uint8]) -> list[bytes]:

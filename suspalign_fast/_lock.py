@@ -1,58 +1,208 @@
-"""One run a file: an advisory lock beside it, which a killed process cannot leave behind."""
+"""One run a file: a lock on the file itself, whatever name leads to it.
 
+On Linux the lock is one of an open file description, on a byte that no file has. It belongs to the
+inode, so that links lead to the same lock; it dies with its process; and it never meets the locks
+of libhdf5. Where a system has no such locks, or a network file system makes one kind of all of
+them, a lock file ``.NAME.lock`` beside the file stands in.
+"""
+
+import contextlib
+import errno
 import os
+import struct
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from . import _files
 
 try:
     import fcntl
 except ImportError:  # no advisory locks on this system
     fcntl = None  # type: ignore[assignment]
 
+#: A byte beyond the end of any file.
+_BYTE = 2**62
+_REQUEST = "hhqqi"
+#: Descriptors of all locks of this process, and what is known of file systems, by device.
+_descriptors: set[int] = set()
+_locks_inodes: dict[int, bool] = {}
+
+
+class Lock:
+    """The locks of one run: on its file, and on the one that will take its place."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._held: list[int] = []
+
+    def add(self, path: Path) -> None:
+        """Lock a file, too.
+
+        Raises
+        ------
+        BlockingIOError
+            If another run holds its lock.
+        """
+        if fcntl is None:
+            return
+        if can_lock_inodes(path.parent):
+            self._acquire(path, os.O_RDWR)
+        elif not self._held:
+            self._acquire_lock_file(lock_file(self._target))
+
+    def _acquire_lock_file(self, path: Path) -> None:
+        """Lock the file beside the target, unless its holder has removed it meanwhile."""
+        while True:
+            self._acquire(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(path), os.fstat(self._held[-1])):
+                    return
+            self.release()
+
+    def _acquire(self, path: Path, flags: int) -> None:
+        try:
+            descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+        except OSError as error:
+            raise OSError(f"{self._target} cannot be written: {error}") from error
+        _descriptors.add(descriptor)
+        self._held.append(descriptor)
+        try:
+            if path == lock_file(self._target):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            else:
+                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _request(fcntl.F_WRLCK))
+        except OSError as error:
+            _close(self._held.pop())
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise OSError(f"{self._target} cannot be locked: {error}") from error
+            raise BlockingIOError(f"{self._target} is being written by another run") from None
+
+    def release(self) -> None:
+        """Release all locks."""
+        for descriptor in self._held:
+            _remove_lock_file(lock_file(self._target), descriptor)
+            _close(descriptor)
+        self._held.clear()
+
 
 @contextmanager
-def exclusive(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold the lock of a file; a second holder is refused at once.
+def exclusive(target: Path) -> Iterator[Lock]:
+    """Hold the lock of a file, if it exists; a second holder is refused at once.
 
     Raises
     ------
     BlockingIOError
         If another process, or another run in this one, writes the file.
-    OSError
-        If the lock file cannot be made.
     """
-    if fcntl is None:
-        yield
-        return
-    if "\0" in os.fspath(path):
-        raise ValueError(f"path must name a file, got {os.fspath(path)!r}")
-    lock = Path(f"{os.fspath(path)}.lock")
-    if not lock.parent.is_dir():
-        raise FileNotFoundError(f"{path} cannot be written: {lock.parent} is not a directory")
-    descriptor = _acquire(lock, path)
+    lock = Lock(target)
     try:
-        yield
+        if target.is_file():
+            lock.add(target)
+        yield lock
     finally:
-        lock.unlink(missing_ok=True)
+        lock.release()
+
+
+def is_held(path: Path) -> bool | None:
+    """Whether a run holds the lock of a file; None where the system cannot tell."""
+    if fcntl is None:
+        return None
+    return _inode_is_locked(path) or _lock_file_is_held(lock_file(path))
+
+
+def lock_file(path: Path) -> Path:
+    """Path of the lock file of a file whose inode cannot be locked."""
+    return path.with_name(f".{path.name}.lock")
+
+
+def can_lock_inodes(folder: Path) -> bool:
+    """Whether files of a folder can be locked without getting into the way of libhdf5's locks."""
+    if not hasattr(fcntl, "F_OFD_SETLK"):
+        return False
+    device = os.stat(folder).st_dev
+    if device not in _locks_inodes:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".suspalign-") as probe:
+            _locks_inodes[device] = _is_independent(probe.fileno(), probe.name)
+    return _locks_inodes[device]
+
+
+def _is_independent(descriptor: int, path: str) -> bool:
+    """Whether the kind of lock that libhdf5 takes is possible beside one of ours."""
+    other = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _request(fcntl.F_WRLCK))
+        fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(other)
+    return True
+
+
+def _request(kind: int) -> bytes:
+    return struct.pack(_REQUEST, kind, os.SEEK_SET, _BYTE, 1, 0)
+
+
+def _inode_is_locked(path: Path) -> bool:
+    if not hasattr(fcntl, "F_OFD_GETLK"):
+        return False
+    with _opened(path) as descriptor:
+        if descriptor is None:
+            return False
+        try:
+            answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _request(fcntl.F_WRLCK))
+        except OSError:
+            return False
+        return bool(struct.unpack(_REQUEST, answer)[0] != fcntl.F_UNLCK)
+
+
+def _lock_file_is_held(path: Path) -> bool:
+    with _opened(path) as descriptor:
+        if descriptor is None:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        return False
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int | None]:
+    """Open a regular file for reading; None where there is none."""
+    try:
+        descriptor = _files.open_regular(path, follow=True)
+    except OSError:
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
         os.close(descriptor)
 
 
-def _acquire(lock: Path, path: str | os.PathLike[str]) -> int:
-    while True:
-        try:
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise OSError(f"{path} cannot be written: {error}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise BlockingIOError(f"{path} is being written by another run") from None
-        try:
-            same = os.stat(lock).st_ino == os.fstat(descriptor).st_ino
-        except FileNotFoundError:
-            same = False
-        if same:
-            return descriptor
-        os.close(descriptor)  # the holder before us removed it meanwhile
+def _remove_lock_file(path: Path, descriptor: int) -> None:
+    """Remove a lock file that this process holds; a file of anyone else's is not empty."""
+    with contextlib.suppress(OSError):
+        status = os.fstat(descriptor)
+        if status.st_size == 0 and os.path.samestat(os.lstat(path), status):
+            path.unlink()
+
+
+def _close(descriptor: int) -> None:
+    if descriptor in _descriptors:
+        _descriptors.discard(descriptor)
+        os.close(descriptor)
+
+
+def _forget() -> None:
+    """Leave the locks to the parent: a forked child shares them until it closes them."""
+    for descriptor in list(_descriptors):
+        with contextlib.suppress(OSError):
+            _close(descriptor)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -2,31 +2,32 @@
 
 One file: a magic line, a line of JSON (whose run it belongs to, and names, types and shapes of the
 arrays), a line with the CRC-32 of the JSON line and the arrays in hexadecimal, then the raw bytes
-of the arrays. Reading never runs code and checks every length against the file's size before
-anything is allocated.
+of the arrays. Reading never runs code, and reads into the arrays of an engine that wait for them:
+what a file says of itself decides about no memory.
 """
 
 import json
-import math
 import os
+import threading
 import zlib
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _files
+
 MAGIC = b"suspalign-checkpoint 1\n"
 MAX_HEADER = 2**20
-_TYPES = ("<f8", "<f4", "<i8")
 _PIECE = 2**24
 
 Arrays = dict[str, NDArray[Any]]
 
 
 class CheckpointError(OSError):
-    """A checkpoint is damaged, or belongs to another trace."""
+    """A checkpoint is damaged, belongs to another trace, or cannot be written."""
 
 
 def checkpoint_path(trace: Path) -> Path:
@@ -34,74 +35,146 @@ def checkpoint_path(trace: Path) -> Path:
     return trace.with_name(trace.name + ".ckpt")
 
 
-def write(path: Path, run_id: str, arrays: Arrays) -> None:
-    """Write a checkpoint: a new file, flushed to the disk, then renamed over the old one.
+def check_place(trace: Path) -> None:
+    """Raise FileExistsError if what is no checkpoint stands where that of a trace would."""
+    path = checkpoint_path(trace)
+    if _is_foreign(path):
+        raise FileExistsError(
+            f"{path} exists and is not a checkpoint of this package: choose another path for the "
+            "trace, or move that file"
+        )
+
+
+def remove(trace: Path) -> None:
+    """Remove the checkpoint of a trace; leave what is none."""
+    path = checkpoint_path(trace)
+    if not _is_foreign(path):
+        path.unlink(missing_ok=True)
+
+
+def _is_foreign(path: Path) -> bool:
+    return os.path.lexists(path) and _files.first_bytes(path, len(MAGIC)) != MAGIC
+
+
+def write(trace: Path, run_id: str, arrays: Arrays) -> None:
+    """Write the checkpoint of a trace: a new file, flushed to the disk, renamed over the old one.
 
     The checksum is computed while the arrays are written, so that the disk alone sets the time.
-    """
-    values = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    layout = [[name, v.dtype.str, list(np.shape(arrays[name]))] for name, v in values.items()]
-    header = json.dumps({"run_id": run_id, "arrays": layout}).encode() + b"\n"
-    temporary = path.with_name(path.name + ".new")
-    try:
-        with open(temporary, "wb") as file, ThreadPoolExecutor(1) as beside:
-            checksum = beside.submit(_checksum, header, values)
-            file.write(MAGIC + header + b"%08x\n" % 0)
-            for value in values.values():
-                file.write(_bytes(value))
-            file.seek(len(MAGIC + header))
-            file.write(b"%08x\n" % checksum.result())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_directory(path.parent)
-
-
-def read(path: Path, run_id: str) -> Arrays | None:
-    """Read the checkpoint of a run; None where there is none.
 
     Raises
     ------
     CheckpointError
-        If the file is damaged or belongs to another run.
+        If it cannot be written; the old one then stays.
     """
-    if not path.exists():
-        return None
-    with open(path, "rb") as file:
+    path = checkpoint_path(trace)
+    try:
+        check_place(trace)
+        temporary = _files.Replacement(trace)
+        try:
+            with open(temporary.path, "wb") as file:
+                _write_to(file, run_id, arrays)
+            os.replace(temporary.path, path)
+        finally:
+            temporary.discard()
+        _files.sync_folder(path.parent)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _write_to(file: BinaryIO, run_id: str, arrays: Arrays) -> None:
+    values = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    layout = [[name, v.dtype.str, list(np.shape(arrays[name]))] for name, v in values.items()]
+    header = json.dumps({"run_id": run_id, "arrays": layout}).encode() + b"\n"
+    checksum = _beside(lambda: _checksum(header, values))
+    file.write(MAGIC + header + b"%08x\n" % 0)
+    for value in values.values():
+        file.write(_bytes(value))
+    file.seek(len(MAGIC + header))
+    file.write(b"%08x\n" % checksum())
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _beside(work: Callable[[], int]) -> Callable[[], int]:
+    """Start to compute a number in another thread; return what waits for it."""
+    results: list[int] = []
+    thread = threading.Thread(target=lambda: results.append(work()))
+    try:
+        thread.start()
+    except RuntimeError:  # the interpreter is about to end and starts no more threads
+        return work
+
+    def wait() -> int:
+        thread.join()
+        return results[0]
+
+    return wait
+
+
+def read_into(trace: Path, run_id: str, arrays: Arrays) -> bool:
+    """Fill arrays from the checkpoint of a trace; return False where there is none.
+
+    Parameters
+    ----------
+    trace : Path
+    run_id : str
+    arrays : dict of ndarray
+        What the checkpoint must hold, by name, type and shape; undefined after an error.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged, belongs to another run or does not fit the arrays.
+    """
+    path = checkpoint_path(trace)
+    try:
+        descriptor = _files.open_regular(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    with open(descriptor, "rb") as file:
         if file.readline(len(MAGIC)) != MAGIC:
             raise CheckpointError(f"{path} is not a checkpoint this package reads")
         try:
-            line = file.readline(MAX_HEADER)
-            expected = file.readline(9)
-            header = json.loads(line)
-            owner = header["run_id"]
-            layout = [
-                (str(name), str(kind), tuple(int(n) for n in shape))
-                for name, kind, shape in header["arrays"]
-            ]
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{path} is damaged: its header does not read") from error
-        if any(kind not in _TYPES or min(shape, default=0) < 0 for _, kind, shape in layout):
-            raise CheckpointError(f"{path} is damaged: it lists what cannot be an array")
-        sizes = [np.dtype(kind).itemsize * math.prod(shape) for _, kind, shape in layout]
-        if sum(sizes) != os.fstat(file.fileno()).st_size - file.tell():
-            raise CheckpointError(f"{path} is damaged: it is not as long as it says")
-        arrays, found = {}, zlib.crc32(line)
-        for name, kind, shape in layout:
-            value = np.empty(shape, dtype=kind)
-            view = _bytes(value)
-            for start in range(0, len(view), _PIECE):
-                file.readinto(view[start : start + _PIECE])
-            found = zlib.crc32(view, found)
-            arrays[name] = value
-    if b"%08x\n" % found != expected:
-        raise CheckpointError(f"{path} is damaged: its checksum does not match")
+            _read_from(file, os.fstat(descriptor).st_size, run_id, arrays)
+        except _Foreign:
+            raise CheckpointError(
+                f"{path} belongs to another trace, not to the one beside it"
+            ) from None
+        except Exception as error:  # whatever a file that is not ours makes of its header
+            raise CheckpointError(f"{path} is damaged: {error or type(error).__name__}") from error
+    return True
+
+
+class _Foreign(Exception):
+    """The checkpoint is of another run."""
+
+
+def _read_from(file: BinaryIO, size: int, run_id: str, arrays: Arrays) -> None:
+    line = file.readline(MAX_HEADER)
+    expected = file.readline(9)
+    try:
+        header = json.loads(line)
+        owner, layout = header["run_id"], header["arrays"]
+    except Exception as error:
+        raise ValueError("its header does not read") from error
+    wanted = [[name, a.dtype.str, list(a.shape)] for name, a in arrays.items()]
+    if owner == run_id and sorted(layout) != sorted(wanted):
+        raise ValueError("it does not hold the arrays of its run")
+    ordered = [arrays[name] for name, _, _ in layout] if owner == run_id else []
+    if ordered and sum(array.nbytes for array in ordered) != size - file.tell():
+        raise ValueError("it is not as long as it says")
+    found = zlib.crc32(line)
+    for value in ordered:
+        view = _bytes(value)
+        for start in range(0, len(view), _PIECE):
+            file.readinto(view[start : start + _PIECE])  # type: ignore[attr-defined]
+        found = zlib.crc32(view, found)
     if owner != run_id:
-        raise CheckpointError(f"{path} belongs to another trace, not to the one beside it")
-    return arrays
+        raise _Foreign
+    if b"%08x\n" % found != expected:
+        raise ValueError("its checksum does not match")
 
 
 def _checksum(header: bytes, values: Arrays) -> int:
@@ -112,15 +185,7 @@ def _checksum(header: bytes, values: Arrays) -> int:
 
 
 def _bytes(value: NDArray[Any]) -> memoryview:
+    """View a contiguous array as bytes."""
+    assert value.flags.c_contiguous
     flat: Any = value.reshape(-1)
     return memoryview(flat).cast("B") if value.size else memoryview(b"")
-
-
-def _sync_directory(directory: Path) -> None:
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

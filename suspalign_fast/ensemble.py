@@ -1,19 +1,19 @@
 """Many independent runs at once: every core takes the next one."""
 
+import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike
-from tqdm import tqdm
 
-from . import _checks, devices
+from . import _checks, _progress, _threads, devices
+from .driver import run_in_memory
 from .problem import Quadratic
 from .run import Run
-from .simulate import run_in_memory
 from .step_size import StepSize
+from .store import MemoryTrace
 from .trace import Trace
 
 
@@ -62,6 +62,8 @@ def simulate_ensemble(
     ValueError
         If sequences differ in length or an argument is not as described, before any work starts;
         or if a rule returns what cannot be a step size.
+    MemoryError
+        If the rows of all runs cannot fit.
     DeviceError
         If no GPU is usable; the message says what was looked for.
     """
@@ -71,7 +73,7 @@ def simulate_ensemble(
         "seeds": _listed(seeds),
     }
     count = _common_length(given)
-    cores = numba.config.NUMBA_NUM_THREADS
+    cores = _threads.available()
     workers = _checks.integer(
         "num_threads", cores if num_threads is None else num_threads, 1, cores
     )
@@ -94,14 +96,21 @@ def simulate_ensemble(
         for i in range(count)
     ]
 
-    def work(run: Run) -> Trace:
-        return run_in_memory(run, serial=True)
+    MemoryTrace.check_memory(runs)
+    stop = threading.Event()
 
-    with ThreadPoolExecutor(workers) as pool:
+    def work(run: Run) -> Trace:
+        return run_in_memory(run, serial=True, stop=stop)
+
+    with ThreadPoolExecutor(workers) as pool, _progress.bar(count, "run", visible=progress) as bar:
         try:
-            finished = pool.map(work, runs)
-            return list(tqdm(finished, total=count, unit="run", disable=not progress))
+            traces = []
+            for trace in pool.map(work, runs):
+                traces.append(trace)
+                bar.update()
+            return traces
         except BaseException:
+            stop.set()
             pool.shutdown(cancel_futures=True)
             raise
 

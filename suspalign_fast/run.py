@@ -1,6 +1,7 @@
 """Everything that determines the numbers of a run, checked and turned into JSON and back."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from .step_size import (
 
 ENGINES = ("step", "jump", "levels", "reference")
 DTYPES = ("float64", "float32")
+MAX_STEPS = 2**62
 UPDATES = {"full": (1.0, 1.0), "dominant": (1.0, 0.0), "bulk": (0.0, 1.0)}
 
 _RULES: dict[str, Any] = {
@@ -34,6 +36,45 @@ _RULES: dict[str, Any] = {
 }
 
 Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """Which steps of a run become rows: every n-th one, or given ones."""
+
+    num_steps: int
+    record_every: int
+    record_at: NDArray[np.int64] | None
+
+    @classmethod
+    def from_spec(cls, spec: dict[str, Any], read: Callable[[str], NDArray[Any]]) -> "Recording":
+        """Return what the description of a run says; `read` returns its arrays by their path."""
+        num_steps = _checks.integer("num_steps", spec["num_steps"], 0, MAX_STEPS)
+        every = _checks.integer("record_every", spec["record_every"], 1, MAX_STEPS)
+        steps = read("run/record_at") if "record_at" in spec else None
+        return cls(num_steps, every, _record_at(steps, num_steps, every))
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows of the complete trace."""
+        return self.recorded_before(self.num_steps)
+
+    def recorded_before(self, step: int) -> int:
+        """Number of rows at steps 0 ... `step`."""
+        if self.record_at is None:
+            return step // self.record_every + 1
+        return int(np.searchsorted(self.record_at, step, side="right"))
+
+    def recorded_steps(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the steps to record among ``start + 1 ... stop``."""
+        first, end = self.recorded_before(start), self.recorded_before(stop)
+        if self.record_at is None:  # no np.arange of steps: it counts in float64
+            return (first + np.arange(end - first)) * self.record_every
+        return self.record_at[first:end]
+
+    def step_of_row(self, row: int) -> int:
+        """Step of a row."""
+        return row * self.record_every if self.record_at is None else int(self.record_at[row])
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +100,9 @@ class Run:
             raise _checks.wrong("problem", self.problem, "a Quadratic")
         checked = {
             "step_size": as_step_size(self.step_size),
-            "num_steps": _checks.integer("num_steps", self.num_steps, 0, 2**62),
+            "num_steps": _checks.integer("num_steps", self.num_steps, 0, MAX_STEPS),
             "seed": _checks.integer("seed", self.seed, 0, 2**64 - 1),
-            "record_every": _checks.integer("record_every", self.record_every, 1, 2**62),
+            "record_every": _checks.integer("record_every", self.record_every, 1, MAX_STEPS),
             "engine": _checks.choice("engine", self.engine, ENGINES),
             "device": _checks.choice("device", self.device, devices.DEVICES),
             "dtype": _dtype(self.dtype),
@@ -74,22 +115,22 @@ class Run:
         self.step_size.check(self.num_steps)
 
     @property
+    def recording(self) -> Recording:
+        """Which of its steps become rows."""
+        return Recording(self.num_steps, self.record_every, self.record_at)
+
+    @property
     def num_rows(self) -> int:
         """Number of rows of the complete trace."""
-        return self.recorded_before(self.num_steps)
+        return self.recording.num_rows
 
     def recorded_before(self, step: int) -> int:
         """Number of rows at steps 0 ... `step`."""
-        if self.record_at is None:
-            return step // self.record_every + 1
-        return int(np.searchsorted(self.record_at, step, side="right"))
+        return self.recording.recorded_before(step)
 
     def recorded_steps(self, start: int, stop: int) -> NDArray[np.int64]:
         """Return the steps to record among ``start + 1 ... stop``."""
-        if self.record_at is None:
-            first = (start // self.record_every + 1) * self.record_every
-            return np.arange(first, stop + 1, self.record_every, dtype=np.int64)
-        return self.record_at[self.recorded_before(start) : self.recorded_before(stop)]
+        return self.recording.recorded_steps(start, stop)
 
     def to_json(self) -> tuple[str, Arrays]:
         """Return the run as JSON text and the arrays it refers to by name."""
@@ -125,6 +166,11 @@ class Run:
         try:
             spec = json.loads(text)
             initial = spec["initial"]
+            described = spec["dim"], spec["num_dominant"]
+            if described != (spectrum.dim, spectrum.num_dominant):
+                raise ValueError(
+                    f"the run's description is of another spectrum: d, k = {described}"
+                )
             return cls(
                 problem=Quadratic(
                     spectrum,
@@ -240,7 +286,7 @@ def _step_size_spec(rule: StepSize, arrays: Arrays) -> dict[str, Any]:
             arrays["step_size"] = rule.sizes
             return {"rule": "schedule", "array": "step_size"}
         case RowStep():
-            return {"rule": "function", "name": rule.function.py_func.__qualname__}
+            return {"rule": "function", "name": rule.name}
         case ForeignStep(name):
             return {"rule": "function", "name": name}
     for kind, rule_type in _RULES.items():

@@ -1,35 +1,23 @@
 """The entry function: run SGD on a quadratic and return its trace."""
 
 import dataclasses
-import os
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import warnings
+from collections.abc import Callable
 from typing import Any
 
-import numba
-import numpy as np
 from numpy.typing import ArrayLike
-from tqdm import tqdm
 
-from . import _checks, _hdf5, _lock, checkpoint, devices
+from . import _checks, _files, _lock, _threads, checkpoint, devices
 from ._column import COMPRESSIONS
+from .driver import Interrupted, quiet, run_in_memory, run_to_file, tidy
 from .engines import Engine, make_engine
-from .engines.base import StepSizeError
 from .problem import Quadratic
-from .run import Run
-from .step_size import StepSize, refuse_foreign
-from .store import MemoryTrace, TraceWriter, load_trace, read_run_id
+from .run import MAX_STEPS, Run
+from .step_size import ForeignStep, RowStep, StepSize, as_step_size, refuse_foreign
+from .store import MemoryTrace, TraceWriter, load_trace, load_unlocked, read_run_id
 from .trace import Trace
 
-#: Bounds on how many rows and steps one call of an engine may cover.
-MAX_ROWS = 4096
-MAX_STEPS = 2**18
-#: Seconds between two commits, and two moves of the progress bar.
-COMMIT_INTERVAL = 0.2
+__all__ = ["Interrupted", "resume", "simulate"]
 
 
 def simulate(
@@ -44,7 +32,7 @@ def simulate(
     device: str = "cpu",
     dtype: str = "float64",
     update: str | tuple[float, float] = "full",
-    path: str | os.PathLike[str] | None = None,
+    path: _files.AnyPath | None = None,
     overwrite: bool = False,
     compression: str = "gzip",
     checkpoint_every: float = 60.0,
@@ -89,12 +77,14 @@ def simulate(
     path : path-like, optional
         Stream the trace to this HDF5 file; memory then does not grow with the number of steps.
     overwrite : bool
-        Whether an existing file may be replaced.
+        Whether an existing file may be replaced. It is, once the new one is laid out; processes
+        that read the old one keep it.
     compression : {"gzip", "none"}
         How the file stores its arrays. "none" is faster where rows cost next to nothing.
     checkpoint_every : float
         With `path`, seconds between checkpoints of the state, written beside the trace and removed
-        when the run completes. SIGINT and SIGTERM write one and end the run; `resume` goes on.
+        when the run completes. SIGINT, SIGTERM and SIGHUP write one and end the run; `resume`
+        goes on. One that cannot be written (a full disk) is a warning.
     num_threads : int, optional
         Number of threads, by default all the machine has; of no effect on a GPU.
     progress : bool
@@ -117,7 +107,11 @@ def simulate(
         If the file exists and `overwrite` is false, is being written by another run, or cannot be
         written.
     Interrupted
-        After SIGINT or SIGTERM of a run with a file, which can be resumed.
+        After SIGINT, SIGTERM or SIGHUP of a run with a file, which can be resumed.
+    MemoryError
+        If state or rows cannot fit.
+    ForkError
+        In a process forked from one whose kernels had started threads.
     """
     every = _checks.real("checkpoint_every", checkpoint_every, positive=True)
     _checks.choice("compression", compression, COMPRESSIONS)
@@ -133,21 +127,27 @@ def simulate(
         dtype=dtype,
         update=update,  # type: ignore[arg-type]
     )
-    with _threads(num_threads), _quiet():
+    with _threads.limited(num_threads), quiet():
         if path is None:
+            MemoryTrace.check_memory([run])
             return run_in_memory(run, progress=progress)
-        with _lock.exclusive(path):
-            _hdf5.check_new(path, overwrite=overwrite)
+        target = _files.real(path)
+        with _lock.exclusive(target) as lock:
+            _files.check_new(target, overwrite=overwrite)
+            checkpoint.check_place(target)
+            run.to_json()  # refuses what a file cannot hold
             simulator = make_engine(run)
-            writer = TraceWriter(path, run, overwrite=overwrite, compression=compression)
-            checkpoint.checkpoint_path(writer.path).unlink(missing_ok=True)
-            return _run_to_file(simulator, writer, every, progress)
+            writer = TraceWriter(
+                target, run, overwrite=overwrite, compression=compression, lock=lock
+            )
+            return run_to_file(simulator, writer, every, progress)
 
 
 def resume(
-    path: str | os.PathLike[str],
+    path: _files.AnyPath,
     *,
     num_steps: int | None = None,
+    step_size: StepSize | Callable[..., float] | None = None,
     device: str | None = None,
     checkpoint_every: float = 60.0,
     num_threads: int | None = None,
@@ -156,8 +156,10 @@ def resume(
     """Go on with a run that was interrupted or killed, or extend one that is complete.
 
     Everything is taken from the file and from the checkpoint beside it. Without a checkpoint the
-    run starts over, keeping the rows there are; the trace ends with the very bits of a run that
-    was never interrupted either way.
+    run starts over, keeping the rows there are, and so it does where the trace is older than its
+    checkpoint (a restored backup; a warning says so); the trace ends with the very bits of a run
+    that was never interrupted either way. The file keeps its permissions and what others put into
+    it.
 
     Parameters
     ----------
@@ -165,6 +167,9 @@ def resume(
         Trace file.
     num_steps : int, optional
         New length of the run, at least the old one.
+    step_size : RowStep or numba function, optional
+        The rule of the run, where that is a function: the file holds its name alone, which must
+        agree.
     device : {"cpu", "cuda", "auto"}, optional
         Where to go on, by default where the run was. After a change of device the rows to come
         differ in their last digits from those of a run that stayed.
@@ -181,182 +186,67 @@ def resume(
         If the run diverged or failed, its step-size rule is a function whose code the file does
         not hold, or an argument is not as described.
     OSError
-        If the file is not a trace, is being written by another run, or its checkpoint is damaged
-        or belongs to another trace.
+        If the file is not a trace, is being written by another run, what others put into it is
+        damaged, or its checkpoint is damaged or belongs to another trace.
     """
     every = _checks.real("checkpoint_every", checkpoint_every, positive=True)
-    with _lock.exclusive(path):
-        trace = load_trace(path)
-        assert trace.path is not None
-        run = trace.run
+    target = _files.real(path)
+    with _lock.exclusive(target) as lock:
+        trace = load_unlocked(target)
+        run = _with_rule(trace.run, step_size)
         device = run.device if device is None else device
         devices.check(device, run.engine)
         if num_steps is not None:
-            total = _checks.integer("num_steps", num_steps, run.num_steps, 2**62)
+            total = _checks.integer("num_steps", num_steps, run.num_steps, MAX_STEPS)
             run = dataclasses.replace(run, num_steps=total)
         if trace.status in ("diverged", "failed"):
-            raise ValueError(f"{path} cannot be resumed: its run {trace.status}")
-        refuse_foreign(run.step_size)
+            raise ValueError(f"{path!s} cannot be resumed: its run {trace.status}")
         if trace.status == "complete" and run.num_steps == trace.run.num_steps:
-            _tidy(trace.path)
-            return trace
-        beside = checkpoint.checkpoint_path(trace.path)
+            tidy(target)
+            return load_trace(path)
+        refuse_foreign(run.step_size)
         run = dataclasses.replace(run, device=devices.resolve(device, run.engine))
-        snapshot = checkpoint.read(beside, read_run_id(trace.path))
-        with _threads(num_threads), _quiet():
-            engine = make_engine(run)
-            if snapshot is not None:
-                try:
-                    engine.restore(snapshot)
-                except ValueError as error:
-                    raise checkpoint.CheckpointError(f"{beside} is damaged: {error}") from error
-            return _run_to_file(engine, TraceWriter.continued(trace, run), every, progress)
+        with _threads.limited(num_threads), quiet():
+            engine = _restored(run, trace)
+            writer = TraceWriter.continued(trace, run, lock=lock)
+            return run_to_file(engine, writer, every, progress)
 
 
-class Interrupted(KeyboardInterrupt):
-    """A run was stopped by a signal after writing a checkpoint."""
+def _with_rule(run: Run, step_size: Any) -> Run:
+    """Return a stored run with the function that its file does not hold."""
+    if step_size is None:
+        return run
+    rule = as_step_size(step_size)
+    if not isinstance(run.step_size, ForeignStep):
+        raise ValueError(
+            f"step_size is not taken again: the file holds the run's {run.step_size!r}"
+        )
+    if not isinstance(rule, RowStep) or rule.name != run.step_size.name:
+        given = rule.name if isinstance(rule, RowStep) else repr(rule)
+        raise ValueError(
+            f"step_size must be the function {run.step_size.name!r} of the run, got {given!r}"
+        )
+    return dataclasses.replace(run, step_size=rule)
 
 
-def run_in_memory(run: Run, *, serial: bool = False, progress: bool = False) -> Trace:
-    """Simulate a run and keep its rows; `serial`: in the calling thread alone."""
-    with _quiet():
-        engine, sink = make_engine(run, serial=serial), MemoryTrace(run)
-        with _progress_bar(run, engine, progress) as bar:
-            sink.finish(_drive(engine, sink, bar, lambda: None))
-        return sink.trace()
-
-
-def _run_to_file(engine: Engine, writer: TraceWriter, every: float, progress: bool) -> Trace:
-    beside = checkpoint.checkpoint_path(writer.path)
-    last = time.monotonic()
-
-    def between_stretches() -> None:
-        nonlocal last
-        stopped = signals.received is not None
-        if stopped or time.monotonic() - last >= every:
-            writer.flush()
-            checkpoint.write(beside, writer.run_id, engine.snapshot())
-            last = time.monotonic()
-        if stopped:
-            writer.finish("interrupted")
-            raise Interrupted(
-                f"stopped at step {engine.step} of {engine.run.num_steps}; "
-                f"resume with: suspalign resume {writer.path}"
-            )
-
-    with _Signals() as signals, writer, _progress_bar(engine.run, engine, progress) as bar:
-        writer.finish(_drive(engine, writer, bar, between_stretches))
-    _tidy(writer.path)
-    return writer.trace()
-
-
-def _tidy(trace: Path) -> None:
-    """Remove what a complete run no longer needs and what killed ones may have left behind."""
-    beside = checkpoint.checkpoint_path(trace)
-    for path in (beside, *(p.with_name(p.name + ".new") for p in (trace, beside))):
-        path.unlink(missing_ok=True)
-
-
-class _Signals:
-    """Remembers SIGINT and SIGTERM while it lasts, in the main thread."""
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "_Signals":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _receive(self, number: int, frame: object) -> None:
-        self.received = number
-
-
-def _drive(
-    engine: Engine,
-    sink: TraceWriter | MemoryTrace,
-    bar: Any,
-    between_stretches: Callable[[], None],
-) -> str:
-    """Run an engine to its last step, handing rows to `sink`; return the final status."""
-    try:
-        return _advance_to_end(engine, sink, bar, between_stretches)
-    except StepSizeError as error:
-        if error.rows is not None:
-            sink.append(error.rows.finite_prefix())
-        sink.finish("failed")
-        raise
-
-
-def _advance_to_end(
-    engine: Engine,
-    sink: TraceWriter | MemoryTrace,
-    bar: Any,
-    between_stretches: Callable[[], None],
-) -> str:
-    run = engine.run
-    rows = engine.initial_row() if engine.step == 0 else None
-    stretch = 1
-    while True:
-        if rows is not None:
-            finite = rows.finite_prefix()
-            sink.append(finite)
-            if len(finite) < len(rows):
-                return "diverged"
-        if engine.step >= run.num_steps:
-            return "complete"
-        between_stretches()
-        stretch = _bounded(stretch, engine)
-        started = time.perf_counter()
-        rows = engine.advance(stretch)
-        elapsed = time.perf_counter() - started
-        bar.update(stretch)
-        stretch = max(1, int(stretch * min(4.0, COMMIT_INTERVAL / max(elapsed, 1e-9))))
-
-
-def _bounded(stretch: int, engine: Engine) -> int:
-    """Steps of the next call: not too many at once, and not too many rows."""
-    run = engine.run
-    stretch = min(stretch, run.num_steps - engine.step)
-    if not engine.jumps:
-        stretch = min(stretch, MAX_STEPS)
-    while engine.recorded_steps_count(stretch) > MAX_ROWS:
-        stretch //= 2
-    return stretch
-
-
-@contextmanager
-def _threads(num_threads: int | None) -> Iterator[None]:
-    if num_threads is None:
-        yield
-        return
-    count = _checks.integer("num_threads", num_threads, 1, numba.config.NUMBA_NUM_THREADS)
-    before = numba.get_num_threads()
-    numba.set_num_threads(count)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
-
-
-def _quiet() -> Any:
-    """Overflow is an outcome of a run, ``status`` says so, and no reason to warn."""
-    return np.errstate(all="ignore")
-
-
-def _progress_bar(run: Run, engine: Engine, visible: bool) -> Any:
-    return tqdm(
-        total=run.num_steps,
-        initial=engine.step,
-        unit="step",
-        unit_scale=True,
-        disable=not visible,
-        smoothing=0.1,
-        dynamic_ncols=True,
-    )
+def _restored(run: Run, trace: Trace) -> Engine:
+    """Return the engine of a stored run, at its checkpoint if there is one that serves."""
+    assert trace.path is not None
+    engine = make_engine(run)
+    arrays = engine.snapshot()
+    if not checkpoint.read_into(trace.path, read_run_id(trace.path), arrays):
+        return engine
+    step = int(arrays["step"])
+    if not 0 <= step <= run.num_steps:
+        name = checkpoint.checkpoint_path(trace.path)
+        raise checkpoint.CheckpointError(f"{name} is damaged: it is at step {step}")
+    if run.recorded_before(step) > len(trace):
+        warnings.warn(
+            f"{trace.path} is older than its checkpoint, which is at step {step}: the run starts "
+            "over",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return make_engine(run)
+    engine.restore(arrays)
+    return engine

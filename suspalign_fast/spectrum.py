@@ -1,16 +1,15 @@
 """Hessian spectra: eigenvalues with multiplicities, split into a dominant and a bulk band."""
 
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks, _hdf5, _memory
+from . import _checks, _files, _hdf5, _memory
 
 FORMAT = "suspalign-spectrum"
 FORMAT_VERSION = 1
@@ -312,7 +311,7 @@ class Spectrum:
 
     def save(
         self,
-        path: str | os.PathLike[str],
+        path: _files.AnyPath,
         *,
         description: str = "",
         attributes: Mapping[str, Any] | None = None,
@@ -335,12 +334,24 @@ class Spectrum:
         FileExistsError
             If the file exists and `overwrite` is false.
         """
-        with _hdf5.create(path, overwrite=overwrite) as file:
-            file.attrs["format"] = _hdf5.text(FORMAT)
-            file.attrs["format_version"] = FORMAT_VERSION
-            file.attrs["description"] = description
-            file.attrs.update(attributes or {})
-            self.write(file)
+        target = _files.real(path)
+        _files.check_new(target, overwrite=overwrite)
+        replacement = _files.Replacement(target)
+        try:
+            output = _hdf5.Output(replacement.path, "w")
+            with output.abandoned_on_failure():
+                file = output.file
+                file.attrs["format"] = _hdf5.text(FORMAT)
+                file.attrs["format_version"] = FORMAT_VERSION
+                file.attrs["description"] = description
+                file.attrs.update(attributes or {})
+                self.write(file)
+            output.close()
+            replacement.put(overwrite=overwrite)
+        except RuntimeError as error:  # what libhdf5 raises where a write fails
+            raise OSError(f"{target} cannot be written: {error}") from error
+        finally:
+            replacement.discard()
 
     def write(self, file: h5py.File, *, compression: str = "gzip") -> None:
         """Write ``/spectrum`` into an open HDF5 file."""
@@ -350,7 +361,7 @@ class Spectrum:
             _hdf5.write(group, name, getattr(self, name), compression=compression)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "Spectrum":
+    def load(cls, path: _files.AnyPath) -> "Spectrum":
         """Read a spectrum from a file written by `save`, or from a trace file.
 
         Raises
@@ -358,19 +369,40 @@ class Spectrum:
         OSError
             If the file cannot be read or is not a spectrum or trace file.
         """
-        with _hdf5.open_for_reading(path) as file:
-            return cls.read(file, Path(path))
+        with _hdf5.Reader(path) as file:
+            try:
+                return cls.read(file)
+            except OSError as error:
+                raise OSError(f"{file.path} {error}") from error
 
     @classmethod
-    def read(cls, file: h5py.File, path: Path) -> "Spectrum":
+    def read(cls, file: _hdf5.Reader) -> "Spectrum":
         """Read ``/spectrum`` of an open HDF5 file."""
-        try:
-            eigenvalues = _hdf5.read(file, "spectrum/eigenvalues")
-            multiplicities = _hdf5.read(file, "spectrum/multiplicities")
-            num_dominant = _hdf5.attribute(_hdf5.group(file, "spectrum"), "num_dominant")
+        with _reading():
+            eigenvalues = file.read("spectrum/eigenvalues")
+            multiplicities = file.read("spectrum/multiplicities")
+            num_dominant = file.attribute("spectrum", "num_dominant")
             return cls._owning(eigenvalues, num_dominant, multiplicities)
-        except Exception as error:  # whatever a file that is not ours makes the library raise
-            raise OSError(f"{path} does not hold a suspalign spectrum: {error}") from error
+
+    @staticmethod
+    def check(file: _hdf5.Reader) -> None:
+        """Raise OSError unless ``/spectrum`` of an open file looks like one, its values unread."""
+        with _reading():
+            shapes = [
+                file.dataset(f"spectrum/{name}").shape for name in ("eigenvalues", "multiplicities")
+            ]
+            file.attribute("spectrum", "num_dominant")
+            if len(shapes[0]) != 1 or shapes[0] != shapes[1]:
+                raise ValueError(f"arrays of shapes {shapes}")
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Turn whatever a file that is not ours makes the library raise into one error."""
+    try:
+        yield
+    except Exception as error:
+        raise OSError(f"does not hold a suspalign spectrum: {error}") from error
 
 
 def _ones(num_levels: int) -> NDArray[np.int64]:

@@ -6,14 +6,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 from numba.core.registry import CPUDispatcher
 from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
+from ._numba_errors import explain
 from .kernels import built_in_rules
-from .kernels.rules import compile_rule, entry_address, with_memory
+from .kernels.rules import compile_rule, entry_address, row_of, with_memory
 from .problem import Quadratic
 
 
@@ -100,6 +100,12 @@ class AdaptiveStepSize(StepSize):
     @abstractmethod
     def memory(self, problem: Quadratic) -> NDArray[np.float64]:
         """Return the parameters and the initial memory of the rule for a problem."""
+
+    def raised(
+        self, step: int, sums: NDArray[np.float64], memory: NDArray[np.float64]
+    ) -> Exception | None:
+        """Return what the rule raises at a row, None if it only returns what is no step size."""
+        return None
 
     def evaluate(self, step: int, sums: NDArray[np.float64], memory: NDArray[np.float64]) -> float:
         """Return the size of a step; `memory` is updated in place."""
@@ -244,8 +250,8 @@ class RowStep(AdaptiveStepSize):
     ----------
     function : numba function
         ``@numba.njit``; ``function(row)``, or ``function(row, state)`` if `state` is given, with a
-        `Row` returns the step size. It must not raise. On a GPU it can make no arrays and calls
-        what Numba's CUDA target knows.
+        `Row` returns the step size. What it raises ends the run, which then has failed. On a GPU
+        it must not raise, can make no arrays and calls what Numba's CUDA target knows.
     state : array_like of float, optional
         Initial values of a float64 array that the function may change from step to step.
     observes : bool
@@ -264,26 +270,39 @@ class RowStep(AdaptiveStepSize):
             object.__setattr__(self, "state", array)
         try:
             _ = self.address
-        except numba.core.errors.NumbaError as error:
-            first_line = str(error).strip().splitlines()[0]
+        except Exception as error:  # Numba's are of many kinds
+            reason = explain(error, self.function.py_func.__code__.co_filename)
             raise ValueError(
                 "step_size must be a numba function of a row that returns a float, but "
-                f"{self.function.py_func.__name__!r} does not compile: {first_line}"
+                f"{self.name!r} does not compile: {reason}"
             ) from None
+
+    @property
+    def name(self) -> str:
+        """Name of the function, by which a trace file knows it."""
+        return str(self.function.py_func.__qualname__)
+
+    def raised(
+        self, step: int, sums: NDArray[np.float64], memory: NDArray[np.float64]
+    ) -> Exception | None:
+        """Return what the function raises at a row."""
+        try:
+            with_memory(self.function, takes_memory=self.state is not None)(
+                row_of.py_func(step, sums), memory.copy()
+            )
+        except Exception as error:  # whatever a function of a user's raises
+            return error
+        return None
 
     @functools.cached_property
     def compiled(self) -> Any:
         """The function, taking a memory in any case."""
         return with_memory(self.function, takes_memory=self.state is not None)
 
-    @functools.cached_property
-    def _c_function(self) -> Any:
-        return compile_rule(self.compiled)
-
     @property
     def address(self) -> int:
         """Address of its C function."""
-        return int(self._c_function.address)
+        return int(compile_rule(self.compiled).address)
 
     def memory(self, problem: Quadratic) -> NDArray[np.float64]:
         """Return a copy of the initial state."""

@@ -1,22 +1,23 @@
 """The trace file: rows appended to chunked HDF5 as the run goes on (docs/file-format.md)."""
 
+import json
 import os
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _hdf5
+from . import _files, _foreign, _hdf5, _lock, _memory
 from ._column import Column
 from .engines import Rows
-from .run import Run
+from .run import Recording, Run
 from .spectrum import Spectrum
 from .trace import COLUMNS, RECORDED, Trace, derived_columns
 
@@ -25,16 +26,22 @@ FORMAT_VERSION = 1
 CHUNK_ROWS = 4096
 #: Rows wait for a full chunk at most this many seconds.
 COMMIT_INTERVAL = 1.0
+#: What a file says of its run, and what is said of one that is "running" and whose writer is gone.
 STATUSES = ("running", "complete", "diverged", "failed", "interrupted")
+KILLED = "killed"
 #: Rows copied at once when a trace is continued.
 COPY_ROWS = 65_536
 #: Arrays of a run that ``spec`` may refer to.
 ARRAYS = ("initial", "noise_stds", "step_size", "record_at")
+#: Bytes of a recorded row.
+ROW_BYTES = 8 * (1 + 1 + 8 + 6)
 ROW_SHAPES = {"power_sums": (2, 4), "noise_sums": (2, 3)}
 
 
 class TraceWriter:
     """Writes the rows of one run to a new file; other processes may read it meanwhile.
+
+    The file gets its name once it is laid out, so no reader ever sees one that is not.
 
     Parameters
     ----------
@@ -44,6 +51,8 @@ class TraceWriter:
         Whether an existing file may be replaced.
     compression : {"gzip", "none"}
         Of rows and spectrum.
+    lock : Lock, optional
+        Locks of the run, to which that of the new file is added.
 
     Raises
     ------
@@ -53,42 +62,41 @@ class TraceWriter:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: _files.AnyPath,
         run: Run,
         *,
         overwrite: bool = False,
         compression: str = "gzip",
+        lock: _lock.Lock | None = None,
     ) -> None:
-        self._start(Path(path), run, secrets.token_hex(16), compression)
-        self._file = _hdf5.create(path, overwrite=overwrite)
-        try:
-            self._lay_out(run)
-            self._file.swmr_mode = True
-        except RuntimeError as error:
-            self._file.close()
-            raise OSError(f"{self.path} cannot be written: {error}") from error
-        except BaseException:
-            self._file.close()
-            raise
+        self._start(_files.real(path), run, secrets.token_hex(16), compression, lock)
+        _files.check_new(self.path, overwrite=overwrite)
+        with self._replacement(overwrite=overwrite):
+            pass
 
-    def _start(self, path: Path, run: Run, run_id: str, compression: str) -> None:
+    def _start(
+        self, path: Path, run: Run, run_id: str, compression: str, lock: _lock.Lock | None
+    ) -> None:
         self.path = path
         self.run = run
         self.run_id = run_id
+        self._lock = _lock.Lock(path) if lock is None else lock
+        self._owns_lock = lock is None
         self._compression = compression
         self._constants = run.problem.noise_constants
+        self._outputs: list[_hdf5.Output] = []
         self._rows = 0
         self._last_step = -1
         self._pending: list[Rows] = []
         self._last_commit = time.monotonic()
 
     @classmethod
-    def continued(cls, trace: Trace, run: Run) -> "TraceWriter":
+    def continued(cls, trace: Trace, run: Run, *, lock: _lock.Lock | None = None) -> "TraceWriter":
         """Go on writing the trace of an earlier run.
 
-        The committed rows are copied to a new file that then takes the old one's place, so that
-        whatever a killed writer left behind is never written to. Rows up to the last committed
-        step are ignored by `append`: they are there.
+        The committed rows, and what others put into the file, are copied to a new file that then
+        takes the old one's place, so that whatever a killed writer left behind is never written
+        to. Rows up to the last committed step are ignored by `append`: they are there.
 
         Parameters
         ----------
@@ -96,27 +104,62 @@ class TraceWriter:
             Loaded from the file.
         run : Run
             The same run, perhaps with more steps.
+        lock : Lock, optional
         """
         assert trace.path is not None
+        path = _files.real(trace.path)
+        with _hdf5.Reader(path, live=False) as old:
+            compression, run_id = old.dataset("trace/step").compression, _run_id(old)
         writer = cls.__new__(cls)
-        with _hdf5.open_for_reading(trace.path) as old:
-            compression = _hdf5.dataset(old, "trace/step").compression or "none"
-        writer._start(trace.path, run, read_run_id(trace.path), compression)
-        temporary = trace.path.with_name(trace.path.name + ".new")
-        writer._file = _hdf5.create(temporary, overwrite=True)
-        try:
-            writer._lay_out(run)
-            with _hdf5.open_for_reading(trace.path) as old:
-                for start in range(0, len(trace), COPY_ROWS):
-                    stop = min(len(trace), start + COPY_ROWS)
-                    writer._extend({name: old["trace"][name][start:stop] for name in COLUMNS})
-            writer._file.swmr_mode = True
-            os.replace(temporary, trace.path)
-        except BaseException:
-            writer._file.close()
-            temporary.unlink(missing_ok=True)
-            raise
+        writer._start(path, run, run_id, compression, lock)
+        with writer._replacement(overwrite=True) as new:
+            for start in range(0, len(trace), COPY_ROWS):
+                stop = min(len(trace), start + COPY_ROWS)
+                rows = {name: trace.read(name, start, stop) for name in RECORDED}
+                rows |= derived_columns(rows["power_sums"], writer._constants)
+                writer._extend(rows)
+            writer._output.close()
+            _foreign.carry_over(path, new)
+            writer._reopen(new)
         return writer
+
+    @contextmanager
+    def _replacement(self, *, overwrite: bool) -> Iterator[Path]:
+        """Make the file beside its place, and put it there when the block ends."""
+        replacement = _files.Replacement(self.path)
+        try:
+            self._lock.add(replacement.path)
+            self._outputs.append(_hdf5.Output(replacement.path, "w"))
+            self._lay_out(self.run)
+            yield replacement.path
+            self._file.swmr_mode = True
+            self._inode = os.stat(replacement.path)
+            replacement.put(overwrite=overwrite)
+        except BaseException as error:
+            for output in self._outputs:
+                output.abandon()
+            self._release()
+            if isinstance(error, FileExistsError | _foreign.NotCopiedError):
+                raise
+            if isinstance(error, OSError | RuntimeError):  # libhdf5 raises both
+                reason = _one_line(error)
+                raise OSError(f"{self.path} cannot be written: {reason}") from error
+            raise
+        finally:
+            replacement.discard()
+
+    @property
+    def _output(self) -> _hdf5.Output:
+        return self._outputs[-1]
+
+    @property
+    def _file(self) -> h5py.File:
+        return self._output.file
+
+    def _reopen(self, path: Path) -> None:
+        self._outputs.append(_hdf5.Output(path, "r+"))
+        for column in self._columns.values():
+            column.attach(self._file["trace"])
 
     def _lay_out(self, run: Run) -> None:
         file = self._file
@@ -161,13 +204,13 @@ class TraceWriter:
 
     def _commit(self, count: int, *, last: bool = False) -> None:
         """Write the first `count` waiting rows; readers see them from now on."""
-        rows = Rows.joined(self._pending)
-        now, later = rows[:count], rows[count:]
-        columns = {name: getattr(now, name) for name in RECORDED}
-        columns |= derived_columns(now.power_sums, self._constants)
         with self._writing():
+            rows = Rows.joined(self._pending)
+            now, later = rows[:count], rows[count:]
+            columns = {name: getattr(now, name) for name in RECORDED}
+            columns |= derived_columns(now.power_sums, self._constants)
             self._extend(columns, last=last)
-        self._pending = [later] if len(later) else []
+            self._pending = [later] if len(later) else []
         self._last_commit = time.monotonic()
 
     def _extend(self, columns: dict[str, NDArray[Any]], *, last: bool = False) -> None:
@@ -183,44 +226,55 @@ class TraceWriter:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Turn a failed write into one clear error and leave the file as the failure left it.
-
-        After a failed write libhdf5 goes on trying, and crashes when the file is closed. Its
-        descriptor is therefore pointed at the null device: what was committed stays untouched.
-        """
+        """Turn a failed write into one clear error and leave the file as the failure left it."""
         try:
-            if not self.path.exists():
-                raise FileNotFoundError(f"{self.path} was removed while the run wrote it")
-            yield
+            with self._output.abandoned_on_failure():
+                self._check_place()
+                yield
         except Exception as error:
-            self._pending = []
-            handle = os.open(os.devnull, os.O_RDWR)
-            os.dup2(handle, self._file.id.get_vfd_handle())
-            os.close(handle)
-            with suppress(Exception):
-                self._file.close()
-            reason = " ".join(str(error).split())
             raise OSError(
-                f"writing {self.path} failed after {self._rows} committed rows: {reason}"
+                f"writing {self.path} failed after {self._rows} committed rows: {_one_line(error)}"
             ) from error
+        finally:
+            if not self._output.is_open:
+                self._pending = []
+
+    def _check_place(self) -> None:
+        """Raise OSError unless the file is where the run began it."""
+        try:
+            there = os.stat(self.path)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{self.path} was removed while the run wrote it") from None
+        if not os.path.samestat(there, self._inode):
+            raise OSError(f"{self.path} was replaced by another file while the run wrote it")
 
     def finish(self, status: str) -> None:
         """Commit what waits, set the final status and close the file."""
         self.flush(last=True)
         with self._writing():
             self._file.attrs.modify("status", np.bytes_(status.ljust(16)))
-            self._file.flush()
-        self._file.close()
+            self._output.close()
         self._status = status
+        self._release()
 
     def flush(self, *, last: bool = False) -> None:
         """Commit all rows that wait; tell whether they are the `last` ones."""
         if self._pending:
             self._commit(sum(map(len, self._pending)), last=last)
 
+    def sync(self) -> None:
+        """Commit all rows that wait and flush the file to the disk."""
+        self.flush()
+        with self._writing():
+            os.fsync(self._output.descriptor)
+
     def trace(self) -> Trace:
         """Return the finished trace, to be read from the file on first use."""
-        return _trace_in_file(self.path, self.run_id, self.run, self._status, self._rows)
+        return TraceFile(self.path, self.run_id).trace(self._status, self._rows, self.run)
+
+    def _release(self) -> None:
+        if self._owns_lock:
+            self._lock.release()
 
     def __enter__(self) -> "TraceWriter":
         return self
@@ -231,11 +285,17 @@ class TraceWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._file:
-            try:
+        try:
+            if self._output.is_open:
                 self.flush()
-            finally:
-                self._file.close()
+        finally:
+            if self._output.is_open:
+                self._output.close()
+            self._release()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 class MemoryTrace:
@@ -243,12 +303,27 @@ class MemoryTrace:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._rows: list[Rows] = []
+        self._count = 0
         self._status = STATUSES[0]
+        self._columns: dict[str, NDArray[Any]] = {}
+
+    @staticmethod
+    def check_memory(runs: Sequence[Run]) -> None:
+        """Raise MemoryError if the rows of so many runs cannot fit."""
+        count = sum(run.num_rows for run in runs)
+        _memory.check(f"a trace of {count:,} rows in memory", count * ROW_BYTES)
 
     def append(self, rows: Rows) -> None:
         """Keep rows."""
-        self._rows.append(rows)
+        stop = self._count + len(rows)
+        for name in RECORDED:
+            values = getattr(rows, name)
+            if name not in self._columns:
+                # Memory that is never written to is never taken.
+                shape = (self._run.num_rows, *values.shape[1:])
+                self._columns[name] = np.empty(shape, values.dtype)
+            self._columns[name][self._count : stop] = values
+        self._count = stop
 
     def finish(self, status: str) -> None:
         """Set the final status."""
@@ -256,8 +331,9 @@ class MemoryTrace:
 
     def trace(self) -> Trace:
         """Return the trace of all rows."""
-        rows = Rows.joined(self._rows)
-        columns = {name: getattr(rows, name) for name in RECORDED}
+        columns = {name: values[: self._count] for name, values in self._columns.items()}
+        if self._count < self._run.num_rows:
+            columns = {name: values.copy() for name, values in columns.items()}
         return Trace.from_columns(self._run, self._status, columns)
 
     def __enter__(self) -> "MemoryTrace":
@@ -267,8 +343,8 @@ class MemoryTrace:
         pass
 
 
-def load_trace(path: str | os.PathLike[str]) -> Trace:
-    """Open the trace in a file; columns are read on first use.
+def load_trace(path: _files.AnyPath) -> Trace:
+    """Open the trace in a file; everything else is read on first use.
 
     Parameters
     ----------
@@ -279,83 +355,164 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
     Returns
     -------
     Trace
+        Its `status` is "killed" where the file says "running" and no process writes it.
 
     Raises
     ------
     OSError
-        If the file cannot be read or is not a trace file of a version this package knows.
+        If the file cannot be read or is not a trace file of a version this package knows; from the
+        first use of a column or of `run` if that is damaged.
     """
-    source = Path(path)
-    with _hdf5.open_for_reading(source) as file:
+    return _load(_files.absolute(path), None)
+
+
+def load_unlocked(path: Path) -> Trace:
+    """Open the trace in a file whose lock is ours, so that no other run writes it."""
+    return _load(path, live=False)
+
+
+def _load(source: Path, live: bool | None) -> Trace:
+    held = _lock.is_held(source) if live is None else live
+    with _hdf5.Reader(source, live=held) as file:
         try:
-            status, num_rows, run = _read_header(file, source)
-            run_id = _run_id(file)
-        except _NotOurs:
-            raise
+            header = _Header.read(file)
+        except _NotOursError as error:
+            raise OSError(f"{source} {error}") from None
         except Exception as error:  # whatever a file that is not ours makes the library raise
-            raise OSError(f"{source} is a damaged suspalign trace: {error}") from error
-    return _trace_in_file(source, run_id, run, status, num_rows)
-
-
-def _trace_in_file(path: Path, run_id: str, run: Run, status: str, num_rows: int) -> Trace:
-    def read(name: str) -> NDArray[Any]:
-        with _hdf5.open_for_reading(path) as file:
-            try:
-                if _run_id(file) != run_id:
-                    raise ValueError("another run replaced the file since the trace was loaded")
-                values: NDArray[Any] = _hdf5.dataset(file, f"trace/{name}")[:num_rows]
-            except Exception as error:
-                raise OSError(f"{path} cannot be read: column {name!r}: {error}") from error
-            return values
-
-    return Trace(run, status, num_rows, read, path)
+            raise OSError(f"{source} is a damaged suspalign trace: {_one_line(error)}") from error
+    is_killed = header.status == STATUSES[0] and held is False
+    status = KILLED if is_killed else header.status
+    return TraceFile(source, header.run_id, live).trace(status, header.num_rows)
 
 
 def read_run_id(path: Path) -> str:
-    """Return the identity of the run behind a trace file; empty in files without one."""
-    with _hdf5.open_for_reading(path) as file:
-        try:
-            return _run_id(file)
-        except ValueError as error:
-            raise OSError(f"{path} is a damaged suspalign trace: {error}") from error
+    """Return the identity of the run behind a trace file whose lock is ours."""
+    with _hdf5.Reader(path, live=False) as file:
+        return _run_id(file)
 
 
-def _format(file: h5py.File) -> str:
+class TraceFile:
+    """Reads parts of one run's trace file; of no other run's that takes its place.
+
+    Parameters
+    ----------
+    path : Path
+    run_id : str
+    live : bool, optional
+        Whether a writer has it open; by default its lock tells, each time.
+    """
+
+    def __init__(self, path: Path, run_id: str, live: bool | None = None) -> None:
+        self.path, self.run_id = path, run_id
+        self._live = live
+
+    def trace(self, status: str, num_rows: int, run: Run | None = None) -> Trace:
+        """Return the trace of the file's first rows."""
+        return Trace(run or self.run, status, num_rows, self.column, self.path, self.constants)
+
+    def run(self) -> Run:
+        """Read the run."""
+        with self._open("the run") as file:
+            spec, arrays = _spec(file), _arrays(file)
+            return Run.from_json(spec, arrays, Spectrum.read(file))
+
+    def constants(self) -> NDArray[np.float64]:
+        """Read the constants of the noise."""
+        with self._open("the constants of the noise") as file:
+            return file.read("run/noise_constants")
+
+    def column(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Read rows of a column."""
+        with self._open(f"column {name!r}") as file:
+            return file.dataset(f"trace/{name}").rows(start, stop)
+
+    @contextmanager
+    def _open(self, what: str) -> Iterator[_hdf5.Reader]:
+        with _hdf5.Reader(self.path, live=self._live) as file:
+            try:
+                if _run_id(file) != self.run_id:
+                    raise ValueError("another run replaced the file since the trace was loaded")
+                yield file
+            except Exception as error:
+                reason = _one_line(error)
+                raise OSError(f"{self.path} cannot be read: {what}: {reason}") from error
+
+
+class _NotOursError(ValueError):
+    """The file is not a trace, or one of a later version."""
+
+
+class _Header(NamedTuple):
+    """What is read of a file at once."""
+
+    status: str
+    num_rows: int
+    run_id: str
+
+    @classmethod
+    def read(cls, file: _hdf5.Reader) -> "_Header":
+        """Read and check it."""
+        if _format(file) != FORMAT:
+            raise _NotOursError(f"is not a suspalign trace: its 'format' is not {FORMAT!r}")
+        version = int(file.attribute("", "format_version"))
+        if version > FORMAT_VERSION:
+            raise _NotOursError(
+                f"has trace format version {version}; this package reads up to {FORMAT_VERSION}"
+            )
+        status = str(file.attribute("", "status"))
+        if status not in STATUSES:
+            raise ValueError(f"unknown status {status!r}")
+        header = cls(status, int(file.attribute("", "committed_rows")), _run_id(file))
+        header._check_columns(file)
+        Spectrum.check(file)
+        if file.dataset("run/noise_constants").shape != (2, 3):
+            raise ValueError("the constants of the noise are not of both bands")
+        header._check_rows(file, Recording.from_spec(json.loads(_spec(file)), file.read))
+        return header
+
+    def _check_columns(self, file: _hdf5.Reader) -> None:
+        for name in RECORDED:
+            column = file.dataset(f"trace/{name}")
+            if column.dtype.kind != ("i" if name == "step" else "f"):
+                raise ValueError(f"column {name!r} has type {column.dtype}")
+            wanted = ROW_SHAPES.get(name, ())
+            if column.shape[1:] != wanted or not 0 <= self.num_rows <= column.shape[0]:
+                raise ValueError(
+                    f"column {name!r} of shape {column.shape} does not hold {self.num_rows} rows"
+                )
+
+    def _check_rows(self, file: _hdf5.Reader, recording: Recording) -> None:
+        """Raise ValueError unless rows and description are of the same run."""
+        if self.num_rows > recording.num_rows or (
+            self.status == "complete" and self.num_rows < recording.num_rows
+        ):
+            raise ValueError(
+                f"it has {self.num_rows} rows and says that it is {self.status}, its run has "
+                f"{recording.num_rows}"
+            )
+        if self.num_rows:
+            last = int(file.dataset("trace/step").rows(self.num_rows - 1, self.num_rows)[0])
+            if last != recording.step_of_row(self.num_rows - 1):
+                raise ValueError(f"its row {self.num_rows - 1} is not one of its run: step {last}")
+
+
+def _spec(file: _hdf5.Reader) -> str:
+    return str(file.attribute("", "spec"))
+
+
+def _arrays(file: _hdf5.Reader) -> dict[str, NDArray[Any]]:
+    return {name: file.read(f"run/{name}") for name in ARRAYS if file.has(f"run/{name}")}
+
+
+def _format(file: _hdf5.Reader) -> str:
     try:
-        return str(_hdf5.attribute(file, "format"))
+        return str(file.attribute("", "format"))
     except (KeyError, ValueError):
         return ""
 
 
-def _run_id(file: h5py.File) -> str:
-    return str(_hdf5.attribute(file, "run_id")) if "run_id" in file.attrs else ""
-
-
-class _NotOurs(OSError):
-    """The file is not a trace, or one of a later version."""
-
-
-def _read_header(file: h5py.File, path: Path) -> tuple[str, int, Run]:
-    if _format(file) != FORMAT:
-        raise _NotOurs(f"{path} is not a suspalign trace: its 'format' is not {FORMAT!r}")
-    version = int(_hdf5.attribute(file, "format_version"))
-    if version > FORMAT_VERSION:
-        raise _NotOurs(
-            f"{path} has trace format version {version}; this package reads up to {FORMAT_VERSION}"
-        )
-    status = str(_hdf5.attribute(file, "status"))
-    if status not in STATUSES:
-        raise ValueError(f"unknown status {status!r}")
-    num_rows = int(_hdf5.attribute(file, "committed_rows"))
-    for name in COLUMNS:
-        column = _hdf5.dataset(file, f"trace/{name}")
-        shape = column.shape
-        if column.dtype.kind != ("i" if name == "step" else "f"):
-            raise ValueError(f"column {name!r} has type {column.dtype}")
-        if shape[1:] != ROW_SHAPES.get(name, ()) or not 0 <= num_rows <= shape[0]:
-            raise ValueError(f"column {name!r} of shape {shape} does not hold {num_rows} rows")
-    group = _hdf5.group(file, "run")
-    arrays = {name: _hdf5.read(file, f"run/{name}") for name in ARRAYS if name in group}
-    text = _hdf5.attribute(file, "spec")
-    run = Run.from_json(str(text), arrays, Spectrum.read(file, path))
-    return status, num_rows, run
+def _run_id(file: _hdf5.Reader) -> str:
+    try:
+        return str(file.attribute("", "run_id"))
+    except KeyError:  # files of the first version had none
+        return ""

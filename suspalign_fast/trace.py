@@ -65,22 +65,24 @@ class Trace:
     run : Run
         The problem and how it was simulated.
     status : str
-        "running", "complete", "diverged", "failed" or "interrupted".
+        "running", "complete", "diverged", "failed" or "interrupted"; "killed" where a file says
+        "running" and no process writes it.
     path : Path or None
         The file behind the trace.
     """
 
     def __init__(
         self,
-        run: Run,
+        run: Run | Callable[[], Run],
         status: str,
         num_rows: int,
-        read: Callable[[str], NDArray[Any]],
+        read: Callable[[str, int, int], NDArray[Any]],
         path: Path | None = None,
+        constants: Callable[[], Array] | None = None,
     ) -> None:
-        self.run = run
         self.status = status
         self.path = path
+        self._given_run, self._given_constants = run, constants
         self._num_rows = num_rows
         self._read = read
         self._cache: dict[str, NDArray[Any]] = {}
@@ -88,20 +90,50 @@ class Trace:
     @classmethod
     def from_columns(cls, run: Run, status: str, columns: Mapping[str, NDArray[Any]]) -> "Trace":
         """Return a trace of recorded columns held in memory."""
-        return cls(run, status, len(columns["step"]), columns.__getitem__)
+
+        def read(name: str, start: int, stop: int) -> NDArray[Any]:
+            return columns[name][start:stop]
+
+        return cls(run, status, len(columns["step"]), read)
+
+    @cached_property
+    def run(self) -> Run:
+        """The problem and how it was simulated."""
+        return self._given_run if isinstance(self._given_run, Run) else self._given_run()
 
     def __len__(self) -> int:
         return self._num_rows
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        if name not in COLUMNS:
-            raise KeyError(f"a trace has no column {name!r}; it has {', '.join(COLUMNS)}")
         if name not in self._cache:
+            self._check_name(name)
             if name in RECORDED:
-                self._cache[name] = self._read(name)
+                self._cache[name] = self._read(name, 0, len(self))
             else:
                 self._cache |= derived_columns(self["power_sums"], self.constants)
         return self._cache[name]
+
+    def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Return rows ``start ... stop - 1`` of a column, without keeping them.
+
+        The way through traces that no memory holds.
+
+        Parameters
+        ----------
+        name : str
+        start, stop : int
+        """
+        self._check_name(name)
+        start, stop, _ = slice(start, stop).indices(len(self))
+        if name in self._cache:
+            return self._cache[name][start:stop]
+        if name in RECORDED:
+            return self._read(name, start, max(start, stop))
+        return derived_columns(self.read("power_sums", start, stop), self.constants)[name]
+
+    def _check_name(self, name: str) -> None:
+        if name not in COLUMNS:
+            raise KeyError(f"a trace has no column {name!r}; it has {', '.join(COLUMNS)}")
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """Return all columns by name."""
@@ -122,7 +154,8 @@ class Trace:
     @cached_property
     def constants(self) -> Array:
         """N_1, N_2 and K of the dominant and the bulk band, shape (2, 3)."""
-        return self.run.problem.noise_constants
+        given = self._given_constants
+        return self.run.problem.noise_constants if given is None else given()
 
     @property
     def spec(self) -> dict[str, Any]:

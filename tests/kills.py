@@ -47,20 +47,20 @@ def die_in(place):
     elif place == "before the checkpoint is in place":
         checkpoint.os.replace = _die
     elif place == "after the checkpoint is in place":
-        checkpoint._sync_directory = _die
+        checkpoint._files.sync_folder = _die
     elif place == "finish":
         store.TraceWriter.finish = _die
     elif place == "after the end":
-        sys.modules["suspalign_fast.simulate"]._tidy = _die
+        sys.modules["suspalign_fast.driver"].tidy = _die
     elif place == "between copy and replacement":
-        store.os.replace = _die
+        store._files.Replacement.put = _die
 
 
 def child(path, kind, seed, place):
     """Start or resume a run; it checkpoints all the time."""
     die_in(place)
     store.COMMIT_INTERVAL = 0.01
-    driver = sys.modules["suspalign_fast.simulate"]
+    driver = sys.modules["suspalign_fast.driver"]
     bounded = driver._bounded
     driver._bounded = lambda stretch, engine: min(400, bounded(stretch, engine))
     if Path(path).exists():

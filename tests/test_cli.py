@@ -199,7 +199,7 @@ def test_follow_shows_a_run_until_it_ends(suspalign, spectrum_file, tmp_path, mo
 
 def test_an_interrupted_run_says_how_to_resume_and_resumes(suspalign, tmp_path, monkeypatch):
     whole = suspalign("run", "--no-plot", "-o", "whole.h5")
-    module = sys.modules["suspalign_fast.simulate"]
+    module = sys.modules["suspalign_fast.driver"]
     bounded = module._bounded
 
     def stopping(stretch, engine):

@@ -89,7 +89,7 @@ def test_a_full_disk_stops_the_run_with_an_error_that_says_so(tmp_path):
 
 def test_a_file_removed_under_a_run_stops_it(tmp_path, monkeypatch):
     path = tmp_path / "trace.h5"
-    module = sys.modules["suspalign_fast.simulate"]
+    module = sys.modules["suspalign_fast.driver"]
     bounded = module._bounded
 
     def removing(stretch, engine):
@@ -106,7 +106,7 @@ def test_a_file_removed_under_a_run_stops_it(tmp_path, monkeypatch):
 @pytest.mark.skipif(os.name != "posix", reason="permissions")
 def test_a_file_made_read_only_or_truncated_under_a_run(tmp_path, monkeypatch):
     """Permissions do not reach an open file; a truncated file is refused with its path."""
-    module = sys.modules["suspalign_fast.simulate"]
+    module = sys.modules["suspalign_fast.driver"]
     bounded = module._bounded
     monkeypatch.setattr(sys.modules["suspalign_fast.store"], "COMMIT_INTERVAL", 0.0)
     path = tmp_path / "read-only.h5"

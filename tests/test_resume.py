@@ -36,7 +36,7 @@ def problem_of(noise=None):
 
 def stop_after(monkeypatch, stretches):
     """Interrupt the run after so many stretches, as a signal would."""
-    module = sys.modules["suspalign_fast.simulate"]
+    module = sys.modules["suspalign_fast.driver"]
     count = 0
     bounded = module._bounded
 

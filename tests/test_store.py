@@ -72,8 +72,8 @@ def test_rows_can_be_read_while_the_run_writes(problem, tmp_path, monkeypatch):
         writer.append(engine.advance(20))
         assert len(early.loss) == 11
         assert len(sa.load_trace(path).loss) == 31
-        writer.finish("complete")
-    assert sa.load_trace(path).status == "complete"
+        writer.finish("interrupted")
+    assert sa.load_trace(path).status == "interrupted"
 
 
 def test_rows_wait_for_a_full_chunk_or_the_clock_and_none_is_lost(problem, tmp_path, monkeypatch):
@@ -181,7 +181,7 @@ def forget_status(file):
         (lambda f: f.attrs.modify("spec", b"not json"), "damaged"),
         (lambda f: f.attrs.modify("committed_rows", 10**9), "does not hold 1000000000 rows"),
         (lambda f: f.attrs.modify("committed_rows", -1), "does not hold -1 rows"),
-        (lambda f: f.pop("trace/loss"), "damaged"),
+        (lambda f: f.pop("trace/power_sums"), "damaged"),
         (lambda f: f.pop("spectrum"), "does not hold a suspalign spectrum"),
         (forget_status, "damaged"),
     ],

@@ -36,7 +36,7 @@ class AdaptiveSteps(Stepper):
             if self.rule.observes:
                 self.engine.observe(self.sums[:, NOISY : NOISY + 3])
             self.step_size[0] = self.rule.evaluate(self.engine.step, self.sums, self.memory)
-            check_step_size(self.engine.step, self.step_size[0])
+            self._check(self.engine.step, None)
         return self.step_size.copy()
 
     def advance(self, num_steps: int) -> Rows:
@@ -51,5 +51,11 @@ class AdaptiveSteps(Stepper):
         )  # fmt: skip
         rows = Rows.from_sums(steps[:count], sizes[:count], sums[:count])
         if np.isfinite(self.sums[:, :ROW]).all():
-            check_step_size(first + done, self.step_size[0], rows)
+            self._check(first + done, rows)
         return rows
+
+    def _check(self, step: int, rows: Rows | None) -> None:
+        """Raise StepSizeError unless the rule's last answer is a step size."""
+        size = float(self.step_size[0])
+        raised = self.rule.raised(step, self.sums, self.memory) if np.isnan(size) else None
+        check_step_size(step, size, rows, raised)

@@ -71,14 +71,30 @@ class StepSizeError(ValueError):
         self.rows = rows
 
 
-def check_step_size(step: int, step_size: float, rows: Rows | None = None) -> None:
-    """Raise StepSizeError with the rows so far unless a rule's answer is good."""
-    if not (np.isfinite(step_size) and step_size >= 0.0):
-        raise StepSizeError(
-            "step_size must be a rule that returns finite numbers of at least zero, got "
-            f"{step_size} at step {step}",
-            rows,
-        )
+def check_step_size(
+    step: int, step_size: float, rows: Rows | None = None, raised: Exception | None = None
+) -> None:
+    """Raise StepSizeError with the rows so far unless a rule's answer is good.
+
+    Parameters
+    ----------
+    step : int
+    step_size : float
+    rows : Rows, optional
+    raised : Exception, optional
+        What the rule raised instead of an answer.
+    """
+    if np.isfinite(step_size) and step_size >= 0.0:
+        return
+    answer = str(step_size)
+    if raised is not None:
+        answer = f"{type(raised).__name__}{f': {raised}' if str(raised) else ''}"
+    error = StepSizeError(
+        "step_size must be a rule that returns finite numbers of at least zero, got "
+        f"{answer} at step {step}",
+        rows,
+    )
+    raise error from raised
 
 
 def rule_table(problem: Quadratic) -> NDArray[np.float64]:

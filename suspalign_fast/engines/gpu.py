@@ -9,13 +9,14 @@ from numba.core.errors import NumbaError
 from numpy.typing import NDArray
 
 from .. import _memory, devices
+from .._numba_errors import explain
 from ..kernels import gpu
 from ..kernels.jit import SIMULATED
 from ..kernels.normals import COUNTERS, GROUP, INITIAL_DOMAIN
 from ..kernels.plan import ROW
 from ..noise import IsotropicNoise
 from ..run import Run
-from ..step_size import AdaptiveStepSize
+from ..step_size import AdaptiveStepSize, RowStep
 from .adaptive import AdaptiveSteps
 from .jump import Jumps, check_known
 from .known import KnownSteps
@@ -109,11 +110,12 @@ class GpuStepEngine(SteppingEngine):
         except (NumbaError, RecursionError, RuntimeError) as error:
             if isinstance(error, devices.DeviceError):
                 raise
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            rule = self.run.step_size
+            source = rule.function.py_func.__code__.co_filename if isinstance(rule, RowStep) else ""
             raise ValueError(
                 "step_size must be a rule that compiles for device 'cuda', without arrays of its "
                 "own and functions that Numba's CUDA target lacks, got "
-                f"{self.run.step_size!r}: {lines[0] if lines else type(error).__name__}"
+                f"{rule!r}: {explain(error, source)}"
             ) from None
 
     # --- what every engine does ------------------------------------------------------------

@@ -121,4 +121,6 @@ class ReferenceEngine(Engine):
         recorded = self.step in self.run.recorded_steps(self.step - 1, self.step)
         last = [self._row_of_sums(sums)] if recorded else []
         before = Rows.joined([*rows, *last]) if rows or last else None
-        check_step_size(self.step, self.step_size, before)
+        size = self.step_size
+        raised = rule.raised(self.step, self.table, self.memory) if np.isnan(size) else None
+        check_step_size(self.step, size, before, raised)

@@ -2,11 +2,10 @@
 
 import functools
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _memory
+from .. import _memory, _threads
 from ..kernels import advance
 from ..kernels.batch import fill_normals
 from ..kernels.normals import INITIAL_DOMAIN
@@ -27,9 +26,7 @@ class StepEngine(SteppingEngine):
         super().__init__(run, serial=serial)
         spectrum = run.problem.spectrum
         _memory.check(f"engine {run.engine!r} at d = {spectrum.dim:,}", self._bytes(run))
-        # Start Numba's threads: a parallel kernel loaded from the disk cache does not do it itself
-        # where the kernel that calls it was compiled in a process that loaded it, too.
-        numba.get_num_threads()
+        self.threads = _threads.for_kernels(serial=serial)
         self._plan = make_plan(run.problem)
         self.weights = np.array(run.update)
         self.state = self._initial_state()
@@ -38,8 +35,8 @@ class StepEngine(SteppingEngine):
 
     @property
     def plan(self) -> Plan:
-        """The problem as the kernels take it, for as many threads as may work now."""
-        return self._plan._replace(threads=1 if self.serial else numba.get_num_threads())
+        """The problem as the kernels take it."""
+        return self._plan._replace(threads=self.threads)
 
     #: Float64 numbers a direction that `_prepare` adds where every direction has its own.
     moves_per_direction = 0

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _threads
 from ..kernels.normals import MAX_COORDINATES
 from ..run import Run
 from .base import Engine, Rows
@@ -44,6 +45,8 @@ class SteppingEngine(Engine):
     """
 
     stepper: Stepper
+    #: Threads of the CPU that its kernels use.
+    threads = 1
 
     def __init__(self, run: Run, *, serial: bool = False) -> None:
         super().__init__(run, serial=serial)
@@ -79,6 +82,7 @@ class SteppingEngine(Engine):
 
     def advance(self, num_steps: int) -> Rows:
         """Do `num_steps` steps and return the rows recorded on the way."""
-        rows = self.stepper.advance(num_steps)
+        with _threads.turn(self.threads):
+            rows = self.stepper.advance(num_steps)
         self.step += num_steps
         return rows

@@ -20,6 +20,8 @@ from .jit import cache_directory, inlined
 CONSTANTS = 8
 NOISY = 11
 RULE_COLUMNS = 16
+#: Compiled functions of users that are kept.
+MAX_RULES = 256
 
 RULE_SIGNATURE = types.float64(
     types.int64, types.CPointer(types.float64), types.CPointer(types.float64), types.int64
@@ -69,7 +71,7 @@ def read_row(step, sums):
     return row_of(step, carray(sums, (2, RULE_COLUMNS)))
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=MAX_RULES)
 def with_memory(function, *, takes_memory):
     """Return a user's compiled ``function(row)`` or ``(row, memory)`` as one of (row, memory)."""
     if takes_memory:
@@ -77,11 +79,15 @@ def with_memory(function, *, takes_memory):
     return numba.njit(lambda row, memory: function(row))
 
 
+@functools.lru_cache(maxsize=MAX_RULES)
 def compile_rule(function):
-    """Return the C function of a compiled ``function(row, memory)``."""
+    """Return the C function of a compiled ``function(row, memory)``: NaN where that raises."""
 
     def rule(step, sums, memory, memory_size):
-        return function(read_row(step, sums), carray(memory, (memory_size,)))
+        try:
+            return function(read_row(step, sums), carray(memory, (memory_size,)))
+        except Exception:
+            return np.nan
 
     return cfunc(RULE_SIGNATURE)(rule)
 

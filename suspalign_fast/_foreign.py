@@ -1,0 +1,106 @@
+"""What others put into a trace file - attributes, groups, datasets - and how it is carried over.
+
+It may be of any type, and libhdf5 could loop in a damaged one. So the copying is done by a process
+of its own, with a deadline. References are left out: they would point into the old file.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py import h5a, h5o, h5s, h5t
+
+from ._hdf5 import Reader
+
+SECONDS = 300.0
+
+
+class NotCopiedError(OSError):
+    """What others put into a file could not be copied."""
+
+
+def carry_over(old: Path, new: Path) -> None:
+    """Copy what `old` has and `new` lacks into `new`, which nobody has open.
+
+    Raises
+    ------
+    NotCopiedError
+        If it cannot be copied.
+    """
+    with Reader(old, live=False) as source, h5py.File(new, "r") as target:
+        if next(_missing(source.root(), target), None) is None:
+            return
+    command = [sys.executable, "-m", __name__, str(old), str(new)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        reason = f"it took more than {SECONDS:g} s"
+    else:
+        if done.returncode == 0:
+            return
+        reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+    raise NotCopiedError(f"{old} cannot be resumed: what others put into it is damaged: {reason}")
+
+
+#: Two groups or datasets of one name, and the name of what only the first has: a link or not.
+_Missing = tuple[Any, Any, bytes, bool]
+
+
+def _missing(old: Any, new: Any) -> Iterator[_Missing]:
+    """Yield every attribute and link that one file has and the other lacks, outermost first."""
+    for name in _attribute_names(old.id):
+        if not h5a.exists(new.id, name):
+            yield old, new, name, False
+    if not isinstance(new, h5py.Group):
+        return
+    for name in list(old):
+        if name not in new:
+            yield old, new, name.encode(), True
+        elif isinstance(old.get(name, getlink=True), h5py.HardLink):
+            yield from _missing(old[name], new[name])
+
+
+def _attribute_names(node: Any) -> list[bytes]:
+    names: list[bytes] = []
+    h5a.iterate(node, lambda name, *_: names.append(name))
+    return names
+
+
+def _copy_attribute(old: Any, new: Any, name: bytes) -> None:
+    source = h5a.open(old, name)
+    kind, space = source.get_type(), source.get_space()
+    if kind.get_class() == h5t.REFERENCE or kind.detect_class(h5t.REFERENCE):
+        return
+    target = h5a.create(new, name, kind, space)
+    if space.get_simple_extent_type() == h5s.NULL:
+        return
+    values = np.zeros(space.get_simple_extent_dims() or (), f"V{kind.get_size()}")
+    source.read(values, kind)
+    target.write(values, kind)
+
+
+def _copy_link(old: h5py.Group, new: h5py.Group, name: bytes) -> None:
+    link = old.get(name, getlink=True)
+    if isinstance(link, h5py.HardLink):
+        h5o.copy(old.id, name, new.id, name)
+    else:
+        new[name] = link
+
+
+def main() -> None:
+    """Copy as `carry_over` does, in a process of its own."""
+    old, new = sys.argv[1:]
+    with Reader(old, live=False) as source, h5py.File(new, "r+", libver="latest") as target:
+        for here, there, name, is_link in list(_missing(source.root(), target)):
+            if is_link:
+                _copy_link(here, there, name)
+            else:
+                _copy_attribute(here.id, there.id, name)
+
+
+if __name__ == "__main__":
+    main()

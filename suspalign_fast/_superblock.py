@@ -1,0 +1,132 @@
+"""The first bytes of an HDF5 file: whether a writer has it open, and a view that says nobody has.
+
+A file that a killed run left says for ever that it is being written. Libhdf5 opens such a file only
+for readers beside a writer (SWMR), and then waits for damaged metadata to become whole, doubling
+its patience up to a hundred times: for ever, and deaf to Ctrl-C. Where no writer is left, the file
+is therefore opened through a view in which the superblock says that it was closed.
+"""
+
+import io
+import os
+from typing import Any
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+SIZE = 48
+_VERSION, _OFFSET_SIZE, _FLAGS = 8, 9, 11
+_END, _CHECKSUM = slice(28, 36), slice(44, 48)
+_WRITING = 1
+
+
+class Superblock:
+    """The superblock of a file.
+
+    Attributes
+    ----------
+    is_current : bool
+        Whether it is of the version that this package writes, whose fields are known here.
+    """
+
+    def __init__(self, head: bytes, size: int) -> None:
+        if not head.startswith(SIGNATURE):
+            raise OSError("it does not start like one")
+        self._head, self._size = head, size
+        self.is_current = len(head) == SIZE and head[_VERSION] == 3 and head[_OFFSET_SIZE] == 8
+        if self.is_current and lookup3(head[:44]) != int.from_bytes(head[_CHECKSUM], "little"):
+            raise OSError("its superblock is damaged")
+        known_end = len(head) == SIZE and head[_VERSION] in (2, 3) and head[_OFFSET_SIZE] == 8
+        end = int.from_bytes(head[_END], "little") if known_end else 0
+        if end > size:
+            raise OSError(f"it is truncated: {size} of {end} bytes are there")
+
+    @property
+    def is_being_written(self) -> bool:
+        """Whether a writer has the file open, or was killed."""
+        return self.is_current and bool(self._head[_FLAGS] & _WRITING)
+
+    def closed(self) -> bytes:
+        """Return the superblock of the same file, closed at its present size."""
+        head = bytearray(self._head)
+        head[_FLAGS] = 0
+        head[_END] = self._size.to_bytes(8, "little")
+        head[_CHECKSUM] = lookup3(bytes(head[:44])).to_bytes(4, "little")
+        return bytes(head)
+
+
+class PatchedFile(io.RawIOBase):
+    """A file, read only, whose first bytes are others.
+
+    Parameters
+    ----------
+    descriptor : int
+        Of the file; it stays the caller's.
+    head : bytes
+        What stands in for its first bytes.
+    """
+
+    def __init__(self, descriptor: int, head: bytes) -> None:
+        self._descriptor, self._head = descriptor, head
+        self._at = 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to a position."""
+        size = os.fstat(self._descriptor).st_size
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer, as far as the file goes."""
+        view = memoryview(buffer).cast("B")
+        done = 0
+        while done < len(view):
+            part = os.pread(self._descriptor, len(view) - done, self._at + done)
+            if not part:
+                break
+            view[done : done + len(part)] = part
+            done += len(part)
+        if self._at < len(self._head):
+            patch = self._head[self._at : self._at + done]
+            view[: len(patch)] = patch
+        self._at += done
+        return done
+
+
+_WORD = 0xFFFFFFFF
+
+
+def _rotated(word: int, bits: int) -> int:
+    return ((word << bits) | (word >> (32 - bits))) & _WORD
+
+
+def lookup3(data: bytes) -> int:
+    """Return the checksum of HDF5's metadata: ``hashlittle`` of Bob Jenkins' lookup3, from 0."""
+    a = b = c = (0xDEADBEEF + len(data)) & _WORD
+    whole = max(0, (len(data) - 1) // 12)
+    words = [
+        int.from_bytes(data[i : i + 4].ljust(4, b"\0"), "little")
+        for i in range(0, 12 * (whole + 1), 4)
+    ]
+    for i in range(0, 3 * whole, 3):
+        a, b, c = (x + y & _WORD for x, y in zip((a, b, c), words[i : i + 3], strict=True))
+        for bits in (4, 6, 8, 16, 19, 4):
+            a = (a - c & _WORD) ^ _rotated(c, bits)
+            c = c + b & _WORD
+            a, b, c = b, c, a
+    if not data:
+        return c
+    a, b, c = (x + y & _WORD for x, y in zip((a, b, c), words[3 * whole :], strict=True))
+    for bits in (14, 11, 25, 16, 4, 14, 24):
+        c = (c ^ b) - _rotated(b, bits) & _WORD
+        a, b, c = b, c, a
+    return b

@@ -1,0 +1,225 @@
+"""The loop of a run: an engine advances, a sink takes its rows, signals and clocks are heeded."""
+
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import _files, _lock, _progress, checkpoint
+from .engines import Engine, make_engine
+from .engines.base import StepSizeError
+from .run import Run
+from .store import MemoryTrace, TraceWriter
+from .trace import Trace
+
+#: Bounds on how many rows and steps one call of an engine may cover.
+MAX_ROWS = 4096
+MAX_STEPS = 2**18
+#: Seconds between two commits, and two moves of the progress bar.
+COMMIT_INTERVAL = 0.2
+#: Signals that end a run with a file after a checkpoint.
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was stopped by a signal after writing a checkpoint.
+
+    Attributes
+    ----------
+    signal_number : int
+    """
+
+    def __init__(self, message: str, signal_number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
+
+    def __reduce__(self) -> Any:
+        return type(self), (str(self), self.signal_number)
+
+
+class Cancelled(Exception):
+    """A run was given up because others were."""
+
+
+def run_in_memory(
+    run: Run,
+    *,
+    serial: bool = False,
+    progress: bool = False,
+    stop: threading.Event | None = None,
+) -> Trace:
+    """Simulate a run and keep its rows.
+
+    Parameters
+    ----------
+    run : Run
+    serial : bool
+        In the calling thread alone.
+    progress : bool
+    stop : Event, optional
+        Set by another thread to have the run given up by `Cancelled`.
+    """
+
+    def between_stretches() -> None:
+        if stop is not None and stop.is_set():
+            raise Cancelled
+
+    between_stretches()
+    with quiet():
+        engine, sink = make_engine(run, serial=serial), MemoryTrace(run)
+        with _bar(engine, progress) as bar:
+            sink.finish(_drive(engine, sink, bar, between_stretches))
+        return sink.trace()
+
+
+def run_to_file(engine: Engine, writer: TraceWriter, every: float, progress: bool) -> Trace:
+    """Run an engine to its last step, its rows and checkpoints going to the disk."""
+    last = time.monotonic()
+
+    def between_stretches() -> None:
+        nonlocal last
+        number = signals.received
+        if number is None and time.monotonic() - last < every:
+            return
+        problem = _write_checkpoint(engine, writer, final=number is not None)
+        last = time.monotonic()
+        if number is not None:
+            writer.finish("interrupted")
+            signals.answered = True
+            how = f"; {problem}; without one a resumed run starts over" if problem else ""
+            raise Interrupted(
+                f"stopped at step {engine.step} of {engine.run.num_steps}{how}; "
+                f"resume with: suspalign resume {_files.shown(writer.path)}",
+                number,
+            )
+
+    with _Signals() as signals, writer, _bar(engine, progress) as bar:
+        writer.finish(_drive(engine, writer, bar, between_stretches))
+        tidy(writer.path)
+    return writer.trace()
+
+
+def _write_checkpoint(engine: Engine, writer: TraceWriter, *, final: bool) -> str:
+    """Write a checkpoint; a failure is no reason to end the run, and returned in words."""
+    writer.sync()  # a checkpoint must never be ahead of the rows on the disk
+    try:
+        checkpoint.write(writer.path, writer.run_id, engine.snapshot())
+    except checkpoint.CheckpointError as error:
+        if not final:
+            warnings.warn(f"{error}; the run goes on without it", RuntimeWarning, stacklevel=4)
+        return str(error)
+    return ""
+
+
+def tidy(trace: Path) -> None:
+    """Remove what a complete run no longer needs and what killed ones may have left behind."""
+    checkpoint.remove(trace)
+    _files.remove_leftovers(trace, in_use=_lock.is_held)
+
+
+class _Signals:
+    """Remembers signals while it lasts, in the main thread; what was ignored stays ignored.
+
+    A signal that comes too late to stop the run is raised again at the end.
+
+    Attributes
+    ----------
+    received : int or None
+    answered : bool
+        Whether the run was stopped for it.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.answered = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "_Signals":
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self.received is not None and not self.answered:
+            signal.raise_signal(self.received)
+
+    def _receive(self, number: int, frame: object) -> None:
+        self.received = number
+
+
+def _drive(
+    engine: Engine,
+    sink: TraceWriter | MemoryTrace,
+    bar: Any,
+    between_stretches: Callable[[], None],
+) -> str:
+    """Run an engine to its last step, handing rows to `sink`; return the final status."""
+    try:
+        return _advance_to_end(engine, sink, bar, between_stretches)
+    except StepSizeError as error:
+        if error.rows is not None:
+            sink.append(error.rows.finite_prefix())
+        sink.finish("failed")
+        raise
+
+
+def _advance_to_end(
+    engine: Engine,
+    sink: TraceWriter | MemoryTrace,
+    bar: Any,
+    between_stretches: Callable[[], None],
+) -> str:
+    run = engine.run
+    rows = engine.initial_row() if engine.step == 0 else None
+    stretch = 1
+    while True:
+        if rows is not None:
+            finite = rows.finite_prefix()
+            sink.append(finite)
+            if len(finite) < len(rows):
+                return "diverged"
+        if engine.step >= run.num_steps:
+            return "complete"
+        between_stretches()
+        stretch = _bounded(stretch, engine)
+        started = time.perf_counter()
+        rows = engine.advance(stretch)
+        elapsed = time.perf_counter() - started
+        bar.update(stretch)
+        stretch = max(1, int(stretch * min(4.0, COMMIT_INTERVAL / max(elapsed, 1e-9))))
+
+
+def _bounded(stretch: int, engine: Engine) -> int:
+    """Steps of the next call: not too many at once, and not too many rows."""
+    run = engine.run
+    stretch = min(stretch, run.num_steps - engine.step)
+    if not engine.jumps:
+        stretch = min(stretch, MAX_STEPS)
+    while engine.recorded_steps_count(stretch) > MAX_ROWS:
+        stretch //= 2
+    return stretch
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Overflow is an outcome of a run, ``status`` says so, and no reason to warn."""
+    with np.errstate(all="ignore"):
+        yield
+
+
+def _bar(engine: Engine, visible: bool) -> Any:
+    return _progress.bar(
+        engine.run.num_steps, "step", visible=visible, initial=engine.step, unit_scale=True
+    )
