@@ -4,11 +4,14 @@ import contextlib
 import functools
 import hashlib
 import os
+import pickle
+import stat
 import tempfile
 from pathlib import Path
 
 import numba
-from numba.core import caching
+from numba.core import caching, sigutils
+from numba.core.ccallback import CFunc
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -24,27 +27,50 @@ def _source_digest():
 
 
 def _candidate_directories():
+    """Yield directories for caches, and whether they are this package's alone."""
     if configured := os.environ.get("NUMBA_CACHE_DIR"):
-        yield Path(configured)
+        yield Path(configured), False
     base = os.environ.get("XDG_CACHE_HOME")
     with contextlib.suppress(RuntimeError):  # raised where there is no home directory
-        yield (Path(base) if base else Path.home() / ".cache") / "suspalign-fast"
+        yield (Path(base) if base else Path.home() / ".cache") / "suspalign-fast", True
     user = os.getuid() if hasattr(os, "getuid") else "user"
-    yield Path(tempfile.gettempdir()) / f"suspalign-fast-{user}"
+    yield Path(tempfile.gettempdir()) / f"suspalign-fast-{user}", True
 
 
 @functools.cache
 def cache_directory():
-    """Return the first writable cache directory, or None where there is none."""
-    for base in _candidate_directories():
+    """Return the first cache directory that can be written and trusted, None where there is none.
+
+    What lies in it is executed: it must belong to this user, and nobody else may write to it.
+    """
+    for base, is_own in _candidate_directories():
         directory = base / _source_digest()
         try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if is_own and not _is_closed(base):
+                continue
+            if not _is_closed(directory):
+                continue
             with tempfile.TemporaryFile(dir=directory):
                 return directory
         except OSError:
             continue
     return None
+
+
+def _is_closed(directory):
+    """Make a directory of this user's that others cannot write to, unless there is none to make."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not hasattr(os, "getuid"):
+        return True
+    status = os.lstat(directory)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        return False
+    if status.st_mode & _OTHERS_WRITE:
+        directory.chmod(status.st_mode & ~_OTHERS_WRITE & 0o7777)
+    return True
+
+
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class _PackageLocator(caching._CacheLocator):
@@ -72,6 +98,45 @@ class _PackageLocator(caching._CacheLocator):
         return cls(py_file) if inside and cache_directory() is not None else None
 
 
+class _CheckedFile(caching.IndexDataCacheFile):
+    """Files of the cache with a digest: one that is damaged, cut or locked is made anew."""
+
+    def _load_index(self):
+        try:
+            return super()._load_index()
+        except Exception:  # whatever a damaged pickle raises
+            return {}
+
+    def _load_data(self, name):
+        data = Path(self._data_path(name)).read_bytes()
+        digest, code = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+        if hashlib.sha256(code).digest() != digest:
+            raise OSError("the cached kernel is damaged")
+        return pickle.loads(code)
+
+    def _save_data(self, name, data):
+        code = self._dump(data)
+        with self._open_for_write(self._data_path(name)) as file:
+            file.write(hashlib.sha256(code).digest() + code)
+
+    def save(self, key, data):
+        with contextlib.suppress(OSError):  # a full disk: the kernel is there all the same
+            super().save(key, data)
+
+
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+def _checked(function):
+    """Have a function of Numba's use checked files, if it is cached."""
+    cache = getattr(function, "_cache", None)
+    if isinstance(cache, caching.Cache):
+        mine = cache._cache_file
+        base = mine._index_name.removesuffix(".nbi")
+        cache._cache_file = _CheckedFile(mine._cache_path, base, mine._source_stamp)
+    return function
+
+
 def use_package_cache(caching_module):
     """Have a module of Numba's keep what it compiles of this package where its digest says."""
     caching_module.CacheImpl._locator_classes.insert(0, _PackageLocator)
@@ -82,7 +147,21 @@ use_package_cache(caching)
 
 def kernel(**options):
     """Compile an entry point called from Python: cached on disk wherever a directory allows it."""
-    return numba.njit(cache=cache_directory() is not None, nogil=True, **options)
+
+    def compiled(function):
+        made = numba.njit(cache=cache_directory() is not None, nogil=True, **options)(function)
+        return _checked(made)
+
+    return compiled
+
+
+def c_function(signature, function):
+    """Compile a C function of the package, cached like a kernel."""
+    made = CFunc(function, sigutils.normalize_signature(signature), {}, {})
+    if cache_directory() is not None:
+        made.enable_caching()
+    _checked(made).compile()
+    return made
 
 
 #: What only other kernels call needs no way in from Python, which takes long to compile.

@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import carray, cfunc, types
 from numba.extending import intrinsic
 
-from .jit import cache_directory, inlined
+from .jit import c_function, inlined
 
 # Columns of the (2, RULE_COLUMNS) table that a rule reads: S_1 ... S_4, R_4 ... R_6, (unused),
 # N_1, N_2, K, then sum lambda^p h^2, p = 0, 1, 2, of the noisy gradient h.
@@ -95,7 +95,7 @@ def compile_rule(function):
 @functools.cache
 def entry_address(entry):
     """Address of a C function of the package that calls a rule, compiled on first use."""
-    return int(cfunc(RULE_SIGNATURE, cache=cache_directory() is not None)(entry).address)
+    return int(c_function(RULE_SIGNATURE, entry).address)
 
 
 @intrinsic
