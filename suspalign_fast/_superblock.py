@@ -86,20 +86,23 @@ class PatchedFile(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer, as far as the file goes."""
+        """Fill a buffer; beyond the end of the file are zeros, as libhdf5 has it elsewhere."""
         view = memoryview(buffer).cast("B")
+        size = os.fstat(self._descriptor).st_size
+        wanted = max(0, min(len(view), size - self._at))
         done = 0
-        while done < len(view):
-            part = os.pread(self._descriptor, len(view) - done, self._at + done)
+        while done < wanted:
+            part = os.pread(self._descriptor, wanted - done, self._at + done)
             if not part:
                 break
             view[done : done + len(part)] = part
             done += len(part)
+        view[done:] = bytes(len(view) - done)
         if self._at < len(self._head):
-            patch = self._head[self._at : self._at + done]
+            patch = self._head[self._at : self._at + len(view)]
             view[: len(patch)] = patch
-        self._at += done
-        return done
+        self._at += len(view)
+        return len(view)
 
 
 _WORD = 0xFFFFFFFF
