@@ -103,6 +103,95 @@ def test_a_complete_run_can_be_extended(tmp_path):
         sa.resume(path, num_steps=299)
 
 
+def test_a_trace_older_than_its_checkpoint_loses_no_row(tmp_path, monkeypatch):
+    """A restored backup, or a loss of power between the two."""
+    path = tmp_path / "trace.h5"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        with pytest.raises(sa.Interrupted):
+            sa.simulate(problem_of(), 3e-3, STEPS, path=path)
+    backup = path.read_bytes()
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        with pytest.raises(sa.Interrupted):
+            sa.resume(path)
+    path.write_bytes(backup)
+    with pytest.warns(RuntimeWarning, match=r"trace\.h5 is older than its checkpoint.*starts over"):
+        resumed = sa.resume(path)
+    assert_same_bits(resumed, sa.simulate(problem_of(), 3e-3, STEPS))
+
+
+def test_the_trace_is_on_the_disk_before_its_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "trace.h5"
+    order = []
+    fsync, rename = os.fsync, os.replace
+
+    def record_fsync(descriptor):
+        order.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def record_rename(source, target):
+        order.append(str(target))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(os, "replace", record_rename)
+    stop_after(monkeypatch, 4)
+    with pytest.raises(sa.Interrupted):
+        sa.simulate(problem_of(), 3e-3, STEPS, path=path)
+    at = order.index(str(checkpoint_path(path)))
+    assert path.stat().st_ino in order[:at]
+
+
+def test_a_file_replaced_under_a_run_is_noticed(tmp_path, monkeypatch):
+    path = tmp_path / "trace.h5"
+    other = tmp_path / "other.h5"
+    sa.simulate(problem_of(), 3e-3, 10, path=other)
+    whole = other.read_bytes()
+    module = sys.modules["suspalign_fast.driver"]
+    bounded = module._bounded
+
+    def replacing(stretch, engine):
+        if engine.step > 50 and other.exists():
+            os.replace(other, path)
+        return min(20, bounded(stretch, engine))
+
+    monkeypatch.setattr(module, "_bounded", replacing)
+    monkeypatch.setattr(sys.modules["suspalign_fast.store"], "COMMIT_INTERVAL", 0.0)
+    with pytest.raises(OSError, match=r"trace\.h5 was replaced by another file while the run"):
+        sa.simulate(problem_of(), 3e-3, STEPS, path=path)
+    assert path.read_bytes() == whole
+
+
+@numba.njit
+def own_rule(row):
+    return 1e-3 if row.power_sums[0, 1] > row.power_sums[1, 1] else 3e-3
+
+
+@numba.njit
+def other_rule(row):
+    return 1e-3
+
+
+def test_a_run_under_a_function_resumes_when_given_the_function(tmp_path, monkeypatch):
+    path = tmp_path / "trace.h5"
+    whole = sa.simulate(problem_of(), own_rule, STEPS)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        with pytest.raises(sa.Interrupted):
+            sa.simulate(problem_of(), own_rule, STEPS, path=path)
+    with pytest.raises(ValueError, match="is the function 'own_rule' of a stored trace"):
+        sa.resume(path)
+    with pytest.raises(ValueError, match=r"the function 'own_rule' .* got 'other_rule'"):
+        sa.resume(path, step_size=other_rule)
+    with pytest.raises(ValueError, match="must be the function 'own_rule'"):
+        sa.resume(path, step_size=3e-3)
+    assert_same_bits(sa.resume(path, step_size=own_rule), whole)
+    sa.simulate(problem_of(), 3e-3, 10, path=tmp_path / "b.h5")
+    with pytest.raises(ValueError, match=r"step_size is not taken again: the file holds"):
+        sa.resume(tmp_path / "b.h5", num_steps=20, step_size=own_rule)
+
+
 def test_damaged_and_foreign_checkpoints_are_never_resumed(tmp_path, monkeypatch):
     paths = [tmp_path / "a.h5", tmp_path / "b.h5"]
     for path in paths:

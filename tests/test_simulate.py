@@ -1,3 +1,7 @@
+import os
+import sys
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -68,6 +72,100 @@ def test_an_initial_state_that_overflows_gives_an_empty_trace():
     problem = sa.Quadratic(sa.Spectrum([1e300, 1.0], 1), initial=[1e100, 1.0])
     trace = sa.simulate(problem, 1e-3, 5)
     assert (trace.status, len(trace)) == ("diverged", 0)
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "every"), [(10**18, 10**17), (2**54, 2**53), (2**62, 2**60), (2**53 + 5, 2**53)]
+)
+@pytest.mark.parametrize("engine", ["jump", "levels"])
+def test_huge_strides_lose_no_row(engine, num_steps, every, tmp_path):
+    problem = sa.Quadratic(sa.Spectrum.two_level(50, 5, 2.0, 1.0))
+    for path in (None, tmp_path / "trace.h5"):
+        trace = sa.simulate(problem, 0.1, num_steps, engine=engine, record_every=every, path=path)
+        assert trace.status == "complete"
+        assert trace.step.tolist() == list(range(0, num_steps + 1, every))
+
+
+def test_rows_that_cannot_fit_are_refused_at_once(problem, tmp_path, monkeypatch):
+    with pytest.raises(MemoryError, match=r"100,000,000,001 rows in memory needs 1\.28e\+04 GB"):
+        sa.simulate(problem, 1e-3, 10**11)
+    monkeypatch.setattr("suspalign_fast._memory.available", lambda: 40 * 10**9)
+    with pytest.raises(MemoryError, match=r"400,000,004 rows in memory"):
+        sa.simulate_ensemble(problem, 1e-3, 10**8, seeds=range(4))
+    monkeypatch.setattr("suspalign_fast._memory.available", lambda: 10**8)
+    sa.simulate(problem, 1e-3, 10**6, path=tmp_path / "trace.h5", engine="levels")
+
+
+def test_rows_are_kept_once(problem):
+    """No row is copied at the end: the peak is that of the trace itself."""
+    sa.simulate(problem, 1e-3, 10, engine="levels")
+    tracemalloc.start()
+    trace = sa.simulate(problem, 1e-3, 100_000, engine="levels")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    held = sum(trace[name].nbytes for name in ("step", "step_size", "power_sums", "noise_sums"))
+    assert peak < 1.2 * held
+
+
+# --- paths -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [str, bytes, "pathlike"])
+def test_paths_of_every_kind(problem, tmp_path, kind):
+    class Named:
+        def __fspath__(self):
+            return str(tmp_path / "trace.h5")
+
+    path = {str: str(tmp_path / "trace.h5"), bytes: os.fsencode(tmp_path / "trace.h5")}.get(kind)
+    path = Named() if kind == "pathlike" else path
+    trace = sa.simulate(problem, 1e-3, 20, path=path)
+    assert len(sa.load_trace(path)) == len(sa.resume(path)) == len(trace) == 21
+    problem.spectrum.save(path, overwrite=True)
+    assert sa.Spectrum.load(path).dim == 200
+
+
+def test_a_trace_is_found_after_a_change_of_folder(problem, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trace = sa.simulate(problem, 1e-3, 20, path="trace.h5")
+    loaded = sa.load_trace("trace.h5")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert len(trace.loss) == len(loaded.loss) == 21
+
+
+def test_a_change_of_folder_during_a_run(problem, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    driver = sys.modules["suspalign_fast.driver"]
+    bounded = driver._bounded
+
+    def moving(stretch, engine):
+        os.chdir(tmp_path / "elsewhere")
+        return min(50, bounded(stretch, engine))
+
+    monkeypatch.setattr(driver, "_bounded", moving)
+    assert sa.simulate(problem, 1e-3, 200, path="trace.h5", checkpoint_every=1e-9).loss.size == 201
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["elsewhere", "trace.h5"]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_names_too_long_for_what_stands_beside_are_refused_before_work(problem, tmp_path):
+    limit = 255 - len(".0123abcd.new")
+    with pytest.raises(ValueError, match=f"path must have a name of at most {limit} bytes"):
+        sa.simulate(problem, 1e-3, 20, path=tmp_path / ("x" * (limit + 1)))
+    assert list(tmp_path.iterdir()) == []
+    name = "é" * (limit // 2)
+    assert len(sa.simulate(problem, 1e-3, 20, path=tmp_path / name, checkpoint_every=1e-9)) == 21
+    assert len(sa.resume(tmp_path / name, num_steps=40)) == 41
+
+
+@pytest.mark.parametrize("path", ["", ".", "..", "/", "a\0b", 3, b"a\0b"])
+def test_what_names_no_file_is_refused(problem, tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    for use in (sa.load_trace, sa.resume, lambda p: sa.simulate(problem, 1e-3, 5, path=p)):
+        with pytest.raises((ValueError, OSError)):
+            use(path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_progress_bar_reaches_the_end(problem, capsys):

@@ -4,6 +4,7 @@ import pytest
 
 import suspalign_fast as sa
 from suspalign_fast import power_sums as physics
+from suspalign_fast.kernels import rules
 
 from .conftest import assert_same_bits
 
@@ -123,6 +124,101 @@ def test_a_rule_that_fails_names_the_step_and_keeps_the_rows(engine, bad, tmp_pa
     trace = sa.load_trace(path)
     assert trace.status == "failed"
     assert trace.step.tolist() == list(range(8))
+
+
+@numba.njit
+def dividing(row):
+    return 1e-3 / (1.0 if row.step != 7 else 0.0)
+
+
+@numba.njit
+def refusing(row):
+    if row.step == 7:
+        raise ValueError("no more")
+    return 1e-3
+
+
+@numba.njit
+def refusing_with_memory(row, memory):
+    memory[0] += 1.0
+    if memory[0] > 7.0:
+        raise KeyError
+    return 1e-3
+
+
+@pytest.mark.parametrize("engine", ["step", "levels", "reference"])
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (dividing, "got ZeroDivisionError: division by zero at step 7"),
+        (refusing, "got ValueError: no more at step 7"),
+        (sa.RowStep(refusing_with_memory, state=[0.0]), "got KeyError at step 7"),
+    ],
+)
+def test_a_rule_that_raises_fails_like_one_that_returns_nan(engine, rule, message, tmp_path):
+    problem = sa.Quadratic(sa.Spectrum.linear_bands(100, 5))
+    path = tmp_path / "trace.h5"
+    with pytest.raises(ValueError, match=message) as caught:
+        sa.simulate(problem, rule, 20, engine=engine, path=path)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError | ValueError | KeyError)
+    trace = sa.load_trace(path)
+    assert trace.status == "failed"
+    assert trace.step.tolist() == list(range(8))
+
+
+def test_a_function_is_compiled_once(monkeypatch):
+    @numba.njit
+    def rule(row):
+        return 1e-3
+
+    problem = sa.Quadratic(sa.Spectrum.linear_bands(100, 5))
+    sa.simulate(problem, rule, 3)
+    compiled = []
+    real = rules.cfunc
+    monkeypatch.setattr(rules, "cfunc", lambda *a: compiled.append(a) or real(*a))
+    for _ in range(3):
+        sa.simulate(problem, rule, 3)
+        sa.simulate(problem, sa.RowStep(rule), 3)
+    assert compiled == []
+
+
+def misspelt(row):
+    size = 1e-3
+    return size + row.powersums[0, 0]
+
+
+def returns_text(row):
+    return "text"
+
+
+def adds_text(row):
+    return row.power_sums[0, 1] + "a"
+
+
+@numba.njit
+def helper(x):
+    return x.nothing
+
+
+def calls_a_wrong_helper(row):
+    return helper(row.step)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (misspelt, r"Unknown attribute 'powersums' of type Row, line \d+ of test_step_size\.py: "
+         r"return size \+ row\.powersums"),
+        (returns_text, r"'returns_text' does not compile: it returns .*text.*, not a float"),
+        (adds_text, r"line \d+ of test_step_size\.py: return row\.power_sums\[0, 1\] \+ \"a\""),
+        (calls_a_wrong_helper, r"'nothing' of type int64, line \d+ .*: return x\.nothing"),
+    ],
+)  # fmt: skip
+def test_errors_of_compilation_name_reason_and_line(function, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        sa.RowStep(numba.njit(function))
+    assert "pipeline" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_a_rule_that_fails_at_once_is_named():
