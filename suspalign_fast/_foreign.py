@@ -32,8 +32,11 @@ def carry_over(old: Path, new: Path) -> None:
         If it cannot be copied.
     """
     with Reader(old, live=False) as source, h5py.File(new, "r") as target:
-        if next(_missing(source.root(), target), None) is None:
-            return
+        try:
+            if next(_missing(source, "", target), None) is None:
+                return
+        except Exception as error:  # whatever a damaged file makes the library raise
+            raise _not_copied(old, error) from error
     command = [sys.executable, "-m", __name__, str(old), str(new)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
@@ -43,25 +46,31 @@ def carry_over(old: Path, new: Path) -> None:
         if done.returncode == 0:
             return
         reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-    raise NotCopiedError(f"{old} cannot be resumed: what others put into it is damaged: {reason}")
+    raise _not_copied(old, reason)
+
+
+def _not_copied(old: Path, reason: object) -> NotCopiedError:
+    return NotCopiedError(f"{old} cannot be resumed: what others put into it is damaged: {reason}")
 
 
 #: Two groups or datasets of one name, and the name of what only the first has: a link or not.
 _Missing = tuple[Any, Any, bytes, bool]
 
 
-def _missing(old: Any, new: Any) -> Iterator[_Missing]:
+def _missing(source: Reader, path: str, new: Any) -> Iterator[_Missing]:
     """Yield every attribute and link that one file has and the other lacks, outermost first."""
+    old = source.root()[path or "/"]
     for name in _attribute_names(old.id):
         if not h5a.exists(new.id, name):
             yield old, new, name, False
     if not isinstance(new, h5py.Group):
         return
     for name in list(old):
+        inner = f"{path}/{name}".lstrip("/")
         if name not in new:
             yield old, new, name.encode(), True
-        elif isinstance(old.get(name, getlink=True), h5py.HardLink):
-            yield from _missing(old[name], new[name])
+        elif source.is_plain(inner):
+            yield from _missing(source, inner, new[name])
 
 
 def _attribute_names(node: Any) -> list[bytes]:
@@ -95,7 +104,7 @@ def main() -> None:
     """Copy as `carry_over` does, in a process of its own."""
     old, new = sys.argv[1:]
     with Reader(old, live=False) as source, h5py.File(new, "r+", libver="latest") as target:
-        for here, there, name, is_link in list(_missing(source.root(), target)):
+        for here, there, name, is_link in list(_missing(source, "", target)):
             if is_link:
                 _copy_link(here, there, name)
             else:

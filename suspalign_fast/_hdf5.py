@@ -162,10 +162,23 @@ class Reader:
         info = _info(group, last, name)
         if info.type != h5o.TYPE_DATASET:
             raise KeyError(f"{name!r} is not a dataset")
-        classes = layout_classes(self._read_at, info.addr)
-        if len(classes) != 1 or classes[0] not in (COMPACT, CONTIGUOUS, CHUNKED):
+        if not self._is_plain(info):
             raise ValueError(f"{name!r} keeps its values elsewhere")
         return Stored(self, name, h5d.open(group, last.encode()))
+
+    def is_plain(self, name: str) -> bool:
+        """Whether a name leads to a group, or to a dataset that is safe to open."""
+        parent, _, last = name.rpartition("/")
+        group = self._group(parent)
+        return _is_here(group, last.encode()) and self._is_plain(_info(group, last, name))
+
+    def _is_plain(self, info: Any) -> bool:
+        if info.type == h5o.TYPE_GROUP:
+            return True
+        if info.type != h5o.TYPE_DATASET:
+            return False
+        classes = layout_classes(self._read_at, info.addr)
+        return len(classes) == 1 and classes[0] in (COMPACT, CONTIGUOUS, CHUNKED)
 
     def read(self, name: str) -> NDArray[Any]:
         """Read a whole dataset after the checks of `dataset`."""

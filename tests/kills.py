@@ -1,10 +1,17 @@
-"""Harness: runs in child processes that are killed with SIGKILL, then resumed, then compared."""
+"""Harness: runs in child processes that are killed with SIGKILL, then resumed, then compared.
 
+Twists make it harder: the file is reached through a link, children are forked on the way, a
+handler of a signal raises an exception anywhere, or the file is an old copy beside a newer
+checkpoint.
+"""
+
+import itertools
 import multiprocessing
 import os
 import signal
 import sys
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,9 +63,43 @@ def die_in(place):
         store._files.Replacement.put = _die
 
 
-def child(path, kind, seed, place):
+class Alarm(BaseException):
+    """What the handler of a signal raises."""
+
+
+def raise_at_random(seed):
+    """Have a handler raise an exception at a random moment."""
+
+    def ring(number, frame):
+        raise Alarm
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, np.random.default_rng(seed).uniform(0.02, 0.4))
+
+
+def fork_on_the_way():
+    """Fork a child that ends at once, now and then."""
+    driver = sys.modules["suspalign_fast.driver"]
+    bounded, count = driver._bounded, itertools.count()
+
+    def forking(stretch, engine):
+        if next(count) % 7 == 3:
+            if os.fork() == 0:
+                sys.exit(0)
+            os.wait()
+        return bounded(stretch, engine)
+
+    driver._bounded = forking
+
+
+def child(path, kind, seed, place, twist=""):
     """Start or resume a run; it checkpoints all the time."""
+    warnings.simplefilter("ignore")  # of a trace that is older than its checkpoint
     die_in(place)
+    if twist == "fork":
+        fork_on_the_way()
+    if twist == "handler":
+        raise_at_random([seed, time.time_ns()])
     store.COMMIT_INTERVAL = 0.01
     driver = sys.modules["suspalign_fast.driver"]
     bounded = driver._bounded
@@ -69,10 +110,10 @@ def child(path, kind, seed, place):
         simulate(kind, seed, path=path, checkpoint_every=0.01)
 
 
-def start(path, kind, seed, place=None):
+def start(path, kind, seed, place=None, twist=""):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.kills", "suspalign_fast"])
-    process = context.Process(target=child, args=(str(path), kind, seed, place))
+    process = context.Process(target=child, args=(str(path), kind, seed, place, twist))
     process.start()
     return process
 
@@ -83,7 +124,7 @@ class Tally:
 
     kills: int = 0
     finished: int = 0
-    unreadable_before_first_commit: int = 0
+    unreadable: int = 0
     rows_lost: int = 0
     bits_differing: int = 0
 
@@ -99,43 +140,64 @@ def differing(trace, expected):
 
 def check(path, rows, expected, tally):
     """Compare what a killed run left with what was there before; return its number of rows."""
+    if not path.exists():  # killed before the file had its name
+        tally.rows_lost += rows
+        return 0
     try:
         trace = sa.load_trace(path)
     except OSError:
         tally.rows_lost += rows
-        tally.unreadable_before_first_commit += rows == 0
-        path.unlink(missing_ok=True)
+        tally.unreadable += 1
+        path.resolve().unlink(missing_ok=True)
         return 0
     tally.rows_lost += max(0, rows - len(trace))
     tally.bits_differing += differing(trace, expected)
     return len(trace)
 
 
-def kill_at_random(folder, kind, seed, kills, tally, rng):
+TWISTS = ("", "link", "fork", "handler", "old copy")
+
+
+def kill_at_random(folder, kind, seed, kills, tally, rng, twist=""):
     """Kill runs of one kind so many times, resuming each time; compare every one at its end."""
     expected = simulate(kind, seed)
     path = folder / f"{kind}-{seed}.h5"
-    rows, goal = 0, tally.kills + kills
+    if twist == "link":
+        (folder / "elsewhere").mkdir(exist_ok=True)
+        path.symlink_to(folder / "elsewhere" / path.name)
+    rows, goal, copy = 0, tally.kills + kills, b""
     while tally.kills < goal:
-        process = start(path, kind, seed)
-        time.sleep(rng.uniform(0.02, 0.5))
-        if process.is_alive():
+        process = start(path, kind, seed, twist=twist)
+        process.join(rng.uniform(0.02, 0.5))
+        ended = process.exitcode is not None
+        if not ended:
             process.kill()
-            tally.kills += 1
             process.join()
+        raised = twist == "handler" and process.exitcode == 1
+        if not ended or raised:
+            tally.kills += 1
             rows = check(path, rows, expected, tally)
+            if twist == "old copy" and path.exists():
+                if copy and rng.random() < 0.5:
+                    path.write_bytes(copy)
+                    rows = len(sa.load_trace(path))
+                copy = path.read_bytes()
             continue
-        process.join()
         _finish(path, kind, seed, expected, tally)
-        rows = 0
+        rows, copy = 0, b""
     _finish(path, kind, seed, expected, tally)
+    if path.is_symlink():
+        path.unlink()
 
 
 def _finish(path, kind, seed, expected, tally):
     """Let a run come to its end and compare all of it."""
-    final = sa.resume(path) if path.exists() else simulate(kind, seed, path=path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        final = sa.resume(path) if path.exists() else simulate(kind, seed, path=path)
     tally.finished += 1
     tally.bits_differing += differing(final, expected) + (len(final) != len(expected))
-    left = {p.name for p in path.parent.iterdir() if p.name.startswith(path.name)}
-    assert left == {path.name}, left
-    path.unlink()
+    real = path.resolve()
+    left = {p.name for p in real.parent.iterdir() if p.name.startswith(real.name)}
+    assert left == {real.name}, left
+    real.unlink()

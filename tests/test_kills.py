@@ -13,14 +13,16 @@ from . import kills
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a fork server")
 
 
-@pytest.mark.parametrize("kind", kills.RUNS)
-def test_sigkill_at_random_moments_loses_no_row_and_changes_no_bit(kind, tmp_path):
+@pytest.mark.parametrize(
+    ("twist", "kind"), list(zip(kills.TWISTS, [*kills.RUNS, "step"], strict=True))
+)
+def test_sigkill_at_random_moments_loses_no_row_and_changes_no_bit(twist, kind, tmp_path):
     tally = kills.Tally()
     rng = np.random.default_rng(len(kind))
-    kills.kill_at_random(tmp_path, kind, 1, 14, tally, rng)
-    assert tally.kills == 14
+    kills.kill_at_random(tmp_path, kind, 1, 12, tally, rng, twist)
+    assert tally.kills == 12
     assert tally.finished >= 1
-    assert (tally.rows_lost, tally.bits_differing) == (0, 0)
+    assert (tally.rows_lost, tally.bits_differing, tally.unreadable) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,7 @@ def test_sigkill_at_delicate_moments(place, tmp_path):
     assert process.exitcode == -9
     tally = kills.Tally()
     kills.check(path, 0, expected, tally)
-    assert (tally.rows_lost, tally.bits_differing) == (0, 0)
+    assert (tally.rows_lost, tally.bits_differing, tally.unreadable) == (0, 0, 0)
     final = sa.resume(path) if path.exists() else kills.simulate("levels", 2, path=path)
     assert kills.differing(final, expected) == 0
     assert len(final) == len(expected)

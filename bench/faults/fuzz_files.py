@@ -1,9 +1,10 @@
 """Load mutated trace files in a limited subprocess and count what comes of it.
 
 ``python bench/faults/fuzz_files.py --count 5000 --seed 1`` mutates small valid trace files at
-random, byte by byte, and ``--structural`` adds every mutation of their HDF5 structure. A file must
-either load or be refused with OSError or ValueError that names its path, within the memory and the
-time the worker has.
+random, byte by byte, and ``--structural`` adds every mutation of their HDF5 structure. Among the
+files are those of killed and of interrupted runs, with checkpoints, which are mutated, too, and
+resumed. A file must either serve or be refused with OSError or ValueError that names it, within the
+memory and the time the worker has.
 """
 
 import argparse
@@ -14,11 +15,13 @@ import os
 import resource
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import traceback
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,11 +30,17 @@ import h5py
 import numpy as np
 
 import suspalign_fast as sa
+from suspalign_fast._superblock import lookup3
+from suspalign_fast.checkpoint import checkpoint_path
 from suspalign_fast.trace import COLUMNS
 
 #: Address space of the worker above what it starts with, and seconds a file.
 MEMORY = 4 * 2**30
 TIMEOUT = 10.0
+#: What a file may make of memory: this, and twice what it honestly holds.
+PEAK = 200_000_000
+
+USES = ("trace", "spectrum", "resume")
 
 Mutation = Callable[[h5py.File], None]
 
@@ -46,6 +55,31 @@ def _use_trace(path: str) -> None:
     assert trace.step.dtype.kind == "i", f"step has dtype {trace.step.dtype}"
     repr(trace)
     json.dumps(trace.spec)
+
+
+def _resume(path: str) -> None:
+    """Go on with a run that has not ended, unless it has been made a long one."""
+    trace = sa.load_trace(path)
+    if trace.status in ("killed", "interrupted", "running") and trace.run.num_steps < 10_000:
+        sa.resume(path, num_threads=1)
+
+
+def _honest(path: str) -> int:
+    """Bytes of memory that a file needs if all in it is what it should be."""
+    return 20 * os.path.getsize(path)
+
+
+def _reset_peak() -> int:
+    """Forget the largest memory held so far; return what is held."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
+
+
+def _status(name: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name + ":"):
+            return 1024 * int(line.split()[1])
+    return 0
 
 
 def _outcome(use: Callable[[str], object], path: str) -> list[str]:
@@ -72,12 +106,15 @@ def work() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         path = line.rstrip("\n")
+        before, honest = _reset_peak(), _honest(path)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            answer = {
+            answer: dict[str, Any] = {
                 "trace": _outcome(_use_trace, path),
                 "spectrum": _outcome(sa.Spectrum.load, path),
+                "resume": _outcome(_resume, path),
             }
+        answer["excess"] = _status("VmHWM") - before - 2 * honest
         answer["warnings"] = sorted({f"{w.category.__name__}: {w.message}" for w in caught})
         print(json.dumps(answer), flush=True)
 
@@ -177,6 +214,39 @@ def make_bases(folder: Path) -> list[Path]:
             for name, value in new.attrs.items():
                 old.attrs[name] = value
         paths.append(target)
+    return [*paths, *_unfinished(folder)]
+
+
+#: Runs a simulation that a signal ends on the way, when some rows are committed.
+_STOPPED = """
+import os, sys
+import suspalign_fast as sa
+from suspalign_fast import driver, store
+store.COMMIT_INTERVAL = 0.0
+bounded = driver._bounded
+def stopping(stretch, engine):
+    if engine.step > 150:
+        os.kill(os.getpid(), int(sys.argv[2]))
+    return min(40, bounded(stretch, engine))
+driver._bounded = stopping
+problem = sa.Quadratic(sa.Spectrum.linear_bands(40, 4), sa.HessianNoise(0.3))
+try:
+    sa.simulate(problem, 1e-3, 300, path=sys.argv[1], checkpoint_every=1e-9)
+except sa.Interrupted:
+    pass
+"""
+
+
+def _unfinished(folder: Path) -> list[Path]:
+    """Write the files of a killed and of an interrupted run, with checkpoints."""
+    paths = []
+    for name, number in (("killed", signal.SIGKILL), ("interrupted", signal.SIGTERM)):
+        paths.append(folder / f"{name}.h5")
+        subprocess.run([sys.executable, "-c", _STOPPED, str(paths[-1]), str(int(number))])
+        assert checkpoint_path(paths[-1]).exists()
+    with h5py.File(paths[-1], "r+") as file:  # what others put into it
+        file.attrs["note"] = "text of variable length"
+        file["more/values"] = np.arange(5)
     return paths
 
 
@@ -223,13 +293,36 @@ def byte_mutations(
     bases: list[Path], folder: Path, count: int, seed: int
 ) -> Iterator[tuple[str, Path]]:
     """Yield names and paths of mutated files, each a pure function of the seed and its number."""
-    data = [base.read_bytes() for base in bases]
     for i in range(count):
         rng = np.random.default_rng([seed, i])
-        kind, mutated = mutate_bytes(data[i % len(bases)], rng)
-        path = folder / "mutated.h5"
-        path.write_bytes(mutated)
-        yield f"{bases[i % len(bases)].stem} seed {seed} number {i} {kind}", path
+        base = bases[i % len(bases)]
+        path = copy_of(base, folder)
+        beside = checkpoint_path(path)
+        target = beside if beside.exists() and rng.random() < 0.3 else path
+        kind, mutated = mutate_bytes(target.read_bytes(), rng)
+        if target == path and rng.random() < 0.3:
+            mutated = with_checksum(mutated)
+            kind += " with checksum"
+        target.write_bytes(mutated)
+        yield f"{base.stem}{target.suffix} seed {seed} number {i} {kind}", path
+
+
+def copy_of(base: Path, folder: Path) -> Path:
+    """Copy a file, and the checkpoint beside it, over the file that is mutated next."""
+    path = folder / "mutated.h5"
+    for old in folder.glob("mutated.h5*"):
+        old.unlink()
+    shutil.copyfile(base, path)
+    if checkpoint_path(base).exists():
+        shutil.copyfile(checkpoint_path(base), checkpoint_path(path))
+    return path
+
+
+def with_checksum(data: bytes) -> bytes:
+    """Make the checksum of a superblock fit, so that what it says is believed."""
+    if len(data) < 48:
+        return data
+    return data[:44] + lookup3(data[:44]).to_bytes(4, "little") + data[48:]
 
 
 # --- mutations of structure ----------------------------------------------------------------------
@@ -254,6 +347,28 @@ _WRONG_ATTRIBUTES: dict[str, Any] = {
     "opaque": np.void(b"abcdefgh"),
     "compound": np.array((1, 2.0), dtype=[("a", "i8"), ("b", "f8")]),
     "sequence": np.array([np.arange(3)], dtype=h5py.vlen_dtype("i8")),
+}
+
+
+def _object_pointer() -> h5py.h5t.TypeID:
+    """Return a type that h5py takes for pointers to Python objects."""
+    kind = h5py.h5t.create(h5py.h5t.OPAQUE, 8)
+    kind.set_tag(b"NUMPY:|O")
+    return kind
+
+
+def _nested(depth: int) -> h5py.h5t.TypeID:
+    kind = h5py.h5t.NATIVE_INT64
+    for _ in range(depth):
+        kind = h5py.h5t.vlen_create(kind)
+    return kind
+
+
+_WRONG_TYPES: dict[str, Callable[[], h5py.h5t.TypeID]] = {
+    "object pointer": _object_pointer,
+    "nested sequences": lambda: _nested(3000),
+    "one sequence": lambda: _nested(1),
+    "reference": lambda: h5py.h5t.STD_REF_OBJ,
 }
 
 _NUMBERS = np.arange(400.0)
@@ -348,6 +463,14 @@ _REPLACEMENTS: dict[str, Callable[[h5py.File, str, Any], Any]] = {
     "bomb": lambda f, n, old: f.create_dataset(
         n, (2**30, *old.shape[1:]), dtype=old.dtype, chunks=True, compression="gzip"
     ).__setitem__(0, old[0]),
+    "object pointers": lambda f, n, old: _low_level(f, n, _object_pointer()),
+    "nested sequences": lambda f, n, old: _low_level(f, n, _nested(3000)),
+    "inflating chunk": lambda f, n, old: _inflating(f, n, old, 1),
+    "stream in a stream": lambda f, n, old: _inflating(f, n, old, 2),
+    "chunks of one number": lambda f, n, old: f.create_dataset(
+        n, (2**23, *old.shape[1:]), dtype=old.dtype, chunks=(1,) * old.ndim, compression="gzip"
+    ),
+    "in a hole": lambda f, n, old: _in_a_hole(f, n),
     "lzf": lambda f, n, old: f.create_dataset(n, data=old, compression="lzf"),
     "fletcher": lambda f, n, old: f.create_dataset(n, data=old, fletcher32=True),
     "scale-offset": lambda f, n, old: f.create_dataset(n, data=old, scaleoffset=4),
@@ -384,6 +507,30 @@ def _low_level_rows(file: h5py.File, name: str, rows: int) -> None:
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_alloc_time(h5py.h5d.ALLOC_TIME_LATE)
     space = h5py.h5s.create_simple((rows,))
+    h5py.h5d.create(file.id, name.encode(), h5py.h5t.NATIVE_INT64, space, creation)
+
+
+def _inflating(file: h5py.File, name: str, old: Any, times: int) -> None:
+    """Put a chunk of 1 GB, deflated so many times, in place of one of the right size."""
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_chunk(old.shape)
+    code = bytes(2**30)
+    for _ in range(times):
+        creation.set_deflate(9)
+        code = zlib.compress(code, 6)
+    kind = h5py.h5t.py_create(old.dtype)
+    made = h5py.h5d.create(
+        file.id, name.encode(), kind, h5py.h5s.create_simple(old.shape), creation
+    )
+    made.write_direct_chunk((0,) * old.ndim, code)
+
+
+def _in_a_hole(file: h5py.File, name: str) -> None:
+    """Create a dataset of 4 GB that takes no bytes of the disk."""
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    space = h5py.h5s.create_simple((2**29,))
     h5py.h5d.create(file.id, name.encode(), h5py.h5t.NATIVE_INT64, space, creation)
 
 
@@ -467,6 +614,17 @@ def _set_attribute(node: str, name: str, value: Any) -> Mutation:
     return change
 
 
+def _set_type(node: str, name: str, make: Callable[[], h5py.h5t.TypeID]) -> Mutation:
+    def change(file: h5py.File) -> None:
+        del file[node].attrs[name]
+        space = h5py.h5s.create(h5py.h5s.SCALAR)
+        made = h5py.h5a.create(file[node].id, name.encode(), make(), space)
+        if made.get_type().get_class() == h5py.h5t.OPAQUE:
+            made.write(np.array(b"AAAAAAAA", "V8"), made.get_type())
+
+    return change
+
+
 def _replace(name: str, put: Callable[[h5py.File, str, Any], Any]) -> Mutation:
     def change(file: h5py.File) -> None:
         node = file[name]
@@ -507,6 +665,8 @@ def structure(file: h5py.File) -> dict[str, Mutation]:
         made[f"attribute {name}: missing"] = _set_attribute(node, name, None)
         for kind, value in _WRONG_ATTRIBUTES.items():
             made[f"attribute {name}: {kind}"] = _set_attribute(node, name, value)
+        for kind, make in _WRONG_TYPES.items():
+            made[f"attribute {name}: {kind}"] = _set_type(node, name, make)
     groups = [name for name in ("trace", "run", "spectrum") if name in file]
     datasets = [f"{group}/{name}" for group in groups for name in file[group]]
     for name in groups + datasets:
@@ -536,10 +696,12 @@ def structural_mutations(
     What h5py itself cannot write is added to `skipped`.
     """
     path = folder / "mutated.h5"
+    if sa.load_trace(base).status == "killed":
+        return  # libhdf5 does not write to it
     with h5py.File(base) as file:
         mutations = structure(file)
     for name, change in mutations.items():
-        shutil.copyfile(base, path)
+        copy_of(base, folder)
         try:
             with h5py.File(path, "r+") as file:
                 change(file)
@@ -571,12 +733,15 @@ class Tally:
     def add(self, name: str, answer: dict[str, Any]) -> None:
         """Count one answer of the worker."""
         self.counts["mutations"] += 1
+        if answer.get("excess", 0) > PEAK:
+            self.counts["memory"] += 1
+            self.findings.setdefault(f"memory {answer['excess'] // 10**8}00 MB", []).append(name)
         for kind in ("crash", "hang"):
             if kind in answer:
                 self.counts[kind] += 1
                 self.findings.setdefault(f"{kind} {answer[kind]}", []).append(name)
                 return
-        for what in ("trace", "spectrum"):
+        for what in USES:
             outcome, text = answer[what]
             self.counts[f"{what} {outcome}"] += 1
             if outcome == "unexpected":
@@ -588,8 +753,8 @@ class Tally:
 
     def __str__(self) -> str:
         kinds = ["mutations"]
-        kinds += [f"{w} {o}" for w in ("trace", "spectrum") for o in ("loaded", "refused")]
-        kinds += ["unexpected", "crash", "hang", "warnings"]
+        kinds += [f"{w} {o}" for w in USES for o in ("loaded", "refused")]
+        kinds += ["unexpected", "crash", "hang", "memory", "warnings"]
         lines = [f"{kind:20} {self.counts[kind]:8}" for kind in kinds]
         for title, found in (("finding", self.findings), ("warning", self.warnings)):
             for text, names in found.items():

@@ -1,5 +1,8 @@
 """Kill runs with SIGKILL at random moments, resume them, and count what is lost.
 
+Runs are reached through links, fork children, are ended by handlers that raise, or go on from old
+copies of their files, in turn.
+
 python bench/faults/kill_runs.py --kills 1000
 """
 
@@ -27,7 +30,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         while tally.kills < options.kills:
             kind = list(kills.RUNS)[seed % len(kills.RUNS)]
-            kills.kill_at_random(Path(folder), kind, seed, 15, tally, rng)
+            twist = kills.TWISTS[seed % len(kills.TWISTS)]
+            kills.kill_at_random(Path(folder), kind, seed, 15, tally, rng, twist)
             seed += 1
             print(f"after {seed} runs: {tally}", flush=True)
 
