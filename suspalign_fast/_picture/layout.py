@@ -81,7 +81,7 @@ def heading(figure: Any, title: list[str], words: list[str], sizes: Sizes) -> No
         text.set_text("\n".join(broken))
         text.set_linespacing(LEADING)
         text.set_y(1.0 - top / height)
-        top += len(broken) * LEADING * size
+        top += max(_height(text), len(broken) * size) + (LEADING - 1.0) * size
     figure.get_layout_engine().set(rect=(0.0, 0.0, 1.0, 1.0 - (top + MARGIN / 2) / height))
 
 
@@ -119,6 +119,11 @@ def _key(axes: Any, key: Keys, columns: int, raised: float, sizes: Sizes) -> flo
         borderaxespad=0.1, borderpad=0.2, handlelength=1.8, handletextpad=0.5, columnspacing=1.4,
     )  # fmt: skip
     return _width(legend)
+
+
+def _height(artist: Any) -> float:
+    """Height of text in points."""
+    return float(artist.get_window_extent().height) * 72.0 / float(artist.get_figure().dpi)
 
 
 def _width(artist: Any) -> float:
