@@ -12,6 +12,7 @@ from .devices import DeviceError
 from .ensemble import simulate_ensemble
 from .kernels.rules import Row
 from .noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise
+from .plot import plot_trace
 from .problem import Quadratic
 from .simulate import Interrupted, resume, simulate
 from .spectrum import Spectrum
@@ -51,6 +52,7 @@ __all__ = [
     "Trace",
     "load_trace",
     "phases",
+    "plot_trace",
     "resume",
     "simulate",
     "simulate_ensemble",

@@ -17,6 +17,7 @@ from ._column import COMPRESSIONS
 from .cost import estimate_seconds, faster_engine, seconds_per_normal
 from .datasets import digits_mlp_path
 from .noise import HessianNoise, IsotropicNoise
+from .plot import LARGEST, SIZES, SMALLEST, check_ending, check_size, plot_trace
 from .problem import Quadratic
 from .run import DTYPES, ENGINES, Run, update_weights
 from .simulate import Interrupted, resume, simulate
@@ -79,6 +80,21 @@ def _problem_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _picture_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that describe a picture."""
+    options = (
+        click.option("--log-alignment", is_flag=True, help="Draw alignment on a logarithmic axis."),
+        click.option(
+            "--size",
+            metavar="WIDTHxHEIGHT",
+            help=f"Size of the picture in inches.  [default: {'x'.join(map(str, SIZES[3]))}]",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="suspalign")
 def main() -> None:
@@ -113,7 +129,8 @@ def main() -> None:
 @click.option(
     "--compression", type=click.Choice(COMPRESSIONS), default="gzip", help="Filter of the trace."
 )
-@click.option("--plot/--no-plot", default=True, help="Write a PNG beside the trace.")
+@click.option("--plot/--no-plot", default=True, help="Write a picture beside the trace.")
+@_picture_options
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @_one_line_errors
 def run(
@@ -135,6 +152,8 @@ def run(
     overwrite: bool,
     compression: str,
     plot: bool,
+    log_alignment: bool,
+    size: str | None,
     quiet: bool,
 ) -> None:
     """Simulate SGD and write trace and picture.
@@ -145,6 +164,7 @@ def run(
     if output.suffix == ".png" or not output.name:
         raise ValueError(f"--output must name the trace, not its picture, got '{output}'")
     picture = output.with_suffix(".png")
+    inches = _parse_size(size)
     if plot and picture.exists() and not overwrite:
         raise FileExistsError(f"{picture} already exists; use --overwrite or another --output")
     rule = _parse_step_size(step_size)
@@ -199,9 +219,7 @@ def run(
     _summarize(trace)
     files = [f"{output} ({_size(output)})"]
     if plot:
-        from .plot import plot_trace
-
-        plot_trace(trace, picture)
+        plot_trace(trace, picture, log_alignment=log_alignment, size=inches)
         files.append(f"{picture} ({_size(picture)})")
     click.echo(f"files      {', '.join(files)}")
 
@@ -321,18 +339,21 @@ def _follow(file: Path) -> Trace:
     help="Picture; its ending chooses the format.  [default: FILE with .png]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing picture.")
+@_picture_options
 @_one_line_errors
-def plot_command(file: Path, output: Path | None, overwrite: bool) -> None:
-    """Draw alignment and loss of a trace FILE."""
-    from .plot import plot_trace
-
+def plot_command(
+    file: Path, output: Path | None, overwrite: bool, log_alignment: bool, size: str | None
+) -> None:
+    """Draw alignment, losses and step size of a trace FILE."""
     picture = file.with_suffix(".png") if output is None else output
-    if not picture.suffix or picture == file:
-        raise ValueError(f"--output must be a picture with an ending like .png, got '{picture}'")
+    check_ending(picture, "--output")
+    if picture == file:
+        raise ValueError(f"--output must not be the trace itself, got '{picture}'")
+    inches = _parse_size(size)
     trace = load_trace(file)
     if picture.exists() and not overwrite:
         raise FileExistsError(f"{picture} already exists; use --overwrite or another --output")
-    plot_trace(trace, picture)
+    plot_trace(trace, picture, log_alignment=log_alignment, size=inches)
     click.echo(f"wrote {picture} ({_size(picture)})")
 
 
@@ -382,6 +403,17 @@ def _parse_step_size(text: str) -> float | StepSize:
             f"'critical:0.9', got {text!r}"
         )
     return RULES[kind](value) if kind else value
+
+
+def _parse_size(text: str | None) -> tuple[float, float] | None:
+    """Return width and height in inches."""
+    if text is None:
+        return None
+    try:
+        return check_size([float(side) for side in text.lower().split("x")])
+    except ValueError:
+        expected = f"WIDTHxHEIGHT in inches, each from {SMALLEST:g} to {LARGEST:g}, like 7.5x6"
+        raise ValueError(f"--size must be {expected}, got {text!r}") from None
 
 
 def _parse_update(text: str) -> str | tuple[float, float]:

@@ -1,100 +1,138 @@
-"""Pictures of a trace: alignment and loss against step."""
+"""Pictures of a trace: alignment, losses and step size against step."""
 
 import os
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from . import theory
-from .step_size import KnownStepSize
+from . import _checks
+from ._picture import caption, layout, panels
 from .trace import Trace
 
-MAX_POINTS = 4000
-#: Times at which the exact theory is drawn, and the largest number of levels it is drawn for.
-EXACT_POINTS = 150
-MAX_LEVELS = 20_000
-#: Losses of a diverging run beyond this are not drawn.
-DRAWABLE = 1e100
-DOMINANT, BULK, TOTAL, EXACT = "tab:red", "tab:blue", "black", "tab:orange"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Endings of a picture's name.
+FORMATS = ("png", "pdf", "svg", "eps", "ps", "jpg", "jpeg", "tif", "tiff", "webp")
+#: Width and height in inches of pictures with two and three panels, and heights of the panels.
+SIZES = {2: (7.5, 5.8), 3: (7.5, 7.6)}
+HEIGHTS = (1.0, 0.9, 0.8)
+#: Sides in inches.
+SMALLEST, LARGEST = 3.0, 50.0
+DOTS_PER_INCH = 150
 
 
-def plot_trace(trace: Trace, path: str | os.PathLike[str] | None = None) -> Any:
-    """Plot alignment and losses against step, steps on a logarithmic axis.
+def plot_trace(
+    trace: Trace,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    log_alignment: bool = False,
+    size: tuple[float, float] | None = None,
+    step_size: bool = True,
+) -> "Figure":
+    """Plot alignment, losses and step size against step, steps on a logarithmic axis from 0.
+
+    Where the step sizes are known in advance, exact mean and standard deviation of the alignment
+    are drawn beside the simulated one; where these are missing the picture says why. The heading
+    says how the run was made and how it ended; a run that is not complete is marked at its end.
 
     Parameters
     ----------
     trace : Trace
+        Also one that is still being written.
     path : path-like, optional
-        Save the figure there; the ending chooses the format.
+        Save the figure there; the ending chooses the format. PDF, PS and EPS hold text in TrueType
+        sizes.
+    log_alignment : bool
+        Whether the alignment has a logarithmic axis.
+    size : tuple of two float, optional
+        Width and height in inches, each from 3 to 50. Text is smaller below the default size.
+    step_size : bool
+        Whether a third panel shows the step size beside the critical one: alignment is expected to
+        fall where the step size is below it and to rise where it is above.
 
     Returns
     -------
     matplotlib.figure.Figure
+        Not known to ``pyplot``: no display is needed, and there is nothing to close.
+
+    Raises
+    ------
+    ValueError
+        If `trace` is no trace, a size is out of range or an ending is not that of a picture.
+    OSError
+        If the picture cannot be written.
+
+    Notes
+    -----
+    A curve is drawn by at most 4,000 rows: the first, the last, the lowest and the highest one of
+    each of 1,000 columns of the axis. They paint what all rows would paint. Where a curve has more
+    than 1,000 rows these are pale, and a line on them is the mean of rows within a hundredth of the
+    axis; the median in the third panel, where single rows may have no critical step size.
+
+    Examples
+    --------
+    >>> import suspalign_fast as sa
+    >>> problem = sa.Quadratic(sa.Spectrum.two_level(1_000, 10, 2.0, 0.1), initial=10.0)
+    >>> trace = sa.simulate(problem, sa.CriticalStep(0.9), 300)
+    >>> figure = sa.plot_trace(trace, "run.pdf", log_alignment=True)  # doctest: +SKIP
     """
+    if not isinstance(trace, Trace):
+        raise _checks.wrong("trace", trace, "a Trace")
+    if path is not None:
+        check_ending(path)
+    count = 3 if step_size else 2
+    width, height = SIZES[count] if size is None else check_size(size)
+
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = _logarithmic_rows(trace.step)
-    rows = rows[trace.loss[rows] < DRAWABLE]
-    step = trace.step[rows]
-    figure = Figure(figsize=(7.5, 6.0), layout="constrained")
-    top, bottom = figure.subplots(2, 1, sharex=True)
-
-    top.plot(step, trace.alignment[rows], color=TOTAL, lw=0.6, alpha=0.75, label="simulated")
-    _plot_expected(top, trace)
-    if np.isfinite(trace.alignment[rows]).any():
-        lowest = int(np.nanargmin(trace.alignment))
-        top.plot(
-            max(trace.step[lowest], 1), trace.alignment[lowest], "o", color=DOMINANT, ms=4,
-            label=f"minimum {trace.alignment[lowest]:.3g} at step {trace.step[lowest]:,}",
-        )  # fmt: skip
-    top.legend(loc="upper center", frameon=False)
-    top.set_ylabel("alignment  $|P_{dom}\\,g|^2 / |g|^2$")
-    top.set_ylim(-0.02, 1.02)
-    spectrum = trace.run.problem.spectrum
-    top.set_title(
-        f"d = {spectrum.dim:,},  k = {spectrum.num_dominant:,},  "
-        f"$\\lambda_k/\\lambda_{{k+1}}$ = {spectrum.gap_ratio:.3g}",
-        fontsize=10,
-    )
-
-    bottom.plot(step, trace.loss[rows], color=TOTAL, lw=1.2, label="loss")
-    bottom.plot(step, trace.loss_dominant[rows], color=DOMINANT, lw=0.8, label="dominant")
-    bottom.plot(step, trace.loss_bulk[rows], color=BULK, lw=0.8, label="bulk")
-    if (trace.loss[rows] > 0.0).any():
-        bottom.set_yscale("log")
-    bottom.set_ylabel("loss")
-    bottom.set_xlabel("step")
-    bottom.set_xscale("log")
-    bottom.legend(loc="best", frameon=False)
-    for axis in (top, bottom):
-        axis.grid(alpha=0.25, lw=0.5)
+    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
+    FigureCanvasAgg(figure)
+    sizes = layout.Sizes.scaled(min(width / SIZES[count][0], height / SIZES[count][1]))
+    axes = figure.subplots(count, 1, sharex=True, height_ratios=HEIGHTS[:count])
+    panels.steps(axes, trace)
+    drawn = [
+        panels.alignment(axes[0], trace, logarithmic=log_alignment),
+        panels.losses(axes[1], trace),
+    ]
+    if step_size:
+        drawn.append(panels.step_sizes(axes[2], trace))
+    sizes.apply(axes)
+    layout.heading(figure, caption.title(trace.run), caption.caption(trace), sizes)
+    layout.keys(figure, [(a, *parts) for a, parts in zip(axes, drawn, strict=True)], sizes)
     if path is not None:
-        figure.savefig(path, dpi=150)
+        _save(figure, path)
     return figure
 
 
-def _plot_expected(axis: Any, trace: Trace) -> None:
-    """Add the exact mean and standard deviation, where the step sizes are known in advance."""
-    run = trace.run
-    if not isinstance(run.step_size, KnownStepSize) or len(trace) == 0:
-        return
-    if run.problem.spectrum.num_levels > MAX_LEVELS or trace.status == "diverged":
-        return
-    last = int(trace.step[-1])
-    times = np.unique(np.geomspace(1, max(last, 1), EXACT_POINTS).astype(np.int64))
-    exact = theory.expected(run.problem, run.step_size, times[times <= last], update=run.update)
-    mean, std = exact.alignment_mean, exact.alignment_std
-    axis.plot(exact.step, mean, color=EXACT, lw=1.5, label="exact mean and standard deviation")
-    axis.fill_between(exact.step, mean - std, mean + std, color=EXACT, alpha=0.25, lw=0)
+def check_ending(path: str | os.PathLike[str], name: str = "path") -> None:
+    """Raise ValueError unless a file's name has the ending of a picture."""
+    if Path(path).suffix.lower().removeprefix(".") not in FORMATS:
+        expected = f"a picture's name, ending in .{', .'.join(FORMATS)}"
+        raise _checks.wrong(name, str(path), expected)
 
 
-def _logarithmic_rows(step: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Indices of at most MAX_POINTS rows after step 0, evenly spaced on a logarithmic axis."""
-    later = np.flatnonzero(step > 0)
-    if later.size == 0:
-        return np.arange(step.size)
-    if later.size <= MAX_POINTS:
-        return later
-    wanted = np.geomspace(step[later[0]], step[-1], MAX_POINTS)
-    return np.unique(np.searchsorted(step, wanted).clip(later[0], later[-1]))
+def check_size(size: Any) -> tuple[float, float]:
+    """Return width and height in inches.
+
+    Raises
+    ------
+    ValueError
+        Unless they are two numbers from 3 to 50.
+    """
+    expected = f"width and height in inches, each from {SMALLEST:g} to {LARGEST:g}"
+    try:
+        width, height = (_checks.real("size", side) for side in size)
+    except (TypeError, ValueError):
+        raise _checks.wrong("size", size, expected) from None
+    if min(width, height) < SMALLEST or max(width, height) > LARGEST:
+        raise _checks.wrong("size", size, expected)
+    return width, height
+
+
+def _save(figure: "Figure", path: str | os.PathLike[str]) -> None:
+    """Write a figure to a file; text stays text in PDF and PS, in TrueType fonts (kind 42)."""
+    from matplotlib import rc_context
+
+    with rc_context({"pdf.fonttype": 42, "ps.fonttype": 42}):
+        figure.savefig(path)

@@ -10,8 +10,18 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import suspalign_fast as sa
+from suspalign_fast._picture import colors, step_axis
 
-COLORS = {"step": "tab:blue", "jump": "tab:green", "levels": "tab:purple"}
+DIM, STEPS, STEP_SIZE = 5_000, 100_000, 3e-3
+LEVELS = 256
+#: Recorded steps in all, shared out among the engines.
+ROWS = 240
+#: Colour, marker and seed of every engine.
+ENGINES = {
+    "step": (colors.BULK, "o", 1),
+    "jump": (colors.CRITICAL, "^", 2),
+    "levels": (colors.SHADE, "s", 3),
+}
 
 
 def problem_of(dim):
@@ -20,28 +30,76 @@ def problem_of(dim):
     return sa.Quadratic(spectrum, sa.IsotropicNoise(0.5), initial=10.0)
 
 
-def draw(path, dim, steps, step_size):
-    """Simulate with every engine and plot alignment against step."""
-    problem = problem_of(dim)
-    quantized = sa.Quadratic(problem.spectrum.quantize(256), problem.noise, problem.initial)
-    at = np.unique(np.geomspace(1, steps, 400).round().astype(int))
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
-    axis = figure.subplots()
-    for engine, color in COLORS.items():
+def rows_of(problem, step_size, steps):
+    """Simulate with every engine and return its trace by name.
+
+    Every engine records steps of its own between those of the others: no mark covers another.
+    """
+    quantized = sa.Quadratic(problem.spectrum.quantize(LEVELS), problem.noise, problem.initial)
+    at = step_axis.spaced_steps(steps, ROWS)[1:]
+    traces = {}
+    for turn, (engine, (_, _, seed)) in enumerate(ENGINES.items()):
         started = time.perf_counter()
-        chosen = quantized if engine == "levels" else problem
-        trace = sa.simulate(chosen, step_size, steps, record_at=at, engine=engine, seed=1)
-        print(f"{engine:<7} {time.perf_counter() - started:7.2f} s, {len(trace)} rows")
-        axis.plot(trace.step[1:], trace.alignment[1:], ".", ms=3, color=color, label=engine)
-    exact = sa.theory.expected(quantized, step_size, at)
-    mean, std = exact.alignment_mean, exact.alignment_std
-    axis.plot(at, mean, color="tab:orange", lw=1.2, label="exact mean and 3 standard deviations")
-    axis.fill_between(at, mean - 3 * std, mean + 3 * std, color="tab:orange", alpha=0.3, lw=0)
-    axis.set(xscale="log", yscale="log", xlabel="step", ylabel="alignment")
-    axis.set_title(f"d = {dim:,},  k = {dim // 100:,}", fontsize=10)
-    axis.grid(alpha=0.25, lw=0.5)
-    axis.legend(loc="lower right", frameon=False)
+        traces[engine] = sa.simulate(
+            quantized if engine == "levels" else problem,
+            step_size,
+            int(at[-1]),
+            record_at=at[turn :: len(ENGINES)],
+            engine=engine,
+            seed=seed,
+        )
+        print(f"{engine:<7} {time.perf_counter() - started:7.2f} s, {len(traces[engine])} rows")
+    return traces
+
+
+def draw(path, dim=DIM, steps=STEPS, step_size=STEP_SIZE):
+    """Plot alignment of every engine beside its exact mean, and how far it is from it."""
+    problem = problem_of(dim)
+    traces = rows_of(problem, step_size, steps)
+    figure = Figure(figsize=(7.5, 6.4), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(1.6, 1))
+    key = {"exact mean ± 3 stds": _exact(top, problem, step_size, steps)}
+    for engine, trace in traces.items():
+        color, marker, _ = ENGINES[engine]
+        style = {"color": color, "marker": marker, "ls": "none", "ms": 5.0, "mec": "white"}
+        style["mew"] = 0.5
+        exact = sa.theory.expected(problem, step_size, trace.step)
+        key[engine] = top.plot(trace.step, trace.alignment, **style)[0]
+        score = (trace.alignment - exact.alignment_mean) / exact.alignment_std
+        bottom.plot(trace.step, score, **style)
+    for score in (-3.0, 0.0, 3.0):
+        bottom.axhline(score, color=colors.EXACT, lw=1.2, ls="-" if score == 0.0 else "--")
+    bottom.set_ylim(-5.0, 5.0)
+    bottom.set_ylabel("distance from the\nexact mean in stds", fontsize=9.5)
+    bottom.set_xlabel("step", fontsize=9.5)
+    step_axis.set_up(bottom, steps)
+    spectrum = problem.spectrum
+    figure.suptitle(
+        f"d = {dim:,},  k = {spectrum.num_dominant:,},  "
+        f"$\\lambda_k/\\lambda_{{k+1}}$ = {spectrum.gap_ratio:.3g},  isotropic noise 0.5,  "
+        f"initial std 10,  step size {step_size:g},  seeds 1 to 3",
+        fontsize=10, x=0.01, ha="left",
+    )  # fmt: skip
+    for axes in (top, bottom):
+        axes.grid(alpha=0.3, lw=0.5)
+        axes.tick_params(which="both", labelsize=8.5)
+    top.legend(
+        key.values(), key.keys(), loc="lower left", bbox_to_anchor=(0, 1), ncols=4,
+        frameon=False, fontsize=8.5, borderaxespad=0.1, handletextpad=0.5, columnspacing=1.4,
+    )  # fmt: skip
     figure.savefig(path, dpi=150)
+
+
+def _exact(axes, problem, step_size, steps):
+    """Draw exact mean and three standard deviations, inside what an alignment can be."""
+    exact = sa.theory.expected(problem, step_size, step_axis.spaced_steps(steps, 300))
+    mean, spread = exact.alignment_mean, 3.0 * exact.alignment_std
+    low, high = np.maximum(mean - spread, mean.min() / 10.0), np.minimum(mean + spread, 1.0)
+    band = axes.fill_between(exact.step, low, high, color=colors.EXACT, alpha=0.3, lw=0)
+    line = axes.plot(exact.step, mean, color=colors.EXACT, lw=1.8)[0]
+    axes.set_yscale("log")
+    axes.set_ylabel("alignment", fontsize=9.5)
+    return band, line
 
 
 def quantization(step_size):
@@ -62,11 +120,11 @@ def main():
     """Run the program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", default="docs/engines.png")
-    parser.add_argument("--dim", type=int, default=5_000)
-    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--dim", type=int, default=DIM)
+    parser.add_argument("--steps", type=int, default=STEPS)
     options = parser.parse_args()
-    draw(options.output, options.dim, options.steps, 3e-3)
-    quantization(3e-3)
+    draw(options.output, options.dim, options.steps)
+    quantization(STEP_SIZE)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,59 @@
+"""Draw the pictures of the repository again: all of them, or those named.
+
+``docs/two_phases.png`` is what ``suspalign run`` draws, ``docs/engines.png`` what
+``studies/engines_plot.py`` does; ``docs/benchmarks.png`` shows what was last measured.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import report
+from studies import engines_plot
+
+from suspalign_fast import cli
+
+DOCS = report.PICTURE.parent
+
+
+def two_phases(path):
+    """Run the main job and keep its picture."""
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.h5"
+        cli.main(["run", "--output", str(trace), "--quiet"], standalone_mode=False)
+        shutil.copyfile(trace.with_suffix(".png"), path)
+
+
+def engines(path):
+    """Run every engine on one problem."""
+    engines_plot.draw(path)
+
+
+def benchmarks(path):
+    """Draw the kept results; nothing is measured."""
+    kept = json.loads((report.RESULTS / "comparisons.json").read_text())
+    if not report.draw(kept, path):
+        raise SystemExit("the kept results hold no libraries or no dimensions")
+
+
+PICTURES = {draw.__name__: draw for draw in (two_phases, engines, benchmarks)}
+
+
+def main():
+    """Run the program."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(PICTURES))
+    parser.add_argument("--folder", type=Path, default=DOCS, help="where the pictures go")
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(PICTURES):
+        parser.error(f"no picture {', '.join(sorted(unknown))}; there are {', '.join(PICTURES)}")
+    for name in options.names or PICTURES:
+        path = options.folder / f"{name}.png"
+        PICTURES[name](path)
+        print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Parts of the picture of a trace: words, axis of steps, curves, panels, layout."""
