@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import _checks
+from . import _checks, _files
 from ._picture import caption, layout, panels
 from .trace import Trace
 
@@ -19,6 +19,7 @@ HEIGHTS = (1.0, 0.9, 0.8)
 #: Sides in inches.
 SMALLEST, LARGEST = 3.0, 50.0
 DOTS_PER_INCH = 150
+_SOFTWARE = "suspalign-fast"
 
 
 def plot_trace(
@@ -134,5 +135,12 @@ def _save(figure: "Figure", path: str | os.PathLike[str]) -> None:
     """Write a figure to a file; text stays text in PDF and PS, in TrueType fonts (kind 42)."""
     from matplotlib import rc_context
 
+    is_png = Path(path).suffix.lower() == ".png"
     with rc_context({"pdf.fonttype": 42, "ps.fonttype": 42}):
-        figure.savefig(path)
+        figure.savefig(path, metadata={"Software": _SOFTWARE} if is_png else None)
+
+
+def is_own_picture(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a PNG that `plot_trace` wrote."""
+    head = _files.first_bytes(Path(path), 4096) or b""
+    return head.startswith(b"\x89PNG") and f"Software\0{_SOFTWARE}".encode() in head

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -13,6 +14,7 @@ from suspalign_fast.cli import main
 from suspalign_fast.engines import make_engine
 from suspalign_fast.run import Run
 from suspalign_fast.store import TraceWriter
+from suspalign_fast.trace import Trace
 
 
 @pytest.fixture
@@ -81,17 +83,28 @@ def test_plot_draws_a_trace_again(suspalign, tmp_path):
     suspalign("run", "--no-plot")
     assert suspalign("plot", "trace.h5", "-o", "picture.svg").exit_code == 0
     assert "<svg" in (tmp_path / "picture.svg").read_text()
-    assert suspalign("plot", "trace.h5", "-o", "picture.svg").exit_code == 1
+    assert suspalign("plot", "trace.h5", "-o", "picture.svg").exit_code == 2
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("run", "--step-size", "-1"), "step_size must be a finite number above zero, got -1.0"),
-        (("run", "--steps", "-5"), "num_steps must be an integer of at least 0"),
-        (("run", "--noise-std", "nan"), "std must be a finite number"),
+        (("run", "--step-size", "-1"), "--step-size must be a finite number above zero, got -1.0"),
+        (("run", "--step-size", "critical:0"), "--step-size critical:0: fraction must be a finite"),
+        (("run", "--steps", "-5"), "--steps must be an integer of at least 0"),
+        (("run", "--steps", "many"), "Invalid value for '--steps'"),
+        (("run", "--engine", "warp"), "Invalid value for '--engine'"),
+        (("run", "--nothing"), "No such option"),
+        (("run", "--noise-std", "nan"), "--noise-std must be a finite number"),
+        (("run", "--initial", "-1"), "--initial must be a finite number"),
+        (("run", "--seed", "-1"), "--seed must be an integer"),
+        (("run", "--record-every", "0"), "--record-every must be an integer"),
+        (("run", "--rows", "1"), "--rows must be an integer of at least 2"),
         (("run", "--update", "1,x"), "--update must be two weights"),
-        (("run", "--threads", "0"), "num_threads must be an integer of at least 1"),
+        (("run", "--update", "half"), "--update must be 'full'"),
+        (("run", "--threads", "0"), "--threads must be an integer of at least 1"),
+        (("verify", "--states", "0"), "--states must be an integer"),
+        (("fly",), "No such command"),
         (("run", "--spectrum", "missing.h5"), "missing.h5 does not exist"),
         (("run", "--output", "nowhere/trace.h5"), "is not a directory"),
         (("info", "missing.h5"), "missing.h5 does not exist"),
@@ -101,21 +114,21 @@ def test_plot_draws_a_trace_again(suspalign, tmp_path):
 )
 def test_bad_input_is_one_line_and_a_failing_exit(suspalign, arguments, message):
     result = suspalign(*arguments)
-    assert result.exit_code != 0
-    assert message in result.output
+    assert result.exit_code == 2
+    assert message in result.stderr
     assert "Traceback" not in result.output
-    errors = [line for line in result.output.splitlines() if line.startswith("Error")]
-    assert len(errors) == 1
+    assert result.stderr.startswith("Error: ")
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_existing_output_is_kept_unless_told(suspalign, tmp_path):
     (tmp_path / "trace.png").write_text("mine")
     result = suspalign("run")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "trace.png already exists" in result.output
     assert not (tmp_path / "trace.h5").exists()
     assert suspalign("run", "--overwrite").exit_code == 0
-    assert suspalign("run", "--no-plot").exit_code == 1
+    assert suspalign("run", "--no-plot").exit_code == 2
 
 
 def test_the_installed_command_runs():
@@ -143,7 +156,7 @@ def test_step_size_rules_on_the_command_line(suspalign, tmp_path, text, rule):
 @pytest.mark.parametrize("text", ["big", "critical:", "magic:0.5", "critical:x", "nan"])
 def test_unknown_step_sizes_are_named(suspalign, text):
     result = suspalign("run", "--step-size", text)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "--step-size must be a number or one of critical, interval, online" in result.output
 
 
@@ -167,14 +180,14 @@ def test_rows_are_logarithmically_spaced(suspalign, tmp_path):
         assert 10 < len(trace) <= 20
         assert trace.step[-1] == 200
         assert trace.run.engine == engine
-    assert suspalign("run", "--rows", "1", "-o", "x.h5").exit_code == 1
+    assert suspalign("run", "--rows", "1", "-o", "x.h5").exit_code == 2
     result = suspalign("run", "--engine", "jump", "--step-size", "critical:0.9", "-o", "x.h5")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "take engine 'step' or 'levels'" in result.output
 
 
 def test_follow_shows_a_run_until_it_ends(suspalign, spectrum_file, tmp_path, monkeypatch):
-    monkeypatch.setattr("suspalign_fast.cli.FOLLOW_SECONDS", 0.01)
+    monkeypatch.setattr("suspalign_fast.cli.commands.FOLLOW_SECONDS", 0.01)
     problem = sa.Quadratic(sa.Spectrum.load(spectrum_file))
     path = tmp_path / "live.h5"
     run = Run(problem, sa.ConstantStep(1e-3), 50)
@@ -190,7 +203,7 @@ def test_follow_shows_a_run_until_it_ends(suspalign, spectrum_file, tmp_path, mo
             writer.finish("complete")
         return sa.load_trace(file)
 
-    monkeypatch.setattr("suspalign_fast.cli.load_trace", look)
+    monkeypatch.setattr("suspalign_fast.cli.commands.load_trace", look)
     result = suspalign("info", "--follow", path)
     assert result.exit_code == 0, result.output
     assert "complete, 51 of 51 rows" in result.output
@@ -216,4 +229,137 @@ def test_an_interrupted_run_says_how_to_resume_and_resumes(suspalign, tmp_path, 
     assert result.exit_code == 0, result.output
     ends = [line for line in whole.output.splitlines() if line.startswith("alignment")]
     assert ends[0] in result.output
-    assert suspalign("resume", "trace.h5", "--steps", "100").exit_code == 1
+    assert suspalign("resume", "trace.h5", "--steps", "100").exit_code == 2
+
+
+# --- how a run ends --------------------------------------------------------------------------
+
+
+def test_more_threads_than_the_machine_has_are_a_warning(suspalign, tmp_path):
+    result = suspalign("run", "--no-plot", "--threads", "9999")
+    assert result.exit_code == 0, result.output
+    assert "--threads 9999: this machine has" in result.stderr
+
+
+def test_an_unstable_step_size_is_said_before_and_divergence_last(suspalign):
+    result = suspalign("run", "--no-plot", "--step-size", "5", "--steps", "2000")
+    assert result.exit_code == 0
+    assert "step size 5 is above 2 / lambda = 0.02: the run will diverge" in result.stderr
+    last = result.stdout.splitlines()[-1]
+    assert last.startswith("diverged   a sum overflowed after step ")
+    assert "step size 5 is above 2 / lambda = 0.02" in last
+    stable = suspalign("run", "--no-plot", "--overwrite")
+    assert stable.stderr.count("warning") == 0
+    assert "diverged" not in stable.output
+    bulk = suspalign("run", "--no-plot", "--overwrite", "--step-size", "2", "--update", "bulk")
+    assert "warning" not in bulk.stderr
+
+
+def test_the_minimum_of_the_loss_is_that_of_the_loss(suspalign, tmp_path):
+    result = suspalign("run", "--no-plot")
+    trace = sa.load_trace(tmp_path / "trace.h5")
+    row = int(np.argmin(trace.loss))
+    assert row != int(np.nanargmin(trace.alignment))
+    assert f"{trace.loss[row]:.4g} at step {trace.step[row]:,} (minimum)" in result.output
+    lowest = int(np.nanargmin(trace.alignment))
+    part = f"{trace.alignment[lowest]:.4g} at step {trace.step[lowest]:,} (minimum)"
+    assert part in result.output
+
+
+def test_a_summary_reads_a_trace_piece_by_piece(suspalign, tmp_path, monkeypatch):
+    suspalign("run", "--no-plot")
+    whole = suspalign("info", "trace.h5").output
+    monkeypatch.setattr("suspalign_fast.summary.PIECE", 7)
+    reads = []
+    real = Trace.read
+    monkeypatch.setattr(
+        Trace, "read", lambda self, name, a, b: reads.append(b - a) or real(self, name, a, b)
+    )
+    monkeypatch.setattr(Trace, "__getitem__", None)
+    assert suspalign("info", "trace.h5").output == whole
+    assert max(reads) == 7
+
+
+def test_resume_draws_the_picture_again_but_not_over_that_of_someone_else(suspalign, tmp_path):
+    picture = tmp_path / "trace.png"
+    suspalign("run")
+    before = picture.read_bytes()
+    assert suspalign("resume", "trace.h5", "--steps", "300").exit_code == 0
+    assert picture.read_bytes() != before
+    picture.write_bytes(b"\x89PNG mine")
+    result = suspalign("resume", "trace.h5", "--steps", "310")
+    assert result.exit_code == 0
+    assert "is not a picture of this package's and stays" in result.stderr
+    assert picture.read_bytes() == b"\x89PNG mine"
+
+
+def in_a_process(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "suspalign_fast", *map(str, arguments)],
+        capture_output=True, text=True, timeout=120, **options,
+    )  # fmt: skip
+
+
+def piped(command, folder):
+    return subprocess.run(
+        command.format(python=f"{sys.executable} -m suspalign_fast"), shell=True, cwd=folder,
+        capture_output=True, text=True, timeout=120, executable="/bin/bash",
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not os.path.exists("/bin/bash"), reason="needs bash")
+def test_readers_that_leave_early_are_no_error(suspalign, tmp_path):
+    suspalign("run", "--no-plot")
+    result = piped("set -o pipefail; {python} info trace.h5 | head -n 1", tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    run = "run --spectrum small.h5 --step-size 0.003 --steps 300 --no-plot"
+    result = piped(f"{{python}} {run} -o a.h5 | head -n 0", tmp_path)
+    assert "Traceback" not in result.stderr
+    assert sa.load_trace(tmp_path / "a.h5").status == "complete"
+    for number, streams in enumerate((">/dev/full", "2>/dev/full", ">&-", "2>&-", ">&- 2>&-")):
+        result = piped(f"{{python}} {run} -o {number}.h5 {streams}", tmp_path)
+        assert "Traceback" not in result.stderr
+        assert sa.load_trace(tmp_path / f"{number}.h5").status == "complete", streams
+
+
+STOPPED = """
+import os, signal, sys
+from suspalign_fast import driver
+from suspalign_fast.cli import main
+bounded = driver._bounded
+def stopping(stretch, engine):
+    if engine.step > 50:
+        os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+    return min(30, bounded(stretch, engine))
+driver._bounded = stopping
+main(["run", "--spectrum", "small.h5", "--step-size", "0.003", "--steps", "300", "--no-plot"])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_the_exit_status_tells_the_signal(tmp_path, spectrum_file, name, status):
+    process = subprocess.run(
+        [sys.executable, "-c", STOPPED, name], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert process.returncode == status, process.stderr
+    assert "resume with: suspalign resume trace.h5" in process.stderr
+    assert in_a_process("resume", "trace.h5", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills")
+def test_a_killed_run_is_followed_no_longer_and_says_how_to_go_on(tmp_path, spectrum_file):
+    process = subprocess.run(
+        [sys.executable, "-c", STOPPED.replace("getattr(signal, sys.argv[1])", "9")], cwd=tmp_path
+    )
+    assert process.returncode == -9
+    result = in_a_process("info", "--follow", "trace.h5", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "status     killed" in result.stdout
+    assert result.stdout.splitlines()[-1] == "killed     go on with: suspalign resume trace.h5"
+
+
+def test_follow_shows_whole_steps(suspalign, tmp_path):
+    suspalign("run", "--no-plot", "--steps", "20000", "--engine", "levels")
+    result = suspalign("info", "--follow", "trace.h5")
+    assert "step 20,000, alignment" in result.stderr

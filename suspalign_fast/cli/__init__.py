@@ -1,0 +1,5 @@
+"""The command line: ``suspalign run``, ``resume``, ``verify``, ``info`` and ``plot``."""
+
+from .commands import main
+
+__all__ = ["main"]

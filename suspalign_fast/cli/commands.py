@@ -1,0 +1,321 @@
+"""The commands: each parses its options, builds a run and prints what comes of it."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import __version__, _progress, devices
+from .._column import COMPRESSIONS
+from ..datasets import digits_mlp_path
+from ..plot import check_ending, is_own_picture, plot_trace
+from ..run import DTYPES, ENGINES, Run, update_weights
+from ..simulate import resume, simulate
+from ..step_size import as_step_size
+from ..store import load_trace
+from ..trace import COLUMNS, Trace
+from ..verify import ENGINES as VERIFY_ENGINES
+from ..verify import verify
+from . import options, text
+from .output import Commands, say, warn
+
+#: Seconds between two looks at a running trace.
+FOLLOW_SECONDS = 0.5
+
+
+@click.group(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
+)
+@click.version_option(__version__, prog_name="suspalign")
+def main() -> None:
+    """Suspicious alignment of SGD on quadratics with millions of dimensions.
+
+    Exit status: 0 if all went well, 1 if a claim fails, 2 for bad input and whatever else stops a
+    command, 128 and the number of the signal if one did.
+    """
+
+
+@main.command()
+@options.problem
+@click.option(
+    "--step-size",
+    default="0.1",
+    help="Step size eta, or a rule: critical:FRACTION, interval:POSITION, online:FRACTION.",
+)
+@click.option("--steps", type=int, default=40_000, help="Number of SGD steps.")
+@click.option("--seed", type=int, default=0, help="Seed of the counter-based generator.")
+@click.option("--record-every", type=int, default=1, help="Record every n-th step.")
+@click.option("--rows", type=int, help="Record about so many steps, logarithmically spaced.")
+@click.option("--engine", type=click.Choice(ENGINES), default="step", help="Engine.")
+@click.option(
+    "--device",
+    type=options.DEVICES,
+    default="cpu",
+    help="Where the engine runs; auto is a GPU where one is usable.",
+)
+@click.option("--dtype", type=click.Choice(DTYPES), default="float64", help="Type of the state.")
+@click.option("--update", default="full", help="full, dominant, bulk or two weights '1,0.5'.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default=Path("trace.h5"), help="Trace file."
+)
+@click.option("--overwrite", is_flag=True, help="Replace existing output files.")
+@click.option(
+    "--compression", type=click.Choice(COMPRESSIONS), default="gzip", help="Filter of the trace."
+)
+@click.option("--plot/--no-plot", default=True, help="Write a picture beside the trace.")
+@options.picture
+@options.effort
+def run(
+    spectrum_file: Path | None,
+    noise: str,
+    noise_std: float,
+    initial: float,
+    step_size: str,
+    steps: int,
+    seed: int,
+    record_every: int,
+    rows: int | None,
+    engine: str,
+    device: str,
+    dtype: str,
+    update: str,
+    output: Path,
+    overwrite: bool,
+    compression: str,
+    plot: bool,
+    log_alignment: bool,
+    size: str | None,
+    threads: int | None,
+    quiet: bool,
+) -> None:
+    """Simulate SGD and write trace and picture.
+
+    Without arguments: the shipped Hessian spectrum of a real network in its full dimension.
+    """
+    source = digits_mlp_path() if spectrum_file is None else spectrum_file
+    if output.suffix == ".png" or not output.name:
+        raise ValueError(f"--output must name the trace, not its picture, got '{output}'")
+    picture, inches = output.with_suffix(".png"), options.size(size)
+    if plot:
+        _check_free(picture, overwrite)
+    rule = options.step_size(step_size)
+    where = devices.resolve(device, engine)
+    workers = options.threads(threads)
+    problem = options.load_problem(source, noise, noise_std, initial)
+    spectrum = problem.spectrum
+    say(f"spectrum   {source.name}: {text.spectrum(spectrum)}")
+    say(
+        f"run        {steps:,} steps of size {step_size}, {noise} noise {noise_std:g}, "
+        f"initial std {initial:g}, seed {seed}"
+    )
+    plan = Run(
+        problem,
+        as_step_size(rule),
+        steps,
+        seed=seed,
+        record_every=record_every,
+        record_at=None if rows is None else options.logarithmic(rows, steps),
+        engine=engine,
+        device=where,
+        dtype=dtype,
+        update=update_weights(options.update(update)),
+    )
+    if reason := text.why_unstable(plan):
+        warn(f"{reason}: the run will diverge")
+    if where == "cuda":
+        say(f"device     {devices.describe()}")
+    else:
+        text.say_estimate(plan, workers)
+    started = time.perf_counter()
+    trace = simulate(
+        problem,
+        plan.step_size,
+        steps,
+        seed=seed,
+        record_every=record_every,
+        record_at=plan.record_at,
+        engine=engine,
+        device=where,
+        dtype=dtype,
+        update=plan.update,
+        path=output,
+        overwrite=overwrite,
+        compression=compression,
+        num_threads=workers,
+        progress=not quiet,
+    )
+    elapsed = time.perf_counter() - started
+    rate = _last_step(trace) / elapsed
+    say(
+        f"time       {elapsed:.1f} s, {rate:,.0f} steps/s, {rate * spectrum.dim:.3g} coordinate "
+        f"steps/s on {text.workers(where, workers)}"
+    )
+    text.say_summary(trace)
+    _draw(trace, output, picture if plot else None, log_alignment=log_alignment, size=inches)
+    text.say_end(trace, output)
+
+
+def _last_step(trace: Trace) -> int:
+    return int(trace.read("step", len(trace) - 1, len(trace))[0]) if len(trace) else 0
+
+
+def _check_free(picture: Path, overwrite: bool) -> None:
+    if picture.exists() and not overwrite:
+        raise FileExistsError(f"{picture} already exists; use --overwrite or another --output")
+
+
+def _draw(trace: Trace, output: Path, picture: Path | None, **how: Any) -> None:
+    """Draw the picture of a trace if one is wanted, and name the files there are."""
+    files = [f"{output} ({text.file_size(output)})"]
+    if picture is not None:
+        plot_trace(trace, picture, **how)
+        files.append(f"{picture} ({text.file_size(picture)})")
+    say(f"files      {', '.join(files)}")
+
+
+@main.command("resume")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--steps", type=int, help="New length of the run.  [default: the old one]")
+@click.option(
+    "--device", type=options.DEVICES, help="Where to go on.  [default: where the run was]"
+)
+@click.option("--plot/--no-plot", default=True, help="Draw the picture beside the trace again.")
+@options.picture
+@options.effort
+def resume_command(
+    file: Path,
+    steps: int | None,
+    device: str | None,
+    plot: bool,
+    log_alignment: bool,
+    size: str | None,
+    threads: int | None,
+    quiet: bool,
+) -> None:
+    """Go on with the interrupted or killed run of a trace FILE, or extend a complete one."""
+    inches = options.size(size)
+    trace = resume(
+        file,
+        num_steps=steps,
+        device=device,
+        num_threads=options.threads(threads),
+        progress=not quiet,
+    )
+    text.say_summary(trace)
+    picture = file.with_suffix(".png")
+    if plot and picture.exists() and not is_own_picture(picture):
+        warn(f"{picture} is not a picture of this package's and stays; see suspalign plot --output")
+        plot = False
+    _draw(trace, file, picture if plot else None, log_alignment=log_alignment, size=inches)
+    text.say_end(trace, file)
+
+
+@main.command("verify")
+@options.problem
+@click.option("--step-size", type=float, default=0.1, help="Step size of the run.")
+@click.option("--steps", type=int, default=20_000, help="Length of the run.")
+@click.option("--states", type=int, default=60, help="States at which steps are tried.")
+@click.option("--repeats", type=int, default=6, help="Noise draws for each step size tried.")
+@click.option("--seed", type=int, default=0, help="Seed of the counter-based generator.")
+@click.option("--engine", type=click.Choice(VERIFY_ENGINES), default="step", help="Engine.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def verify_command(
+    spectrum_file: Path | None,
+    noise: str,
+    noise_std: float,
+    initial: float,
+    step_size: float,
+    steps: int,
+    states: int,
+    repeats: int,
+    seed: int,
+    engine: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Test the paper's claims on a problem, step by step; exit status 1 if one fails.
+
+    A step is evidence where its predicted sign is sure to more than 3 standard deviations. A claim
+    holds if 99.8 % of such signs are right and all beyond 5 standard deviations.
+    """
+    source = digits_mlp_path() if spectrum_file is None else spectrum_file
+    problem = options.load_problem(source, noise, noise_std, initial)
+    if not as_json:
+        say(f"spectrum   {source.name}: {text.spectrum(problem.spectrum)}")
+    report = verify(
+        problem,
+        step_size,
+        steps,
+        states=states,
+        repeats=repeats,
+        seed=seed,
+        engine=engine,
+        progress=not quiet,
+    )
+    say(json.dumps(report.as_dict(), indent=2) if as_json else report)
+    if report.failed:
+        raise SystemExit(1)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--follow", is_flag=True, help="Show the progress of a run until it ends.")
+def info(file: Path, follow: bool) -> None:
+    """Print what a trace FILE holds, also while a run writes it."""
+    trace = _follow(file) if follow else load_trace(file)
+    spec = trace.spec
+    say(f"file       {file} ({text.file_size(file)})")
+    say(f"status     {trace.status}, {len(trace):,} of {trace.run.num_rows:,} rows")
+    say(f"spectrum   {text.spectrum(trace.run.problem.spectrum)}")
+    for name in ("engine", "device", "noise", "initial", "step_size", "update", "num_steps"):
+        say(f"{name:<10} {text.plain(spec[name])}")
+    given = trace.run.record_at is not None
+    every = "at given steps" if given else f"every {spec['record_every']} steps"
+    say(f"{'seed':<10} {spec['seed']}, recorded {every}")
+    say(f"{'columns':<10} {', '.join(COLUMNS)}")
+    if len(trace):
+        text.say_summary(trace)
+    text.say_end(trace, file)
+
+
+def _follow(file: Path) -> Trace:
+    """Move a progress bar with the committed rows of a running trace until its run ends."""
+    trace = load_trace(file)
+    with _progress.bar(trace.run.num_rows, "row", visible=True, unit_scale=True) as bar:
+        while True:
+            if len(trace):
+                last = trace.read("alignment", len(trace) - 1, len(trace))[0]
+                bar.set_postfix_str(f"step {_last_step(trace):,}, alignment {last:.4g}", False)
+            bar.update(len(trace) - bar.n)
+            if trace.status != "running":
+                return trace
+            time.sleep(FOLLOW_SECONDS)
+            trace = load_trace(file)
+
+
+@main.command("plot")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Picture; its ending chooses the format.  [default: FILE with .png]",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing picture.")
+@options.picture
+def plot_command(
+    file: Path, output: Path | None, overwrite: bool, log_alignment: bool, size: str | None
+) -> None:
+    """Draw alignment, losses and step size of a trace FILE."""
+    picture = file.with_suffix(".png") if output is None else output
+    check_ending(picture, "--output")
+    if picture == file:
+        raise ValueError(f"--output must not be the trace itself, got '{picture}'")
+    inches = options.size(size)
+    trace = load_trace(file)
+    _check_free(picture, overwrite)
+    plot_trace(trace, picture, log_alignment=log_alignment, size=inches)
+    say(f"wrote {picture} ({text.file_size(picture)})")

@@ -1,0 +1,108 @@
+"""Problems, runs and traces in lines of text."""
+
+from pathlib import Path
+from typing import Any
+
+import numba
+
+from ..cost import estimate_seconds, faster_engine, seconds_per_normal
+from ..run import Run
+from ..spectrum import Spectrum
+from ..step_size import ConstantStep
+from ..summary import Course, courses
+from ..trace import Trace
+from .output import say
+
+
+def spectrum(of: Spectrum) -> str:
+    """Describe a spectrum."""
+    lam, k = of.eigenvalues, of.num_dominant_levels
+    return (
+        f"d = {of.dim:,}, k = {of.num_dominant:,}, dominant {lam[0]:.4g} .. {lam[k - 1]:.4g}, "
+        f"bulk {lam[k]:.4g} .. {lam[-1]:.4g}, gap ratio {of.gap_ratio:.3g}"
+    )
+
+
+def why_unstable(run: Run) -> str:
+    """Say that a constant step size is too large to be stable; empty where it is not."""
+    if not isinstance(run.step_size, ConstantStep):
+        return ""
+    of = run.problem.spectrum
+    tops = of.eigenvalues[0], of.eigenvalues[of.num_dominant_levels]
+    largest = max(weight * float(top) for weight, top in zip(run.update, tops, strict=True))
+    if run.step_size.value * largest <= 2.0:
+        return ""
+    weighted = "" if set(run.update) <= {0.0, 1.0} else " (weights of the update counted)"
+    return f"step size {run.step_size.value:g} is above 2 / lambda = {2.0 / largest:.4g}{weighted}"
+
+
+def workers(device: str, threads: int | None) -> str:
+    """Say who does the work."""
+    return "the GPU" if device == "cuda" else f"{threads or numba.get_num_threads()} threads"
+
+
+def say_estimate(run: Run, threads: int | None) -> None:
+    """Print how long a run will take, and which engine would be far faster."""
+    normal = seconds_per_normal()
+    seconds = estimate_seconds(run, threads, normal)
+    say(f"estimate   about {_duration(seconds)} with engine {run.engine}, once compiled")
+    if faster := faster_engine(run, threads, normal):
+        engine, less = faster
+        say(
+            f"hint       --engine {engine} samples the same law at the recorded rows in about "
+            f"{_duration(less)}"
+        )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60.0:
+        return f"{max(seconds, 0.1):.1f} s"
+    return f"{seconds / 60.0:.0f} min" if seconds < 7200.0 else f"{seconds / 3600.0:.1f} h"
+
+
+def say_summary(trace: Trace) -> None:
+    """Print status, alignment and loss: at the start, at their lowest, at the end."""
+    if len(trace) == 0:
+        say(f"rows       none: {_why_empty(trace)}")
+        return
+    say(f"status     {trace.status}")
+    for name, course in courses(trace).items():
+        say(f"{name:<10} {_marks(course)}")
+
+
+def _why_empty(trace: Trace) -> str:
+    return "the initial state is not finite" if trace.status == "diverged" else trace.status
+
+
+def _marks(course: Course) -> str:
+    names = {"start": course.start, "minimum": course.minimum, "end": course.end}
+    return ", ".join(
+        f"{mark.value:.4g} at step {mark.step:,} ({name})" for name, mark in names.items() if mark
+    )
+
+
+def say_end(trace: Trace, path: Path) -> None:
+    """Say last what went wrong, or how to go on."""
+    last = (
+        f" after step {int(trace.read('step', len(trace) - 1, len(trace))[0]):,}"
+        if len(trace)
+        else ""
+    )
+    if trace.status == "diverged":
+        reason = why_unstable(trace.run)
+        say(f"diverged   {'a sum overflowed' + last}{': ' + reason if reason else ''}")
+    elif trace.status in ("killed", "interrupted"):
+        say(f"{trace.status:<10} go on with: suspalign resume {path}")
+
+
+def plain(value: Any) -> str:
+    """Return a part of a run's description on one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {plain(v)}" for k, v in value.items())
+    return str(value)
+
+
+def file_size(path: Path) -> str:
+    """Return the size of a file."""
+    size = path.stat().st_size
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
