@@ -557,7 +557,7 @@ def suspalign(tmp_path, monkeypatch):
 def test_options_of_the_picture_reach_it(suspalign, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "suspalign_fast.cli.plot_trace",
+        "suspalign_fast.cli.commands.plot_trace",
         lambda trace, path, **options: asked.append(options) or plot_trace(trace, path, **options),
     )
     for command in (("run",), ("plot", "trace.h5", "-o", "x.pdf")):
@@ -571,7 +571,7 @@ def test_options_of_the_picture_reach_it(suspalign, tmp_path, monkeypatch):
 @pytest.mark.parametrize("size", ["5", "5x", "x", "ax4", "2x5", "5x51", "5x4x3", "nanx4", ""])
 def test_a_bad_size_is_refused_before_the_run(suspalign, tmp_path, size):
     result = suspalign("run", "--size", size)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     expected = "Error: --size must be WIDTHxHEIGHT in inches, each from 3 to 50, like 7.5x6, got "
     assert result.output == f"{expected}{size!r}\n"
     assert not (tmp_path / "trace.h5").exists()
@@ -581,7 +581,7 @@ def test_a_bad_size_is_refused_before_the_run(suspalign, tmp_path, size):
 def test_an_unknown_ending_is_one_clear_line(suspalign, output):
     suspalign("run", "--no-plot")
     result = suspalign("plot", "trace.h5", "-o", output, "--overwrite")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.output.startswith("Error: --output must be a picture's name, ending in .png, ")
     assert result.output.count("\n") == 1
     assert suspalign("info", "trace.h5").exit_code == 0
