@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import suspalign_fast as sa
-from suspalign_fast import store
+from suspalign_fast import _hdf5, store
 from suspalign_fast.engines import make_engine
 from suspalign_fast.run import Run
 from suspalign_fast.store import TraceWriter
@@ -136,6 +136,37 @@ def test_an_existing_file_is_kept(problem, tmp_path):
         sa.simulate(problem, 1e-3, 5, path=path)
     assert path.read_text() == "precious"
     assert len(sa.simulate(problem, 1e-3, 5, path=path, overwrite=True)) == 6
+
+
+def test_loading_reads_one_row_and_no_spectrum(problem, tmp_path, monkeypatch):
+    path = tmp_path / "trace.h5"
+    sa.simulate(problem, 1e-3, 500, path=path)
+    read = []
+    real = _hdf5.Stored.rows
+
+    def rows(self, *bounds):
+        read.append((self._name, *bounds))
+        return real(self, *bounds)
+
+    monkeypatch.setattr(_hdf5.Stored, "rows", rows)
+    trace = sa.load_trace(path)
+    assert read == [("trace/step", 500, 501)]
+    assert trace.alignment.size == 501
+    assert all("spectrum" not in name for name, *_ in read)
+    assert trace.run.problem.spectrum.dim == 200
+    assert ("spectrum/eigenvalues",) in read
+
+
+def test_rows_of_a_column_can_be_read_alone(problem, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "CHUNK_ROWS", 64)
+    whole = sa.simulate(problem, 1e-3, 300, path=tmp_path / "trace.h5").columns()
+    trace = sa.load_trace(tmp_path / "trace.h5")
+    for start, stop in ((0, 301), (0, 1), (63, 65), (100, 200), (300, 400), (5, 5), (-3, 301)):
+        for name, values in whole.items():
+            part = trace.read(name, start, stop)
+            np.testing.assert_array_equal(part, values[start:stop], err_msg=f"{name} {start}")
+    with pytest.raises(KeyError, match="no column 'magic'"):
+        trace.read("magic", 0, 1)
 
 
 def test_a_directory_that_does_not_exist(problem, tmp_path):
