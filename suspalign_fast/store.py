@@ -164,7 +164,7 @@ class TraceWriter:
         rows = Rows.joined(self._pending)
         now, later = rows[:count], rows[count:]
         columns = {name: getattr(now, name) for name in RECORDED}
-        columns |= derived_columns(now.power_sums, self._constants)
+        columns |= derived_columns(now.power_sums, self._constants, self.run.update)
         with self._writing():
             self._extend(columns, last=last)
         self._pending = [later] if len(later) else []

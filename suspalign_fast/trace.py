@@ -32,13 +32,17 @@ COLUMNS = (
 )
 
 
-def derived_columns(power_sums: Array, constants: Array) -> dict[str, Array]:
+def derived_columns(
+    power_sums: Array, constants: Array, update: physics.Weights = physics.FULL
+) -> dict[str, Array]:
     """Return the columns that are functions of a row's power sums.
 
     Parameters
     ----------
     power_sums : ndarray of float64, shape (rows, 2, 4)
     constants : ndarray of float64, shape (2, 3)
+    update : tuple of two float
+        Weights of the dominant and the bulk part of the update.
     """
     losses, grad_sq = physics.band_losses(power_sums), physics.band_grad_sq(power_sums)
     with np.errstate(over="ignore"):
@@ -50,7 +54,7 @@ def derived_columns(power_sums: Array, constants: Array) -> dict[str, Array]:
         "grad_sq_dominant": grad_sq[:, 0],
         "grad_sq_bulk": grad_sq[:, 1],
         "alignment": physics.alignment(power_sums),
-        "critical_step_size": physics.critical_step_size(power_sums, constants),
+        "critical_step_size": physics.critical_step_size(power_sums, constants, update),
     }
 
 
@@ -100,7 +104,7 @@ class Trace:
             if name in RECORDED:
                 self._cache[name] = self._read(name)
             else:
-                self._cache |= derived_columns(self["power_sums"], self.constants)
+                self._cache |= derived_columns(self["power_sums"], self.constants, self.run.update)
         return self._cache[name]
 
     def columns(self) -> dict[str, NDArray[Any]]:
@@ -172,13 +176,21 @@ class Trace:
 
     @property
     def critical_step_size(self) -> Array:
-        """Critical step size, +inf where self-correcting."""
+        """Critical step size under the run's update; see `power_sums.critical_step_size`.
+
+        +inf where alignment falls and 0 where it rises for every step size.
+        """
         return self["critical_step_size"]
 
     @property
     def regime(self) -> NDArray[np.str_]:
-        """Where each row's step size stands: "below", "above" or "self-correcting"."""
-        return physics.regime(self.step_size, self.critical_step_size)
+        """Where each row's step size stands under the run's update; see `power_sums.regime`.
+
+        "below" and "above" the critical step size, "self-correcting" or "rising" whatever the
+        step size, "rising-below" and "falling-above" a reversed one.
+        """
+        reverses = physics.is_reversed(self.power_sums, self.constants, self.run.update)
+        return physics.regime(self.step_size, self.critical_step_size, reverses)
 
     @property
     def loss_interval(self) -> Array:
@@ -187,9 +199,14 @@ class Trace:
 
     @property
     def predicted(self) -> physics.Prediction:
-        """Predicted alignment one step after every row: mean, std, change and z-score."""
+        """Predicted alignment one step after every row; the chance that it rises among others."""
         return physics.predict_alignment(
-            self.power_sums, self.noise_sums, self.constants, self.step_size, self.run.update
+            self.power_sums,
+            self.noise_sums,
+            self.constants,
+            self.step_size,
+            self.run.update,
+            self.run.problem.noise_shape,
         )
 
     @property
