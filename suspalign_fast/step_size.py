@@ -48,15 +48,21 @@ class ConstantStep(KnownStepSize):
 
 @dataclass(frozen=True, eq=False)
 class Schedule(KnownStepSize):
-    """One step size for each step, given in advance."""
+    """One step size of at least zero for each step, given in advance.
+
+    Parameters
+    ----------
+    sizes : array_like of float, shape (num_steps,)
+        0 is a step that moves nothing, as at the start of a warm-up.
+    """
 
     sizes: NDArray[np.float64]
 
     def __init__(self, sizes: ArrayLike) -> None:
         array = _checks.vector("step_size", sizes)
-        if (array <= 0.0).any():
-            at = int(np.argmax(array <= 0.0))
-            raise ValueError(f"step_size must be positive, got {array[at]} at step {at}")
+        if (array < 0.0).any():
+            at = int(np.argmax(array < 0.0))
+            raise ValueError(f"step_size must not be negative, got {array[at]} at step {at}")
         object.__setattr__(self, "sizes", _checks.read_only(array))
 
     def check(self, num_steps: int) -> None:
@@ -71,6 +77,13 @@ class Schedule(KnownStepSize):
         """Return the scheduled step sizes, NaN from the end of the schedule on."""
         known = self.sizes[start:stop]
         return np.concatenate([known, np.full(stop - start - known.size, np.nan)])
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return np.array_equal(self.sizes, other.sizes)
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"Schedule({_checks.describe(self.sizes)})"
@@ -137,15 +150,16 @@ class _CappedStep(AdaptiveStepSize):
 
 @dataclass(frozen=True)
 class CriticalStep(_CappedStep):
-    """A fraction of the critical step size at every step.
+    """A fraction of the critical step size of the run's update at every step.
 
     Parameters
     ----------
     fraction : float
         Multiple of eta*_t; below 1 the expected odds of alignment fall, above 1 they rise.
     max_step : float, optional
-        Cap, which is also the step where the row is self-correcting (eta* infinite); by default
-        ``1 / lambda_1``.
+        Cap, which is also the step where no step size separates falling from rising alignment:
+        where it falls for every step size (self-correcting, eta* infinite) or, under updates
+        whose weights differ, rises for every one or falls above eta*; by default ``1 / lambda_1``.
     """
 
     fraction: float
@@ -165,6 +179,8 @@ class CriticalStep(_CappedStep):
 @dataclass(frozen=True)
 class LossIntervalStep(_CappedStep):
     """A step inside the loss interval, where bulk steps lower and dominant steps raise the loss.
+
+    The interval is that of steps projected on one band, whatever the weights of the run's update.
 
     Parameters
     ----------
@@ -199,7 +215,8 @@ class OnlineCriticalStep(_CappedStep):
     Of each step only the noisy gradient ``h = g + noise`` and its products with the Hessian are
     used: ``sum h^2``, ``sum lambda h^2`` and ``sum lambda^2 h^2`` of each band estimate
     ``S_2 + N_0``, ``S_3 + N_1`` and ``S_4 + N_2``. They are averaged exponentially, and the noise
-    floors N_0 and N_1, which repeated gradients at one point measure, are subtracted.
+    floors N_0 and N_1, which repeated gradients at one point measure, are subtracted. The weights
+    of the run's update are known.
 
     Parameters
     ----------
@@ -318,8 +335,8 @@ def as_step_size(step_size: Any) -> StepSize:
     Raises
     ------
     ValueError
-        If it is neither a positive number, an array of positive numbers, a compiled function of
-        the row nor a rule.
+        If it is neither a positive number, an array of numbers of at least zero, a compiled
+        function of the row nor a rule.
     """
     if isinstance(step_size, StepSize):
         return step_size

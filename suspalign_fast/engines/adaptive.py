@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ..kernels.plan import ROW
 from ..kernels.rules import NOISY
 from ..step_size import AdaptiveStepSize
-from .base import Engine, Rows, check_step_size, rule_table
+from .base import Engine, Rows, check_step_size, fill_constants, rule_table
 from .stepper import Stepper
 
 Array = NDArray[np.float64]
@@ -22,12 +22,16 @@ class AdaptiveSteps(Stepper):
         assert isinstance(engine.run.step_size, AdaptiveStepSize)
         self.rule = engine.run.step_size
         self.memory = self.rule.memory(engine.run.problem)
-        self.sums = rule_table(engine.run.problem)
+        self.sums = rule_table(engine.run)
         self.step_size = np.zeros(1)
 
     def mutable(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that steps change."""
         return {"memory": self.memory, "sums": self.sums, "step_size": self.step_size}
+
+    def refill(self) -> None:
+        """Write what no step changes to the table again."""
+        fill_constants(self.sums, self.engine.run)
 
     def start(self, sums: Array) -> Array:
         """Return the size of the first step."""

@@ -1,4 +1,4 @@
-"""Two random numbers a level and row, whatever the dimension (DESIGN section 3)."""
+"""Two random numbers a level and row, whatever the dimension (``kernels.levels``)."""
 
 from typing import Any
 
@@ -53,6 +53,11 @@ class LevelsEngine(Engine):
         if self.jumps:
             return {"state": self.state, "now": self.moves.now}
         return {"state": self.state} | self.stepper.mutable()
+
+    def refill(self) -> None:
+        """Write what no step changes again."""
+        if not self.jumps:
+            self.stepper.refill()
 
     def initial_row(self) -> Rows:
         """Return row 0, the initial state."""

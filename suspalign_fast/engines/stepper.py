@@ -26,6 +26,9 @@ class Stepper(ABC):
     def mutable(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that steps change, beside the state."""
 
+    def refill(self) -> None:  # noqa: B027
+        """Write what no step changes to those arrays again."""
+
     @abstractmethod
     def start(self, sums: Array) -> Array:
         """Return the size of the first step from a state with these sums."""
@@ -71,6 +74,10 @@ class SteppingEngine(Engine):
     def mutable(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that steps change."""
         return {"state": self.state} | self.stepper.mutable()
+
+    def refill(self) -> None:
+        """Write what no step changes again."""
+        self.stepper.refill()
 
     def initial_row(self) -> Rows:
         """Return row 0, the initial state."""
