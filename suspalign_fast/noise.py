@@ -101,8 +101,6 @@ class DiagonalNoise(Noise):
             return NotImplemented
         return np.array_equal(self.values, other.values)
 
-    __hash__ = None  # type: ignore[assignment]
-
     def __repr__(self) -> str:
         return f"DiagonalNoise({_checks.describe(self.values)})"
 

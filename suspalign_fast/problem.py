@@ -142,8 +142,6 @@ class Quadratic:
             (self.spectrum, self.noise, self.initial), (other.spectrum, other.noise, other.initial)
         )
 
-    __hash__ = None  # type: ignore[assignment]
-
     def __repr__(self) -> str:
         initial = _checks.describe(self.initial)
         return f"Quadratic({self.spectrum!r}, noise={self.noise!r}, initial={initial})"

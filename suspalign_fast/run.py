@@ -80,8 +80,6 @@ class Run:
         names = [field.name for field in fields(Run)]
         return same_values(*([getattr(run, name) for name in names] for run in (self, other)))
 
-    __hash__ = None  # type: ignore[assignment]
-
     @property
     def num_rows(self) -> int:
         """Number of rows of the complete trace."""

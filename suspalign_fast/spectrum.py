@@ -243,8 +243,6 @@ class Spectrum:
             return NotImplemented
         return same_values(self._values(), other._values())
 
-    __hash__ = None  # type: ignore[assignment]
-
     def _values(self) -> tuple[Any, ...]:
         """Everything that makes a spectrum."""
         order, error = self.order, self.quantization_error

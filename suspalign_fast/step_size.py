@@ -3,8 +3,9 @@
 import ctypes
 import functools
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, TypeAlias, cast
 
 import numba
 import numpy as np
@@ -83,8 +84,6 @@ class Schedule(KnownStepSize):
             return NotImplemented
         return np.array_equal(self.sizes, other.sizes)
 
-    __hash__ = None  # type: ignore[assignment]
-
     def __repr__(self) -> str:
         return f"Schedule({_checks.describe(self.sizes)})"
 
@@ -98,7 +97,7 @@ class AdaptiveStepSize(StepSize):
         Whether the rule reads ``row.noisy_sums``, which costs a second pass over the noise.
     """
 
-    observes = False
+    observes: bool = False
 
     @property
     @abstractmethod
@@ -126,8 +125,8 @@ class _CappedStep(AdaptiveStepSize):
     """A rule of this package: it takes no step above a cap, by default ``1 / lambda_1``."""
 
     max_step: float | None
-    _rule: Any
-    _entry: Any
+    _rule: ClassVar[Any]
+    _entry: ClassVar[Any]
 
     def __post_init__(self) -> None:
         if self.max_step is not None:
@@ -320,6 +319,10 @@ class ForeignStep(StepSize):
     name: str
 
 
+#: What ``step_size=`` takes: a number, one a step, a rule, or a compiled function of the row.
+StepSizeLike: TypeAlias = float | ArrayLike | StepSize | Callable[..., Any]
+
+
 def refuse_foreign(step_size: StepSize) -> None:
     """Raise ValueError if a rule is a function whose code is not there."""
     if isinstance(step_size, ForeignStep):
@@ -329,7 +332,7 @@ def refuse_foreign(step_size: StepSize) -> None:
         )
 
 
-def as_step_size(step_size: Any) -> StepSize:
+def as_step_size(step_size: StepSizeLike) -> StepSize:
     """Return the rule a user's ``step_size=`` argument stands for.
 
     Raises
@@ -342,6 +345,6 @@ def as_step_size(step_size: Any) -> StepSize:
         return step_size
     if callable(step_size):
         return RowStep(step_size)
-    if np.ndim(step_size) == 0:
-        return ConstantStep(step_size)
-    return Schedule(step_size)
+    if _checks.is_masked(step_size) or np.ndim(step_size) > 0:
+        return Schedule(step_size)
+    return ConstantStep(cast(float, step_size))

@@ -21,7 +21,8 @@ from ._first_root import first_root, with_clusters
 from .kernels.ratio import ratio_moments
 from .problem import Quadratic
 from .run import update_weights
-from .step_size import ConstantStep, KnownStepSize, Schedule, StepSize, as_step_size
+from .spectrum import Spectrum
+from .step_size import ConstantStep, KnownStepSize, Schedule, as_step_size
 from .transition import product, transition
 
 Array = NDArray[np.float64]
@@ -69,15 +70,13 @@ class Expected(Generic[Value]):
         names = ("step", *MOMENTS)
         return same_values(*([getattr(x, name) for name in names] for x in (self, other)))
 
-    __hash__ = None  # type: ignore[assignment]
-
 
 MOMENTS = tuple(name for name in Expected.__dataclass_fields__ if name != "step")
 
 
 def expected(
     problem: Quadratic,
-    step_size: float | ArrayLike | StepSize,
+    step_size: float | ArrayLike | KnownStepSize,
     steps: ArrayLike,
     *,
     update: str | tuple[float, float] = "full",
@@ -87,7 +86,7 @@ def expected(
     Parameters
     ----------
     problem : Quadratic
-    step_size : float, array_like or StepSize
+    step_size : float, array_like or KnownStepSize
         A constant or a schedule; not a rule that depends on the state.
     steps : int or array_like of int, shape (times,)
         Steps t >= 0, in any order; within the schedule if there is one.
@@ -252,15 +251,15 @@ class Levels:
         if isinstance(initial, np.ndarray) and initial.size != spectrum.num_levels:
             stds = np.repeat(stds, spectrum.multiplicities)
             spectrum = spectrum.expand()
-        self.problem = problem
-        self.spectrum = spectrum
-        self.split = spectrum.num_dominant_levels
-        self.lam = spectrum.eigenvalues
-        self.count = spectrum.multiplicities.astype(np.float64)
+        self.problem: Quadratic = problem
+        self.spectrum: Spectrum = spectrum
+        self.split: int = spectrum.num_dominant_levels
+        self.lam: Array = spectrum.eigenvalues
+        self.count: Array = spectrum.multiplicities.astype(np.float64)
         weight = spectrum.per_level(weights)
         #: Decay a step and a unit of step size, and noise entering a unit of step size.
-        self.rate = weight * self.lam
-        self.push = weight * stds
+        self.rate: Array = weight * self.lam
+        self.push: Array = weight * stds
         self.mean: Array = np.zeros_like(self.lam)
         self.variance: Array = np.zeros_like(self.lam)
         if isinstance(initial, np.ndarray):

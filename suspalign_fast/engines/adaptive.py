@@ -20,10 +20,10 @@ class AdaptiveSteps(Stepper):
     def __init__(self, engine: Engine, kernel: Any, *model: Any) -> None:
         super().__init__(engine, kernel, *model)
         assert isinstance(engine.run.step_size, AdaptiveStepSize)
-        self.rule = engine.run.step_size
-        self.memory = self.rule.memory(engine.run.problem)
-        self.sums = rule_table(engine.run)
-        self.step_size = np.zeros(1)
+        self.rule: AdaptiveStepSize = engine.run.step_size
+        self.memory: Array = self.rule.memory(engine.run.problem)
+        self.sums: Array = rule_table(engine.run)
+        self.step_size: Array = np.zeros(1)
 
     def mutable(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that steps change."""

@@ -105,14 +105,14 @@ class Engine(ABC):
     """
 
     def __init__(self, run: Run, *, serial: bool = False) -> None:
-        self.run = run
-        self.serial = serial
-        self.step = 0
-        self.key = seed_key(run.seed)
+        self.run: Run = run
+        self.serial: bool = serial
+        self.step: int = 0
+        self.key: tuple[np.uint32, np.uint32] = seed_key(run.seed)
 
     state: NDArray[Any]
     #: Whether steps between recorded rows cost nothing.
-    jumps = False
+    jumps: bool = False
 
     @abstractmethod
     def initial_row(self) -> Rows:

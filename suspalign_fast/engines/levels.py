@@ -28,21 +28,23 @@ class LevelsEngine(Engine):
         super().__init__(run, serial=serial)
         problem = run.problem
         spectrum = problem.spectrum
-        self.split = spectrum.num_dominant_levels
-        self.lam = spectrum.eigenvalues
-        self.std = np.ascontiguousarray(problem.stds)
-        self.level_weights = spectrum.per_level(run.update)
+        self.split: int = spectrum.num_dominant_levels
+        self.lam: Array = spectrum.eigenvalues
+        self.std: Array = np.ascontiguousarray(problem.stds)
+        self.level_weights: Array = spectrum.per_level(run.update)
         self.freedom: Array = spectrum.multiplicities.astype(np.float64) - 1.0
         powers = [self.lam**p for p in (1, 2, 3, 4)]
         powers += [self.lam**p * self.std**2 for p in (4, 5, 6)]
-        self.sum_weights = np.stack([*powers, np.zeros_like(self.lam)])
+        self.sum_weights: Array = np.stack([*powers, np.zeros_like(self.lam)])
         self.state = self._initial_state()
         rule = run.step_size
-        self.jumps = isinstance(rule, KnownStepSize)
+        self.jumps: bool = isinstance(rule, KnownStepSize)
         if isinstance(rule, KnownStepSize):
-            self.moves = Moves(rule, self.level_weights * self.lam, self.level_weights * self.std)
+            self.moves: Moves = Moves(
+                rule, self.level_weights * self.lam, self.level_weights * self.std
+            )
         else:
-            self.stepper = AdaptiveSteps(
+            self.stepper: AdaptiveSteps = AdaptiveSteps(
                 self, levels.advance_levels, self.state, self.lam, self.std,
                 self.level_weights, self.sum_weights, self.split, self.freedom,
             )  # fmt: skip

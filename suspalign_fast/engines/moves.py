@@ -25,11 +25,11 @@ class Moves:
     """
 
     def __init__(self, rule: KnownStepSize, rate: Array, push: Array) -> None:
-        self.rule = rule
-        self.rate = rate
-        self.push = push
+        self.rule: KnownStepSize = rule
+        self.rate: Array = rate
+        self.push: Array = push
         #: Step of the last row moved to.
-        self.now = np.zeros(1, np.int64)
+        self.now: NDArray[np.int64] = np.zeros(1, np.int64)
         self._last: tuple[int, Array, Array] = (-1, rate, push)
 
     def to(self, steps: NDArray[np.int64]) -> Iterator[tuple[slice, Array, Array]]:

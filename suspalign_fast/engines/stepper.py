@@ -20,7 +20,8 @@ class Stepper(ABC):
     def __init__(self, engine: Engine, kernel: Any, *model: Any) -> None:
         # The engine owns this object: a reference back would keep its state in memory.
         self.engine: Engine = weakref.proxy(engine)
-        self.kernel, self.model = kernel, model
+        self.kernel: Any = kernel
+        self.model: tuple[Any, ...] = model
 
     @abstractmethod
     def mutable(self) -> dict[str, NDArray[Any]]:

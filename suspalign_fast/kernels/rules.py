@@ -12,6 +12,7 @@ import numpy as np
 from llvmlite import ir
 from numba import carray, cfunc, types
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 from .._equality import same_values
 from .jit import cache_directory, inlined
@@ -50,11 +51,11 @@ class Row(NamedTuple):
     """
 
     step: int
-    power_sums: np.ndarray
-    noise_sums: np.ndarray
-    constants: np.ndarray
-    noisy_sums: np.ndarray
-    weights: np.ndarray
+    power_sums: NDArray[np.float64]
+    noise_sums: NDArray[np.float64]
+    constants: NDArray[np.float64]
+    noisy_sums: NDArray[np.float64]
+    weights: NDArray[np.float64]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Row) and same_values(self, other)
