@@ -27,6 +27,11 @@ def is_masked(value: Any) -> bool:
     return bool(np.ma.is_masked(value))
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value that may be a number or an array of them is no array."""
+    return not isinstance(value, list | tuple) and np.ndim(value) == 0
+
+
 def array(name: str, value: Any, expected: str) -> NDArray[Any]:
     """Return ``value`` as an array: every array of a user's comes in through here.
 

@@ -67,7 +67,7 @@ class Quadratic:
             raise _checks.wrong("noise", noise, "a noise model such as IsotropicNoise(0.5)")
         noise.check(spectrum)
         start: float | NDArray[np.float64]
-        if np.ndim(initial) == 0:
+        if _checks.is_number(initial):
             start = _checks.real("initial", initial)
         else:
             start = _checks.vector("initial", initial)
@@ -122,7 +122,9 @@ class Quadratic:
         """What the skewness of a step takes from the noise, for `Prediction.probability`."""
         lam, stds = self.spectrum.eigenvalues, self.stds
         with np.errstate(over="ignore", invalid="ignore"):
-            sixth = self.spectrum.band_sums((lam * stds) ** 6)
+            squares = (lam * stds) ** 2
+            unit = squares.max() or 1.0
+            sixth = unit * np.cbrt(self.spectrum.band_sums((squares / unit) ** 3))
             match self.noise:
                 case IsotropicNoise(std) if is_known(self.noise):
                     return NoiseShape(sixth, std * std, 0)

@@ -35,7 +35,7 @@ class NoiseShape(NamedTuple):
     Attributes
     ----------
     sixth : ndarray of float64, shape (2,)
-        ``sum lambda^6 s^6`` of the dominant and the bulk band.
+        ``(sum lambda^6 s^6)^(1/3)`` of the dominant and the bulk band.
     variance : float
         ``sigma^2`` where ``s^2 = sigma^2 lambda^power``, NaN where there is no such law.
     power : int
@@ -59,7 +59,7 @@ def shape_of_constants(constants: Array) -> NoiseShape:
     """
     n2, k = constants[:, 1], constants[:, 2]
     with np.errstate(all="ignore"):
-        return NoiseShape(np.where(n2 > 0.0, k / n2 * k, 0.0))
+        return NoiseShape(np.where(n2 > 0.0, np.cbrt(k / n2) * np.cbrt(k), 0.0))
 
 
 def tilted_variances(lam: Array, std: Array, count: Array) -> Array:
@@ -154,32 +154,33 @@ def chi_square_tail(z: Array, skewness: Array) -> Array:
 
 def _third(power_sums: Array, noise_sums: Array, eta: Array, shape: NoiseShape) -> Array:
     """Third cumulant of each band's ``S_2' / S_2``."""
-    s2 = power_sums[..., 1]
     q6, q7, q8 = _fourth_order_sums(power_sums, noise_sums, shape)
-    signal = np.maximum(q6 - 2.0 * eta * q7 + eta**2 * q8, 0.0) / s2
-    return (8.0 * eta**6 * (shape.sixth / s2) + 24.0 * eta**4 * signal) / s2 / s2
+    signal = np.maximum(q6 - 2.0 * eta * q7 + eta**2 * q8, 0.0)
+    return 8.0 * (eta**2 * (shape.sixth / power_sums[..., 1])) ** 3 + 24.0 * eta**4 * signal
 
 
 def _fourth_order_sums(
     power_sums: Array, noise_sums: Array, shape: NoiseShape
 ) -> tuple[Array, Array, Array]:
-    """Estimate ``Q_p = sum lambda^p s^4 c^2``, p = 6, 7, 8, of each band.
+    """Estimate ``Q_p = sum lambda^p s^4 c^2``, p = 6, 7, 8, of each band, over ``S_2^3``.
 
     Under a law ``s^2 = sigma^2 lambda^power`` they are ``sigma^2 R_(p + power)``, and R_7 ... R_9
     are those of the two eigenvalues that have R_3 ... R_6 (a Gauss rule). Otherwise c^2 is taken
     for a power of s, the one that has the mean of s^2 that the row has, ``R_4 / S_4``.
     """
-    r4, r5, r6 = (noise_sums[..., p] for p in (0, 1, 2))
+    s2 = power_sums[..., 1]
+    r4, r5, r6 = (noise_sums[..., p] / s2 / s2 for p in (0, 1, 2))
     if not np.isnan(shape.variance):
-        r3 = shape.variance * power_sums[..., 2 + shape.power]
+        variance = shape.variance / s2
+        r3 = variance * (power_sums[..., 2 + shape.power] / s2)
         sums = [r6, *_extrapolated(r3, r4, r5, r6)]
-        q6, q7, q8 = (shape.variance * sums[p + shape.power] for p in range(3))
+        q6, q7, q8 = (variance * sums[p + shape.power] for p in range(3))
         return q6, q7, q8
-    mean = r4 / power_sums[..., 3]
+    mean = noise_sums[..., 0] / power_sums[..., 3]
     if shape.tilted is not None:
         bands = [np.interp(np.log(mean[..., i]), *shape.tilted[i]) for i in range(2)]
         mean = np.exp(np.stack(bands, axis=-1))
-    mean = np.where(r4 > 0.0, mean, 0.0)
+    mean = np.where(r4 > 0.0, mean / s2, 0.0)
     ratio = np.where(r5 > 0.0, r6 / r5, 0.0)
     return mean * r6, mean * r6 * ratio, mean * r6 * ratio * ratio
 

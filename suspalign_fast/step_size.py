@@ -345,6 +345,6 @@ def as_step_size(step_size: StepSizeLike) -> StepSize:
         return step_size
     if callable(step_size):
         return RowStep(step_size)
-    if _checks.is_masked(step_size) or np.ndim(step_size) > 0:
-        return Schedule(step_size)
-    return ConstantStep(cast(float, step_size))
+    if _checks.is_number(step_size):
+        return ConstantStep(cast(float, step_size))
+    return Schedule(step_size)
