@@ -425,17 +425,14 @@ class _RunLaw:
             self.row += 1
         self.m_sq, self.v = model.count * (model.lam * mean) ** 2, model.lam**2 * variance
 
-    def _tails(self, odds: float) -> tuple[float, float, float, float]:
-        """Chances that the odds D / B exceed some and fall short of them."""
-        e_d, e_b = (1.0, odds) if odds < 1.0 else (1.0 / odds, 1.0)
-        scale = self._size()
-        found: tuple[float, float, float, float] = tails(
-            e_d, -e_b, 0.0, self.m_sq / scale, self.v / scale, self.model.count, self.model.split
+    def _tails(self, distance: float) -> tuple[float, float]:
+        """Chances that the odds exceed and fall short of ``exp(distance)`` times the expected."""
+        dominant, bulk = self._expected()
+        factors = np.exp([-max(distance, 0.0), min(distance, 0.0)]) / (dominant, bulk)
+        above, below, _, _ = tails(
+            factors[0], -factors[1], 0.0, self.m_sq, self.v, self.model.count, self.model.split
         )
-        return found
-
-    def _size(self) -> float:
-        return max(float(self._expected().max()), TINY)
+        return above, below
 
     def _expected(self) -> Array:
         """Expected squared gradient of both bands."""
@@ -448,11 +445,11 @@ class _RunLaw:
         expected = self._expected()
         if not ((observed > TINY) & (expected > TINY)).all():
             return float("nan")
-        odds = float(observed[0] / observed[1])
-        if abs(np.log(odds) - np.log(expected[0] / expected[1])) <= RUN_ROUNDING:
+        growth = np.log(observed / expected)
+        distance = float(growth[0] - growth[1])
+        if abs(distance) <= RUN_ROUNDING:
             return 1.0
-        above, below, _, _ = self._tails(odds)
-        return min(1.0, 2.0 * TAIL_ERROR * min(above, below))
+        return min(1.0, 2.0 * TAIL_ERROR * min(self._tails(distance)))
 
     def mean_strays(self, mean: float) -> bool:
         """Whether a mean of the alignment is not that of the law."""
@@ -468,8 +465,11 @@ class _RunLaw:
         """Mean and standard deviation of a band's share of the squared gradient, from its tails."""
         split = self.model.split
         expected = self._expected()
-        spread = 4.0 * self.m_sq * self.v + 2.0 * self.model.count * self.v**2
-        width = float(np.hypot(*(np.sqrt([spread[:split].sum(), spread[split:].sum()]) / expected)))
+        width = 0.0
+        for band, size in zip((slice(0, split), slice(split, None)), expected, strict=True):
+            m_sq, v = self.m_sq[band] / size, self.v[band] / size
+            width += float(np.sum(4.0 * m_sq * v + 2.0 * self.model.count[band] * v**2))
+        width = float(np.sqrt(width))
         sign = 1.0 if of_dominant else -1.0
         center = sign * float(np.log(expected[0] / expected[1]))
         share = float(expit(center))
@@ -481,7 +481,7 @@ class _RunLaw:
         for direction in (1, -1):
             x = center + (step if direction > 0 else 0.0)
             while True:
-                above = self._tails(float(np.exp(sign * x)))[0 if of_dominant else 1]
+                above = self._tails(sign * (x - center))[0 if of_dominant else 1]
                 a = float(expit(x))
                 term = above * a * float(expit(-x)) * step
                 mean += term

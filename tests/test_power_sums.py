@@ -71,7 +71,7 @@ UPDATES = [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (0.5, 1.7), (2.0, 0.3)]
 def rows():
     rng = np.random.default_rng(0)
     lam = np.sort(rng.uniform(0.1, 5.0, 30))[::-1]
-    scales = 10.0 ** rng.uniform(-2.0, 2.0, (400, 30))
+    scales = 10.0 ** rng.uniform(-6.0, 2.0, (400, 30))
     scales[:, 4:] *= 10.0 ** rng.uniform(-6.0, 1.0, (400, 1))
     return np.stack([sums_of(lam, c, 4) for c in rng.normal(size=(400, 30)) * scales])
 
