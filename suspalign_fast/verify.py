@@ -475,20 +475,23 @@ class _RunLaw:
         share = float(expit(center))
         if width == 0.0:
             return share, 0.0
-        # E[f(X)] is the integral of P(X > x) f'(x) over the logarithmic odds x.
+        # E[f(X)] = f(low) + the integral of P(X > x) f'(x) over the logarithmic odds x > low.
         step = min(0.25, width / 4.0)
         mean = square = 0.0
         for direction in (1, -1):
-            x = center + (step if direction > 0 else 0.0)
-            while True:
-                above = self._tails(sign * (x - center))[0 if of_dominant else 1]
+            x = center + 0.5 * direction * step
+            while abs(x) < 690.0:
+                chances = self._tails(sign * (x - center))
+                above, below = chances if of_dominant else chances[::-1]
                 a = float(expit(x))
-                term = above * a * float(expit(-x)) * step
-                mean += term
-                square += 2.0 * a * term
-                x += direction * step
-                if (term < 1e-7 * mean and abs(x - center) > 12.0 * width) or abs(x) > 690.0:
+                slope = above * a * float(expit(-x))
+                if slope < 1e-10 * mean or (direction < 0 and below < 1e-10):
                     break
+                mean += slope * step
+                square += 2.0 * a * slope * step
+                x += direction * step
+        low = float(expit(x + 0.5 * step))
+        mean, square = mean + low, square + low * low
         if width < 0.1:  # where the difference of squares has lost its digits
             return mean, share * (1.0 - share) * width
         return mean, float(np.sqrt(max(square - mean * mean, 0.0)))

@@ -106,6 +106,8 @@ def tails(e_d, e_b, offset, m_sq, v, count, split):
         first_b, second_b = _slopes(s, e_b, m_b, v_b, n_b)
         first = first_d + first_b - offset
         second = second_d + second_b
+        if first == 0.0:
+            break
         if first > 0.0:
             above = s
         else:
@@ -113,9 +115,9 @@ def tails(e_d, e_b, offset, m_sq, v, count, split):
         new = s - first / second
         if not below < new < above:
             if math.isinf(below):
-                new = 2.0 * s - 1.0
+                new = s - abs(s) - 1.0
             elif math.isinf(above):
-                new = 2.0 * s + 1.0
+                new = s + abs(s) + 1.0
             else:
                 new = 0.5 * (below + above)
         if abs(new) > 1e30:  # what is random cannot change the sign
