@@ -7,7 +7,7 @@ of known means and variances, whose tails `kernels.tail` computes.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -269,28 +269,25 @@ class _Prober:
 
     def probe(self, state: Array) -> None:
         """Try all kinds of steps at a state."""
-        row = self.engine.sums_of(state)
-        critical = float(physics.critical_step_size(row[:, :4], self.constants))
+        here = _State(state, self.engine.sums_of(state), self.law.squares(state))
+        critical = float(physics.critical_step_size(here.row[:, :4], self.constants))
         if 0.0 < critical < np.inf:
             for multiple in MULTIPLES:
-                self._try_alignment(
-                    self.critical, 1 if multiple > 1.0 else -1, state, row, multiple * critical
-                )
+                sign = 1 if multiple > 1.0 else -1
+                self._try_alignment(self.critical, sign, here, multiple * critical)
         for depth in DEPTHS:
-            shrunk, row_shrunk = self._self_correcting(state, row, depth)
+            shrunk = self._self_correcting(here, depth)
             for multiple in SELF_CORRECTING_STEPS:
-                self._try_alignment(
-                    self.correcting, -1, shrunk, row_shrunk, multiple / self.largest
-                )
-        lower, upper = physics.loss_interval(row[:, :4], self.constants).tolist()
+                self._try_alignment(self.correcting, -1, shrunk, multiple / self.largest)
+        lower, upper = physics.loss_interval(here.row[:, :4], self.constants).tolist()
         if 0.0 < lower < upper < np.inf:
             between = [lower ** (1.0 - position) * upper**position for position in POSITIONS]
             above = [lower * margin for margin in MARGINS if lower * margin < upper]
             below = [upper / margin for margin in MARGINS if lower * margin < upper]
             for step_size in (*between, *above):
-                self._try_loss(self.dominant_loss, state, row, step_size, 0)
+                self._try_loss(self.dominant_loss, here, step_size, 0)
             for step_size in (*between, *below):
-                self._try_loss(self.bulk_loss, state, row, step_size, 1)
+                self._try_loss(self.bulk_loss, here, step_size, 1)
 
     def _after(self, state: Array, step_size: float, update: tuple[float, float]) -> Array:
         """Sums after one step with noise never used before, shape (repeats, 2, 8)."""
@@ -303,73 +300,89 @@ class _Prober:
             ]
         )
 
-    def _try_alignment(
-        self, signs: _Signs, sign: int, state: Array, row: Array, step_size: float
-    ) -> None:
-        before = row[:, 1]
+    def _try_alignment(self, signs: _Signs, sign: int, here: "_State", step_size: float) -> None:
+        before = here.row[:, 1]
         if not (before > TINY).all():
             signs.claim.open += self.repeats
             return
-        above, below = self.law.of_alignment(state, before, step_size)
-        after = self._after(state, step_size, (1.0, 1.0))[:, :, 1]
+        above, below = self.law.of_alignment(here.squares, before, step_size)
+        after = self._after(here.state, step_size, (1.0, 1.0))[:, :, 1]
         with np.errstate(divide="ignore", invalid="ignore"):
             growth = np.log(after / before)
             signs.count(sign, above, below, growth[:, 0] - growth[:, 1])
 
-    def _self_correcting(self, state: Array, row: Array, depth: float) -> tuple[Array, Array]:
+    def _self_correcting(self, here: "_State", depth: float) -> "_State":
         """Return the state with its bulk scaled down to `depth` of what has a critical step."""
-        s2, s4, n2 = row[:, 1], row[:, 3], self.constants[:, 1]
+        s2, s4, n2 = here.row[:, 1], here.row[:, 3], self.constants[:, 1]
         with np.errstate(divide="ignore", invalid="ignore"):
             curvature = (s4[0] + n2[0]) / s2[0]
             excess = curvature * s2[1] - s4[1]
             scale = np.sqrt(min(1.0, depth * n2[1] / excess)) if excess > 0.0 else 1.0
-        shrunk = self.engine.scaled_bulk(state, float(scale))
-        return shrunk, self.engine.sums_of(shrunk)
+        shrunk = self.engine.scaled_bulk(here.state, float(scale))
+        return _State(shrunk, self.engine.sums_of(shrunk), self.law.squares(shrunk))
 
-    def _try_loss(
-        self, signs: _Signs, state: Array, row: Array, step_size: float, band: int
-    ) -> None:
+    def _try_loss(self, signs: _Signs, here: "_State", step_size: float, band: int) -> None:
         update = (1.0, 0.0) if band == 0 else (0.0, 1.0)
-        before = float(row[band, 0])
+        before = float(here.row[band, 0])
         if not before > TINY:
             signs.claim.open += self.repeats
             return
-        above, below = self.law.of_loss(state, before, step_size, band)
-        after = self._after(state, step_size, update)[:, band, 0]
+        above, below = self.law.of_loss(here.squares, before, step_size, band)
+        after = self._after(here.state, step_size, update)[:, band, 0]
         with np.errstate(divide="ignore", invalid="ignore"):
             signs.count(1 if band == 0 else -1, above, below, np.log(after / before))
 
 
+class _State(NamedTuple):
+    """A state, its sums, and the squared norms of its levels."""
+
+    state: Array
+    row: Array
+    squares: Array
+
+
 class _StepLaw:
-    """Exact chances of the outcomes of one step from a state."""
+    """Exact chances of the outcomes of one step from a state, level by level."""
 
     def __init__(self, engine: StepEngine | LevelsEngine) -> None:
+        problem = engine.run.problem
+        spectrum = problem.spectrum
         self.engine = engine
-        self.lam, self.std, self.count, self.split = engine.directions()
+        self.lam, self.std = spectrum.eigenvalues, problem.stds
+        self.count = spectrum.multiplicities.astype(np.float64)
+        self.split = spectrum.num_dominant_levels
+        self._starts = np.cumsum(spectrum.multiplicities) - spectrum.multiplicities
 
-    def of_alignment(self, state: Array, before: Array, step_size: float) -> tuple[float, float]:
+    def squares(self, state: Array) -> Array:
+        """Squared norm of the coefficients of each level of a state."""
+        squares = self.engine.squares(state)
+        if squares.size == self.lam.size:
+            return squares
+        sums: Array = np.add.reduceat(squares, self._starts)
+        return sums
+
+    def of_alignment(self, squares: Array, before: Array, step_size: float) -> tuple[float, float]:
         """Chances that the alignment rises and falls; `before` are the squared gradients."""
-        m_sq, v = self._next(state, step_size)
-        m_sq, v = self.lam**2 * m_sq, self.lam**2 * v
+        m_sq, v = self._next(squares, step_size)
         above, below, _, _ = tails(
-            1.0 / before[0], -1.0 / before[1], 0.0, m_sq, v, self.count, self.split
-        )
+            1.0 / before[0], -1.0 / before[1], 0.0, self.lam**2 * m_sq, self.lam**2 * v,
+            self.count, self.split,
+        )  # fmt: skip
         return above, below
 
     def of_loss(
-        self, state: Array, before: float, step_size: float, band: int
+        self, squares: Array, before: float, step_size: float, band: int
     ) -> tuple[float, float]:
         """Chances that a band's loss rises and falls; `before` is twice the loss."""
-        m_sq, v = self._next(state, step_size)
+        m_sq, v = self._next(squares, step_size)
         factors = (1.0 / before, 0.0) if band == 0 else (0.0, 1.0 / before)
         above, below, _, _ = tails(
             *factors, 1.0, self.lam * m_sq, self.lam * v, self.count, self.split
         )
         return above, below
 
-    def _next(self, state: Array, step_size: float) -> tuple[Array, Array]:
-        """Total squared mean and variance of the coefficients after a step."""
-        squares = self.engine.squares(state)
+    def _next(self, squares: Array, step_size: float) -> tuple[Array, Array]:
+        """Total squared mean and variance of the coefficients of each level after a step."""
         return (1.0 - step_size * self.lam) ** 2 * squares, (step_size * self.std) ** 2
 
 

@@ -47,7 +47,10 @@ def test_masks_are_never_dropped(name):
 
 TIMES = [
     np.timedelta64(1, "s"),
+    np.timedelta64(1, "ns"),
+    np.timedelta64(1),
     np.datetime64(1, "s"),
+    np.datetime64(1, "ns"),
     np.array(1, "m8[s]"),
     np.array(1, "M8[s]"),
     datetime.timedelta(seconds=1),

@@ -101,10 +101,6 @@ class LevelsEngine(Engine):
         scaled[self.split :] *= factor**2
         return scaled
 
-    def directions(self) -> tuple[Array, Array, Array, int]:
-        """Eigenvalues, noise and number of what the state has an entry for; dominant entries."""
-        return self.lam, self.std, self.freedom + 1.0, self.split
-
     def squares(self, state: Array) -> Array:
         """Squared norm of the coefficients behind each entry of a state."""
         return state
