@@ -20,11 +20,45 @@ def wrong(name: str, value: Any, expected: str) -> ValueError:
     return ValueError(f"{name} must be {expected}, got {describe(value)}")
 
 
+def is_masked(value: Any) -> bool:
+    """Whether NumPy would drop a mask from a value: one that hides something."""
+    if isinstance(value, list | tuple):
+        return any(np.ma.is_masked(part) for part in value)
+    return bool(np.ma.is_masked(value))
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value that may be a number or an array of them is no array."""
+    return not isinstance(value, list | tuple) and np.ndim(value) == 0
+
+
+def array(name: str, value: Any, expected: str) -> NDArray[Any]:
+    """Return ``value`` as an array: every array of a user's comes in through here.
+
+    Raises
+    ------
+    ValueError
+        If some of it is masked, or it is no array at all.
+    """
+    if is_masked(value):
+        raise ValueError(f"{name} must be {expected}, got a masked array with masked entries")
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, OverflowError):
+        raise wrong(name, value, expected) from None
+
+
+#: Types that NumPy or Python turn into a number, which they are not.
+NO_NUMBERS = (bool, np.bool_, str, bytes, np.datetime64, np.timedelta64)
+
+
 def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
     """Return ``value`` as an int in ``[low, high]``."""
     upper = "" if high is None else f" and at most {high}"
     expected = f"an integer of at least {low}{upper}"
-    if isinstance(value, bool | np.bool_):
+    if isinstance(value, NO_NUMBERS) or is_masked(value):
+        raise wrong(name, value, expected)
+    if isinstance(value, np.ndarray) and value.dtype.kind not in "iu":
         raise wrong(name, value, expected)
     try:
         number = operator.index(value)
@@ -38,9 +72,9 @@ def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
 def real(name: str, value: Any, *, positive: bool = False) -> float:
     """Return ``value`` as a finite float, at least zero or positive."""
     expected = f"a finite number {'above zero' if positive else 'of at least zero'}"
-    if isinstance(value, bool | np.bool_ | str | bytes) or np.iscomplexobj(value):
+    if isinstance(value, NO_NUMBERS) or np.iscomplexobj(value) or is_masked(value):
         raise wrong(name, value, expected)
-    if isinstance(value, np.ndarray) and value.ndim > 0:
+    if isinstance(value, np.ndarray) and (value.ndim > 0 or value.dtype.kind not in "iufO"):
         raise wrong(name, value, expected)
     try:
         number = float(value)
@@ -61,32 +95,27 @@ def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
 def vector(name: str, value: ArrayLike, *, copy: bool = True) -> NDArray[np.float64]:
     """Return ``value`` as a one-dimensional, non-empty float64 array of finite numbers."""
     expected = "a one-dimensional, non-empty array of finite numbers"
-    try:
-        array = np.asarray(value)
-        if array.dtype.kind not in "iuf" or np.ma.is_masked(value):
-            raise wrong(name, value, expected)
-        array = array.astype(np.float64, copy=copy)
-    except (TypeError, ValueError, OverflowError):
-        raise wrong(name, value, expected) from None
-    if array.ndim != 1 or array.size == 0:
+    given = array(name, value, expected)
+    if given.dtype.kind not in "iuf" or given.ndim != 1 or given.size == 0:
         raise wrong(name, value, expected)
-    finite = np.isfinite(array)
+    numbers = given.astype(np.float64, copy=copy)
+    finite = np.isfinite(numbers)
     if not finite.all():
         at = int(np.argmin(finite))
-        raise ValueError(f"{name} must be {expected}, got {array[at]} at index {at}")
-    return array
+        raise ValueError(f"{name} must be {expected}, got {numbers[at]} at index {at}")
+    return numbers
 
 
 def non_negative_vector(name: str, value: ArrayLike, *, copy: bool = True) -> NDArray[np.float64]:
     """Return ``value`` as a float64 vector without negative entries."""
-    array = vector(name, value, copy=copy)
-    if (array < 0.0).any():
-        at = int(np.argmax(array < 0.0))
-        raise ValueError(f"{name} must not be negative, got {array[at]} at index {at}")
-    return array
+    numbers = vector(name, value, copy=copy)
+    if (numbers < 0.0).any():
+        at = int(np.argmax(numbers < 0.0))
+        raise ValueError(f"{name} must not be negative, got {numbers[at]} at index {at}")
+    return numbers
 
 
-def read_only(array: NDArray[Any]) -> NDArray[Any]:
-    """Return ``array`` with writing switched off."""
-    array.flags.writeable = False
-    return array
+def read_only(values: NDArray[Any]) -> NDArray[Any]:
+    """Return an array with writing switched off."""
+    values.flags.writeable = False
+    return values

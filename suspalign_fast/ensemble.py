@@ -1,7 +1,7 @@
 """Many independent runs at once: every core takes the next one."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -116,10 +116,11 @@ def simulate_ensemble(
 
 
 def _listed(value: Any) -> list[Any] | Any:
-    """Return sequences as lists, anything else as it is."""
+    """Return sequences of runs as lists, anything else as it is, for `Run` to judge."""
     if isinstance(value, np.ndarray):
         return list(value) if value.ndim else value
-    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
+    one = str | bytes | bytearray | memoryview | Mapping | Set
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, one) else value
 
 
 def _at(value: Any, i: int) -> Any:

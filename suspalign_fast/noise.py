@@ -12,11 +12,20 @@ from .spectrum import Spectrum
 
 
 class Noise(ABC):
-    """Independent Gaussian noise on each eigen-coefficient of the gradient."""
+    """Independent Gaussian noise on each eigen-coefficient of the gradient.
+
+    A model of your own derives from this class or from one of the models below and says what
+    `stds` are. Nothing else is assumed of it: it is simulated as any standard deviations, one a
+    level, and stored in files as `DiagonalNoise`.
+    """
 
     @abstractmethod
     def stds(self, spectrum: Spectrum) -> NDArray[np.float64]:
-        """Return the standard deviations s of the levels of `spectrum`, shape (num_levels,)."""
+        """Return the standard deviations s of the levels of `spectrum`, shape (num_levels,).
+
+        In the order of ``spectrum.eigenvalues``, which are sorted; `Spectrum.order` says how they
+        were given. Called once, when the problem is made.
+        """
 
     def check(self, spectrum: Spectrum) -> None:  # noqa: B027
         """Raise ValueError if this noise does not fit `spectrum`."""
@@ -87,8 +96,34 @@ class DiagonalNoise(Noise):
         """Return the values in the order of ``spectrum.eigenvalues``."""
         return in_level_order(spectrum, self.values)
 
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return np.array_equal(self.values, other.values)
+
     def __repr__(self) -> str:
         return f"DiagonalNoise({_checks.describe(self.values)})"
+
+
+def is_known(noise: Noise) -> bool:
+    """Whether a model is one of this package's, not a class derived from one."""
+    return type(noise) in (IsotropicNoise, HessianNoise, DiagonalNoise)
+
+
+def checked_stds(noise: Noise, spectrum: Spectrum) -> NDArray[np.float64]:
+    """Return what a model of a user's own gives for a spectrum, read-only.
+
+    Raises
+    ------
+    ValueError
+        Unless it is one finite number of at least zero a level.
+    """
+    name = f"{type(noise).__name__}.stds(spectrum)"
+    values = _checks.non_negative_vector(name, noise.stds(spectrum))
+    if values.shape != (spectrum.num_levels,):
+        expected = f"an array of shape ({spectrum.num_levels},), one value a level"
+        raise _checks.wrong(name, values, expected)
+    return _checks.read_only(values)
 
 
 def per_direction(spectrum: Spectrum, values: NDArray[Any], name: str) -> bool:

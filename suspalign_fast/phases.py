@@ -11,6 +11,8 @@ from .run import update_weights
 from .theory import Expected, Levels, stationary
 from .trace import Trace
 
+Array = NDArray[np.float64]
+
 #: Rows of a trace are averaged over windows that grow by this factor.
 WINDOW = 1.1
 #: The plateau of a trace is its mean over this last part of the steps.
@@ -44,7 +46,7 @@ class Phases(NamedTuple):
 
 
 def find(
-    trajectory: Trace | Expected | tuple[ArrayLike, ArrayLike],
+    trajectory: Trace | Expected[Array] | tuple[ArrayLike, ArrayLike],
     *,
     fraction: float = 0.95,
     plateau: float | None = None,
@@ -54,8 +56,9 @@ def find(
     Parameters
     ----------
     trajectory : Trace, Expected or tuple of two array_like
-        A trace is first averaged over windows of steps that grow by a tenth. A pair is (step,
-        alignment), taken as it is.
+        A trace is first averaged over windows of steps that grow by a tenth; rows without a
+        gradient are left out. The steps of an expected trajectory may be in any order. A pair is
+        (step, alignment): increasing steps of at least zero, alignments between 0 and 1.
     fraction : float
         Part of the way from the minimum to the plateau that counts as reaching it, in (0, 1).
     plateau : float, optional
@@ -65,6 +68,11 @@ def find(
     Returns
     -------
     Phases
+
+    Raises
+    ------
+    ValueError
+        If an argument is not as described.
     """
     part = _checks.real("fraction", fraction, positive=True)
     if part >= 1.0:
@@ -72,7 +80,10 @@ def find(
     step, alignment, level = _curve(trajectory)
     if step.size == 0:
         raise _checks.wrong("trajectory", trajectory, "at least one row with a gradient")
-    level = level if plateau is None else _checks.real("plateau", plateau)
+    if plateau is not None:
+        level = _checks.real("plateau", plateau)
+        if level > 1.0:
+            raise _checks.wrong("plateau", plateau, "an alignment between 0 and 1")
     lowest = int(np.argmin(alignment))
     start, minimum = float(alignment[0]), float(alignment[lowest])
     reached = np.flatnonzero(alignment[lowest:] >= minimum + part * (level - minimum))
@@ -82,9 +93,9 @@ def find(
     return Phases(start, float(step[lowest]), minimum, when, float(level), bool(two_phase))
 
 
-def _curve(trajectory: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    step: NDArray[np.float64]
-    alignment: NDArray[np.float64]
+def _curve(trajectory: Any) -> tuple[Array, Array, float]:
+    step: Array
+    alignment: Array
     if isinstance(trajectory, Trace):
         known = np.isfinite(trajectory.alignment)
         step, alignment = trajectory.step[known].astype(np.float64), trajectory.alignment[known]
@@ -93,23 +104,44 @@ def _curve(trajectory: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], f
         last = step >= step[-1] - PLATEAU_PART * (step[-1] - step[0])
         return *_windowed(step, alignment), float(alignment[last].mean())
     if isinstance(trajectory, Expected) and trajectory.step is not None:
-        step, alignment = trajectory.step.astype(np.float64), trajectory.alignment_mean
+        ascending, first = np.unique(trajectory.step, return_index=True)
+        step, alignment = ascending.astype(np.float64), trajectory.alignment_mean[first]
+        known = np.isfinite(alignment)
+        step, alignment = step[known], alignment[known]
     else:
-        try:
-            step, alignment = (np.asarray(part, dtype=np.float64) for part in trajectory)
-            if step.ndim != 1 or step.shape != alignment.shape or (np.diff(step) <= 0.0).any():
-                raise ValueError
-        except (TypeError, ValueError):
-            expected = "a Trace, an expected trajectory or a pair (increasing steps, alignment)"
-            raise _checks.wrong("trajectory", trajectory, expected) from None
-    known = np.isfinite(alignment)
-    step, alignment = step[known], alignment[known]
+        step, alignment = _pair(trajectory)
     return step, alignment, float(alignment[-1]) if alignment.size else float("nan")
 
 
-def _windowed(
-    step: NDArray[np.float64], alignment: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _pair(trajectory: Any) -> tuple[Array, Array]:
+    """Return the checked steps and alignments of a user's own."""
+    expected = "a Trace, an expected trajectory or a pair (increasing steps, alignment)"
+    if not isinstance(trajectory, tuple | list) or len(trajectory) != 2:
+        raise _checks.wrong("trajectory", trajectory, expected)
+    steps, alignments = (_checks.array("trajectory", part, expected) for part in trajectory)
+    if steps.shape == (0,) and alignments.shape == (0,):
+        return np.empty(0), np.empty(0)
+    step = _checks.non_negative_vector("steps of trajectory", steps)
+    alignment = _checks.non_negative_vector("alignments of trajectory", alignments)
+    if step.shape != alignment.shape:
+        raise ValueError(
+            f"trajectory must be {expected}, got {step.size} steps and {alignment.size} alignments"
+        )
+    falls = np.flatnonzero(np.diff(step) <= 0.0)
+    if falls.size:
+        at = int(falls[0]) + 1
+        raise ValueError(
+            f"steps of trajectory must increase, got {step[at]} after {step[at - 1]} at index {at}"
+        )
+    if alignment.max() > 1.0:
+        at = int(np.argmax(alignment > 1.0))
+        raise ValueError(
+            f"alignments of trajectory must be at most 1, got {alignment[at]} at index {at}"
+        )
+    return step, alignment
+
+
+def _windowed(step: Array, alignment: Array) -> tuple[Array, Array]:
     """Mean step and alignment of windows that grow by the factor WINDOW."""
     window = np.floor(np.log(np.maximum(step, 0.5)) / np.log(WINDOW))
     first = np.flatnonzero(np.diff(window, prepend=-np.inf))

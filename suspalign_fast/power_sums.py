@@ -1,9 +1,11 @@
-"""All physics of a recorded step, as pure functions of its power sums (DESIGN section 2).
+"""All physics of a recorded step, as pure functions of its power sums.
 
 Every function is vectorized over leading axes. ``power_sums`` has shape (..., 2, 4): S_1 ... S_4
 of the dominant and the bulk band, ``S_p = sum lambda_i^p c_i^2``. ``noise_sums`` has shape
 (..., 2, 3): R_4 ... R_6, ``R_p = sum lambda_i^p s_i^2 c_i^2``. ``constants`` has shape (2, 3):
 N_1, N_2 and K of each band, ``N_q = sum lambda_i^q s_i^2`` and ``K = sum lambda_i^4 s_i^4``.
+``update`` is the pair of weights a of the dominant and the bulk part of the update: a step of size
+eta moves a band by ``eta a``, so that ``E[S_2'] = S_2 - 2 eta a S_3 + eta^2 a^2 (S_4 + N_2)``.
 
 The two ``*_terms`` functions are plain arithmetic, so that step-size rules compile the very same
 formulas for one row.
@@ -14,9 +16,24 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from ._equality import same_values
+from .rise import NoiseShape, probability_of_rise, shape_of_constants
 
-BELOW, ABOVE, SELF_CORRECTING = "below", "above", "self-correcting"
+Array = NDArray[np.float64]
+Weights = tuple[float, float]
+
+FULL: Weights = (1.0, 1.0)
+#: Where a step size stands. With a critical step size: below it alignment falls, above it rises.
+BELOW, ABOVE = "below", "above"
+#: Without one: alignment falls, or rises, whatever the step size.
+SELF_CORRECTING, RISING = "self-correcting", "rising"
+#: With a reversed one: below it alignment rises, above it falls.
+RISING_BELOW, FALLING_ABOVE = "rising-below", "falling-above"
+
+#: Eigenvalues below these lose digits, or all of them, in their third and fourth power.
+_SMALL_CUBE, _SMALL_FOURTH = 1e-97, 1e-73
+#: What the product of two sums may lose where it underflows.
+_SMALL_PRODUCT = 1e-318
 
 
 def band_losses(power_sums: Array) -> Array:
@@ -41,51 +58,120 @@ def alignment(power_sums: Array) -> Array:
         return dominant / (dominant + bulk)
 
 
-def critical_terms(s2_d: Any, s3_d: Any, s4_d: Any, s2_b: Any, s3_b: Any, s4_b: Any) -> Any:
+def critical_terms(
+    s2_d: Any, s3_d: Any, s4_d: Any, s2_b: Any, s3_b: Any, s4_b: Any, a_d: Any = 1.0, a_b: Any = 1.0
+) -> Any:
     """Numerator and denominator of the critical step size.
 
-    ``s4_d`` and ``s4_b`` are ``S_4 + N_2``. The expected odds change by a positive multiple of
-    ``eta (eta denominator - numerator)``.
+    ``s4_d`` and ``s4_b`` are ``S_4 + N_2``, ``a_d`` and ``a_b`` the weights of the update. The
+    expected odds change by a positive multiple of ``eta (eta denominator - numerator)``.
     """
-    return 2.0 * (s3_d * s2_b - s3_b * s2_d), s4_d * s2_b - s4_b * s2_d
+    numerator = 2.0 * (a_d * s3_d * s2_b - a_b * s3_b * s2_d)
+    return numerator, a_d * a_d * s4_d * s2_b - a_b * a_b * s4_b * s2_d
 
 
-def critical_step_size(power_sums: Array, constants: Array) -> Array:
+def critical_step_size(power_sums: Array, constants: Array, update: Weights = FULL) -> Array:
     """Step size at which the expected odds ``S_2^dom / S_2^bulk`` neither rise nor fall.
 
-    ``eta* = 2 (S_3^D S_2^B - S_3^B S_2^D) / ((S_4^D + N_2^D) S_2^B - (S_4^B + N_2^B) S_2^D)``,
-    infinite where the denominator is not positive (self-correcting: alignment falls for every
-    step size), NaN where the gradient is zero.
+    ``eta* = 2 (a_D S_3^D S_2^B - a_B S_3^B S_2^D) / (a_D^2 T^D S_2^B - a_B^2 T^B S_2^D)`` with
+    ``T = S_4 + N_2`` and the weights a of the update.
 
-    Sources: arXiv 2601.11789 (critical step size); DESIGN section 2.
+    Parameters
+    ----------
+    power_sums, constants : ndarray of float64
+        See the module.
+    update : tuple of two float
+        Weights of the dominant and the bulk part of the update.
+
+    Returns
+    -------
+    ndarray of float64, shape (...,)
+        By the signs of numerator and denominator:
+
+        - both positive: a threshold, alignment falls below and rises above it;
+        - numerator not negative, denominator negative or zero: +inf, alignment falls for every
+          step size (self-correcting);
+        - numerator not positive, denominator not negative: 0, it rises for every step size;
+        - both negative: a reversed threshold, it rises below and falls above it (`is_reversed`).
+
+        With full updates the numerator is not negative, which leaves the first two. NaN where the
+        gradient is zero, where a step changes no odds at all, and where sums have underflowed so
+        far that they cannot tell.
+
+    Notes
+    -----
+    Sources: arXiv 2601.11789 (critical step size). The odds change by
+    ``eta (eta denominator - numerator)`` over a positive number; both are first divided by S_2.
     """
+    numerator, denominator, known = _critical_parts(power_sums, constants, update)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
+        critical = np.where(denominator > 0.0, numerator / denominator, np.inf)
+        critical = np.where((numerator <= 0.0) & (denominator >= 0.0), 0.0, critical)
+        reverses = (numerator < 0.0) & (denominator < 0.0)
+        critical = np.where(reverses, numerator / denominator, critical)
+    return np.where(known, critical, np.nan)
+
+
+def is_reversed(power_sums: Array, constants: Array, update: Weights = FULL) -> NDArray[np.bool_]:
+    """Whether alignment rises below and falls above the critical step size, shape (...,).
+
+    It happens only to updates whose weights differ; see `critical_step_size`.
+    """
+    numerator, denominator, known = _critical_parts(power_sums, constants, update)
+    reverses: NDArray[np.bool_] = known & (numerator < 0.0) & (denominator < 0.0)
+    return reverses
+
+
+def _critical_parts(
+    power_sums: Array, constants: Array, update: Weights
+) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """Numerator and denominator of the critical step size, and whether both can be trusted."""
+    a_d, a_b = update
     with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
         total = power_sums[..., 1].sum(-1)
         sums = power_sums / total[..., None, None]
-        s4 = sums[..., 3] + constants[:, 1] / total[..., None]
+        s2, s3, s4 = sums[..., 1], sums[..., 2], sums[..., 3] + constants[:, 1] / total[..., None]
         numerator, denominator = critical_terms(
-            sums[..., 0, 1], sums[..., 0, 2], s4[..., 0],
-            sums[..., 1, 1], sums[..., 1, 2], s4[..., 1],
-        )  # fmt: skip
-        critical = np.where(denominator > 0.0, numerator / denominator, np.inf)
-    return np.where(total > 0.0, critical, np.nan)
+            s2[..., 0], s3[..., 0], s4[..., 0], s2[..., 1], s3[..., 1], s4[..., 1], a_d, a_b
+        )
+        other = s2[..., ::-1]
+        weight = np.array(update)
+        both = (s2 > 0.0).all(-1)
+        known = (total > 0.0) & ((numerator != 0.0) | (denominator != 0.0))
+        for terms, lost, difference in (
+            (weight * s3 * other, weight * _SMALL_CUBE * s2 * other, numerator),
+            (weight**2 * s4 * other, weight**2 * _SMALL_FOURTH * s3 * other, denominator),
+        ):
+            size = terms.sum(-1)
+            lost = lost.sum(-1) + np.where(both & (weight > 0.0).any(), _SMALL_PRODUCT, 0.0)
+            known &= (lost <= 1e-10 * np.abs(difference)) | (lost <= 1e-30 * size)
+    return numerator, denominator, known
 
 
-def regime(step_size: Array, critical: Array) -> NDArray[np.str_]:
-    """Name where each row stands: "below" or "above" its critical step size, or "self-correcting".
+def regime(
+    step_size: Array, critical: Array, reverses: NDArray[np.bool_] | bool = False
+) -> NDArray[np.str_]:
+    """Name where each row's step size stands.
 
     Parameters
     ----------
     step_size, critical : ndarray of float64, shape (...,)
         As in a trace.
+    reverses : ndarray of bool, shape (...,)
+        Rows whose critical step size is reversed, from `is_reversed`.
 
     Returns
     -------
     ndarray of str, shape (...,)
-        Empty strings where either is NaN.
+        "below" (alignment falls) or "above" (it rises) the critical step size; "self-correcting"
+        where it falls and "rising" where it rises for every step size; "rising-below" and
+        "falling-above" a reversed one. Empty where step size or critical step size is NaN.
     """
-    names = np.where(step_size < critical, BELOW, ABOVE)
+    below = step_size < critical
+    names = np.where(below, BELOW, ABOVE)
     names = np.where(np.isposinf(critical), SELF_CORRECTING, names)
+    names = np.where(critical == 0.0, RISING, names)
+    names = np.where(reverses, np.where(below, RISING_BELOW, FALLING_ABOVE), names)
     return np.where(np.isnan(step_size) | np.isnan(critical), "", names)
 
 
@@ -95,7 +181,7 @@ def loss_bound_terms(s2: Any, s3: Any, n1: Any) -> Any:
 
 
 def loss_interval(power_sums: Array, constants: Array) -> Array:
-    """Bounds of the step sizes of claim 3 (DESIGN section 2), shape (..., 2): lower, upper.
+    """Bounds of the step sizes of the loss interval, shape (..., 2): lower, upper.
 
     A step projected on the dominant subspace raises the expected loss for ``eta > lower``, one
     projected on the bulk lowers it for ``eta < upper``; the interval is not empty where
@@ -119,14 +205,26 @@ class Prediction(NamedTuple):
     change : ndarray of float64
         `mean` less the alignment of the row, without cancellation.
     z : ndarray of float64
-        Normal score of the direction: the alignment rises with probability about Phi(z). An
-        observed sign is evidence only where ``|z|`` is large.
+        Normal score of the direction, good where ``|z|`` is large: only there is an observed sign
+        evidence. Near the critical step size ``Phi(z)`` is biased; see `probability`. 0 where a
+        step changes nothing.
+    probability : ndarray of float64
+        Chance that the alignment rises, skewness included: what the skewness needs beyond the
+        sums of a row is extrapolated from them (`suspalign_fast.rise`). 0 or 1 without noise, NaN
+        only without gradient or step size.
     """
 
     mean: Array
     std: Array
     change: Array
     z: Array
+    probability: Array
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Prediction) and same_values(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
 
 def predict_alignment(
@@ -134,7 +232,8 @@ def predict_alignment(
     noise_sums: Array,
     constants: Array,
     step_size: Array | float,
-    update: tuple[float, float] = (1.0, 1.0),
+    update: Weights = FULL,
+    shape: NoiseShape | None = None,
 ) -> Prediction:
     """Predict the alignment one step after each row.
 
@@ -145,12 +244,14 @@ def predict_alignment(
     step_size : ndarray of float64, shape (...,)
     update : tuple of two float
         Weights of the dominant and the bulk part of the update.
+    shape : NoiseShape, optional
+        `Quadratic.noise_shape`, for `probability`; by default noise as strong in all of a band.
 
     Notes
     -----
     ``E[S_2'] = S_2 - 2 eta S_3 + eta^2 (S_4 + N_2)`` and
-    ``Var[S_2'] = 4 eta^2 (R_4 - 2 eta R_5 + eta^2 R_6) + 2 eta^4 K`` of each band (DESIGN section
-    2); `std` is the delta method for their ratio. `z` compares cube roots, in which sums of
+    ``Var[S_2'] = 4 eta^2 (R_4 - 2 eta R_5 + eta^2 R_6) + 2 eta^4 K`` of each band; `std` is the
+    delta method for their ratio. `z` compares cube roots, in which sums of
     squares are close to normal however few directions a band has (Wilson and Hilferty, 1931): with
     mean m and variance v of a band, ``S_2'^(1/3)`` has mean ``m^(1/3) (1 - a)`` and variance
     ``m^(2/3) a``, ``a = v / (9 m^2)``. In bands of many directions it is ``change / std``.
@@ -173,4 +274,8 @@ def predict_alignment(
         a = np.maximum(variance, 0.0) / (9.0 * after**2)
         score = root - (1.0 + root) * a
         z = (score[..., 0] - score[..., 1]) / np.sqrt(((1.0 + root) ** 2 * a).sum(-1))
-        return Prediction(mean, std, change, z)
+        still = (growth == 0.0).all(-1) & (variance == 0.0).all(-1) & (total > 0.0)
+        z = np.where(still, 0.0, z)
+    shape = shape_of_constants(constants) if shape is None else shape
+    probability = probability_of_rise(power_sums, noise_sums, constants, eta, shape)
+    return Prediction(mean, std, change, z, probability)

@@ -7,7 +7,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
-from .noise import DiagonalNoise, IsotropicNoise, Noise, in_level_order, per_direction
+from ._equality import same_values
+from .noise import (
+    DiagonalNoise,
+    HessianNoise,
+    IsotropicNoise,
+    Noise,
+    checked_stds,
+    in_level_order,
+    is_known,
+    per_direction,
+)
+from .rise import NoiseShape, tilted_variances
 from .spectrum import PIECE, Spectrum
 
 
@@ -20,7 +31,8 @@ class Quadratic:
     spectrum : Spectrum
         Eigenvalues of H.
     noise : Noise
-        Standard deviation of the gradient noise along every eigendirection.
+        Standard deviation of the gradient noise along every eigendirection, e.g.
+        ``IsotropicNoise(0.5)``, or a class of your own derived from `Noise`.
     initial : float or array_like
         Standard deviation of Gaussian initial coefficients ``c_i(0) = v_i'(theta - theta*)``, or
         the coefficients themselves, shape (num_levels,) or (dim,), in the order in which the
@@ -34,7 +46,8 @@ class Quadratic:
     Notes
     -----
     Arrays are kept in the order of the sorted spectrum. Noise given per direction on a spectrum
-    with multiplicities splits the levels into single directions.
+    with multiplicities splits the levels into single directions. Problems are equal where their
+    spectrum, noise and initial state are.
     """
 
     spectrum: Spectrum
@@ -54,36 +67,40 @@ class Quadratic:
             raise _checks.wrong("noise", noise, "a noise model such as IsotropicNoise(0.5)")
         noise.check(spectrum)
         start: float | NDArray[np.float64]
-        if np.ndim(initial) == 0:
+        if _checks.is_number(initial):
             start = _checks.real("initial", initial)
         else:
             start = _checks.vector("initial", initial)
             if not per_direction(spectrum, start, "initial"):
                 start = in_level_order(spectrum, start)
             start = _checks.read_only(start)
-        if isinstance(noise, DiagonalNoise):
+        stds = None
+        if not is_known(noise):
+            stds = checked_stds(noise, spectrum)
+        elif isinstance(noise, DiagonalNoise):
             if per_direction(spectrum, noise.values, "stds"):
                 if isinstance(start, np.ndarray) and start.size == spectrum.num_levels:
                     start = _checks.read_only(np.repeat(start, spectrum.multiplicities))
                 spectrum = spectrum.expand()
             else:
                 noise = DiagonalNoise(noise.stds(spectrum))
-        if spectrum.order is not None:
-            spectrum = Spectrum(
-                spectrum.eigenvalues, spectrum.num_dominant, spectrum.multiplicities
-            )
-        object.__setattr__(self, "spectrum", spectrum)
+        object.__setattr__(self, "_stds", stds)
+        object.__setattr__(self, "spectrum", spectrum.without_order())
         object.__setattr__(self, "noise", noise)
         object.__setattr__(self, "initial", start)
 
     @property
     def stds(self) -> NDArray[np.float64]:
         """Noise standard deviations s of the levels, shape (num_levels,)."""
-        return self.noise.stds(self.spectrum)
+        given: NDArray[np.float64] | None = self._stds  # type: ignore[attr-defined]
+        return self.noise.stds(self.spectrum) if given is None else given
 
     @cached_property
     def noise_constants(self) -> NDArray[np.float64]:
-        """Constants N_1, N_2 and K of both bands (DESIGN section 2), shape (2, 3)."""
+        """Constants N_1, N_2 and K of both bands, shape (2, 3).
+
+        ``N_q = sum lambda^q s^2`` and ``K = sum lambda^4 s^4``.
+        """
         spectrum, stds = self.spectrum, self.stds
         k, end = spectrum.num_dominant_levels, spectrum.num_levels
         sums = np.zeros((2, 3))
@@ -99,6 +116,33 @@ class Quadratic:
                         ((lam**2 * variance) ** 2 * count).sum(),
                     ]
         return sums
+
+    @cached_property
+    def noise_shape(self) -> NoiseShape:
+        """What the skewness of a step takes from the noise, for `Prediction.probability`."""
+        lam, stds = self.spectrum.eigenvalues, self.stds
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = (lam * stds) ** 2
+            unit = squares.max() or 1.0
+            sixth = unit * np.cbrt(self.spectrum.band_sums((squares / unit) ** 3))
+            match self.noise:
+                case IsotropicNoise(std) if is_known(self.noise):
+                    return NoiseShape(sixth, std * std, 0)
+                case HessianNoise(std) if is_known(self.noise):
+                    return NoiseShape(sixth, std * std, 1)
+        k, count = self.spectrum.num_dominant_levels, self.spectrum.multiplicities
+        dominant, bulk = (
+            tilted_variances(lam[band], stds[band], count[band].astype(np.float64))
+            for band in (slice(0, k), slice(k, None))
+        )
+        return NoiseShape(sixth, tilted=(dominant, bulk))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Quadratic):
+            return NotImplemented
+        return same_values(
+            (self.spectrum, self.noise, self.initial), (other.spectrum, other.noise, other.initial)
+        )
 
     def __repr__(self) -> str:
         initial = _checks.describe(self.initial)

@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _checks, devices
-from .noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise
+from ._equality import same_values
+from .noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise, is_known
 from .problem import Quadratic
 from .spectrum import Spectrum
 from .step_size import (
@@ -114,6 +115,12 @@ class Run:
             object.__setattr__(self, name, value)
         self.step_size.check(self.num_steps)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Run):
+            return NotImplemented
+        names = [field.name for field in fields(Run)]
+        return same_values(*([getattr(run, name) for name in names] for run in (self, other)))
+
     @property
     def recording(self) -> Recording:
         """Which of its steps become rows."""
@@ -133,12 +140,18 @@ class Run:
         return self.recording.recorded_steps(start, stop)
 
     def to_json(self) -> tuple[str, Arrays]:
-        """Return the run as JSON text and the arrays it refers to by name."""
+        """Return the run as JSON text and the arrays it refers to by name.
+
+        Raises
+        ------
+        ValueError
+            If the step-size rule is of a class this package does not know.
+        """
         arrays: Arrays = {}
         spec = {
             "dim": self.problem.spectrum.dim,
             "num_dominant": self.problem.spectrum.num_dominant,
-            "noise": _noise_spec(self.problem.noise, arrays),
+            "noise": _noise_spec(self.problem, arrays),
             "initial": _initial_spec(self.problem.initial, arrays),
             "step_size": _step_size_spec(self.step_size, arrays),
             "num_steps": self.num_steps,
@@ -228,7 +241,7 @@ def _record_at(
     if steps is None:
         return None
     expected = f"increasing integers from 0 to num_steps = {num_steps}"
-    array = np.asarray(steps)
+    array = _checks.array("record_at", steps, expected)
     if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu":
         raise _checks.wrong("record_at", steps, expected)
     if record_every != 1:
@@ -248,16 +261,20 @@ def _record_at(
     return array if array[0] == 0 else np.concatenate([[0], array])
 
 
-def _noise_spec(noise: Noise, arrays: Arrays) -> dict[str, Any]:
+def _noise_spec(problem: Quadratic, arrays: Arrays) -> dict[str, Any]:
+    noise = problem.noise
+    if not is_known(noise):  # a user's own class: its numbers, whose law is not assumed anywhere
+        arrays["noise_stds"] = problem.stds
+        return {"model": "diagonal", "array": "noise_stds", "class": type(noise).__qualname__}
     match noise:
         case IsotropicNoise(std):
             return {"model": "isotropic", "std": std}
         case HessianNoise(std):
             return {"model": "hessian", "std": std}
-        case DiagonalNoise():
-            arrays["noise_stds"] = noise.values
+        case DiagonalNoise(values=values):
+            arrays["noise_stds"] = values
             return {"model": "diagonal", "array": "noise_stds"}
-    raise _checks.wrong("noise", noise, "isotropic, Hessian-proportional or diagonal")
+    raise _checks.wrong("noise", noise, "a model this package can store")
 
 
 def _noise_from_spec(spec: dict[str, Any], arrays: Arrays) -> Noise:
@@ -279,20 +296,23 @@ def _initial_spec(initial: float | NDArray[np.float64], arrays: Arrays) -> dict[
 
 
 def _step_size_spec(rule: StepSize, arrays: Arrays) -> dict[str, Any]:
-    match rule:
-        case ConstantStep(value):
-            return {"rule": "constant", "value": value}
-        case Schedule():
-            arrays["step_size"] = rule.sizes
-            return {"rule": "schedule", "array": "step_size"}
-        case RowStep():
-            return {"rule": "function", "name": rule.name}
-        case ForeignStep(name):
-            return {"rule": "function", "name": name}
+    # Only what is exactly of these classes: one derived from them may do anything else.
     for kind, rule_type in _RULES.items():
-        if isinstance(rule, rule_type):
-            return {"rule": kind} | asdict(rule)
-    raise _checks.wrong("step_size", rule, "a number, an array or a rule of this package")
+        if type(rule) is rule_type:
+            return {"rule": kind} | asdict(rule)  # type: ignore[call-overload]
+    if type(rule) in (ConstantStep, Schedule, RowStep, ForeignStep):
+        match rule:
+            case ConstantStep(value):
+                return {"rule": "constant", "value": value}
+            case Schedule():
+                arrays["step_size"] = rule.sizes
+                return {"rule": "schedule", "array": "step_size"}
+            case RowStep():
+                return {"rule": "function", "name": rule.name}
+            case ForeignStep(name):
+                return {"rule": "function", "name": name}
+    expected = "a number, an array or a rule of this package to be stored, not of a derived class"
+    raise _checks.wrong("step_size", rule, expected)
 
 
 def _step_size_from_spec(spec: dict[str, Any], arrays: Arrays) -> StepSize:

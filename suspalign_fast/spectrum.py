@@ -1,15 +1,17 @@
 """Hessian spectra: eigenvalues with multiplicities, split into a dominant and a bulk band."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _checks, _files, _hdf5, _memory
+from ._equality import same_values
 
 FORMAT = "suspalign-spectrum"
 FORMAT_VERSION = 1
@@ -37,7 +39,8 @@ class Spectrum:
     ----------
     quantization_error : float
         Bound on the relative error of each direction's eigenvalue where levels stand for many
-        different ones (`quantize`, families with `num_levels`), else 0.
+        different ones (`quantize`, families with `num_levels`), else 0. It adds up over further
+        quantizations and is kept in files.
     eigenvalues : ndarray of float64, shape (num_levels,)
         Levels in descending order, read-only.
     multiplicities : ndarray of int64, shape (num_levels,)
@@ -50,6 +53,11 @@ class Spectrum:
     ------
     ValueError
         If an argument is not as described, with its name, its value and what was expected.
+
+    Notes
+    -----
+    Spectra are equal where eigenvalues, multiplicities, the number of dominant directions, the
+    order and the error are.
     """
 
     eigenvalues: NDArray[np.float64]
@@ -141,7 +149,14 @@ class Spectrum:
         if self.is_simple:
             return self
         lam = np.repeat(self.eigenvalues, self.multiplicities)
-        return Spectrum._owning(lam, self.num_dominant)
+        return Spectrum._owning(lam, self.num_dominant)._with_error(self.quantization_error)
+
+    def without_order(self) -> "Spectrum":
+        """Return the same spectrum as if its levels had been given sorted."""
+        if self.order is None:
+            return self
+        bare = Spectrum(self.eigenvalues, self.num_dominant, self.multiplicities)
+        return bare._with_error(self.quantization_error)
 
     def quantize(
         self, num_levels: int | None = None, *, max_relative_error: float | None = None
@@ -161,7 +176,8 @@ class Spectrum:
         Returns
         -------
         Spectrum
-            Its `quantization_error` is the largest relative error it made.
+            Its `quantization_error` is the largest relative error it made, together with the one
+            that was there: ``(1 + e_1) (1 + e_2) - 1``.
 
         Raises
         ------
@@ -193,7 +209,8 @@ class Spectrum:
         spread = np.repeat(means, np.diff(np.append(first, lam.size)))
         with np.errstate(all="ignore"):
             error = np.where(lam > 0.0, np.abs(spread / lam - 1.0), 0.0).max()
-        return Spectrum(means, self.num_dominant, sizes)._with_error(float(error))
+        both = (1.0 + self.quantization_error) * (1.0 + float(error)) - 1.0
+        return Spectrum(means, self.num_dominant, sizes)._with_error(both)
 
     def _with_error(self, error: float) -> "Spectrum":
         object.__setattr__(self, "quantization_error", error)
@@ -220,6 +237,16 @@ class Spectrum:
         k = self.num_dominant_levels
         return np.repeat(np.array(values, dtype=np.float64), [k, self.num_levels - k])
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Spectrum):
+            return NotImplemented
+        return same_values(self._values(), other._values())
+
+    def _values(self) -> tuple[Any, ...]:
+        """Everything that makes a spectrum."""
+        order, error = self.order, self.quantization_error
+        return self.num_dominant, self.eigenvalues, self.multiplicities, order, error
+
     def __repr__(self) -> str:
         k = self.num_dominant_levels
         lam = self.eigenvalues
@@ -242,22 +269,37 @@ class Spectrum:
     ) -> "Spectrum":
         """Two bands of evenly spaced eigenvalues, ``(largest, smallest)`` each.
 
-        The spectrum of the published experiments (arXiv 2601.11789, section 5). With
-        `num_levels` each band is made of about that many levels directly, for dimensions that
-        no array could hold; `quantization_error` says how far an eigenvalue is moved.
+        The spectrum of the published experiments (arXiv 2601.11789, section 5).
+
+        Parameters
+        ----------
+        dim, num_dominant : int
+        dominant, bulk : tuple of two float
+            Largest and smallest eigenvalue of each band; the bulk lies below the dominant band.
+            A band of one direction has the largest.
+        num_levels : int, optional
+            Make at most so many levels directly, both bands together, for dimensions that no
+            array could hold. The eigenvalues at the gap are exact and the others means of those
+            they stand for; `quantization_error` says how far an eigenvalue is moved.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not as described, or `num_levels` is too few for both bands.
         """
-        k, rest = _band_sizes(dim, num_dominant)
-        pairs = [_pair("dominant", dominant), _pair("bulk", bulk)]
-        if num_levels is None:
-            lam = _new_levels(dim)
-            _fill_linear(lam[:k], *pairs[0])
-            _fill_linear(lam[k:], *pairs[1])
-            return cls._owning(lam, k)
-        count = _checks.integer("num_levels", num_levels, 1)
-        made = [
-            _linear_levels(*pair, size, count) for pair, size in zip(pairs, (k, rest), strict=True)
-        ]
-        return _of_levels(made, k)
+        sizes = _band_sizes(dim, num_dominant)
+        pairs = _pair("dominant", dominant), _pair("bulk", bulk)
+        bands = [_Linear(*pair, size) for pair, size in zip(pairs, sizes, strict=True)]
+        if bands[1].value(0) >= bands[0].value(sizes[0] - 1):
+            end = float(bands[0].value(sizes[0] - 1))
+            raise _checks.wrong("bulk", bulk, f"below the dominant band, which ends at {end!r}")
+        if num_levels is not None:
+            return _of_levels(bands, num_levels)
+        k = sizes[0]
+        lam = _new_levels(dim)
+        _fill_linear(lam[:k], *pairs[0])
+        _fill_linear(lam[k:], *pairs[1])
+        return cls._owning(lam, k)
 
     @classmethod
     def two_level(cls, dim: int, num_dominant: int, dominant: float, bulk: float) -> "Spectrum":
@@ -280,11 +322,23 @@ class Spectrum:
     ) -> "Spectrum":
         """Eigenvalues ``lambda_i = largest * i**-exponent``, i = 1 ... dim.
 
-        With `gap_ratio` the bulk is scaled as a whole so that ``lambda_k / lambda_{k+1}`` is
-        `gap_ratio`. With `num_levels` each band is made of about that many levels at most
-        directly, for dimensions that no array could hold.
+        Parameters
+        ----------
+        dim, num_dominant : int
+        exponent, largest : float
+        gap_ratio : float, optional
+            Scale the bulk as a whole so that ``lambda_k / lambda_{k+1}`` is this.
+        num_levels : int, optional
+            Make at most so many levels directly, both bands together, for dimensions that no
+            array could hold. The eigenvalues at the gap are exact and the others means of those
+            they stand for; `quantization_error` says how far an eigenvalue is moved.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not as described, or `num_levels` is too few for both bands.
         """
-        k, _ = _band_sizes(dim, num_dominant)
+        k, rest = _band_sizes(dim, num_dominant)
         decay = _checks.real("exponent", exponent, positive=True)
         top = _checks.real("largest", largest, positive=True)
         scale = 1.0
@@ -293,19 +347,15 @@ class Spectrum:
             if ratio <= 1.0:
                 raise _checks.wrong("gap_ratio", gap_ratio, "above 1")
             scale = (1.0 + 1.0 / k) ** decay / ratio
-        if num_levels is None:
-            lam = _new_levels(dim)
-            for start in range(0, dim, PIECE):
-                stop = min(dim, start + PIECE)
-                lam[start:stop] = top * np.arange(start + 1.0, stop + 1) ** -decay
-            lam[k:] *= scale
-            return cls._owning(lam, k)
-        count = _checks.integer("num_levels", num_levels, 1)
-        made = [
-            _power_levels(top, decay, 0, k, count),
-            _power_levels(top * scale, decay, k, dim, count),
-        ]
-        return _of_levels(made, k)
+        if num_levels is not None:
+            bands = [_Power(top, decay, 0, k), _Power(top * scale, decay, k, rest)]
+            return _of_levels(bands, num_levels)
+        lam = _new_levels(dim)
+        for start in range(0, dim, PIECE):
+            stop = min(dim, start + PIECE)
+            lam[start:stop] = top * np.arange(start + 1.0, stop + 1) ** -decay
+        lam[k:] *= scale
+        return cls._owning(lam, k)
 
     # --- files -----------------------------------------------------------------------------
 
@@ -357,6 +407,7 @@ class Spectrum:
         """Write ``/spectrum`` into an open HDF5 file."""
         group = file.create_group("spectrum")
         group.attrs["num_dominant"] = self.num_dominant
+        group.attrs["quantization_error"] = np.float64(self.quantization_error)
         for name in ("eigenvalues", "multiplicities"):
             _hdf5.write(group, name, getattr(self, name), compression=compression)
 
@@ -382,7 +433,8 @@ class Spectrum:
             eigenvalues = file.read("spectrum/eigenvalues")
             multiplicities = file.read("spectrum/multiplicities")
             num_dominant = file.attribute("spectrum", "num_dominant")
-            return cls._owning(eigenvalues, num_dominant, multiplicities)
+            spectrum = cls._owning(eigenvalues, num_dominant, multiplicities)
+            return spectrum._with_error(_stored_error(file))
 
     @staticmethod
     def check(file: _hdf5.Reader) -> None:
@@ -394,6 +446,16 @@ class Spectrum:
             file.attribute("spectrum", "num_dominant")
             if len(shapes[0]) != 1 or shapes[0] != shapes[1]:
                 raise ValueError(f"arrays of shapes {shapes}")
+
+
+def _stored_error(file: _hdf5.Reader) -> float:
+    try:
+        error = float(file.attribute("spectrum", "quantization_error"))
+    except KeyError:  # as in files of earlier versions
+        return 0.0
+    if not error >= 0.0:
+        raise _checks.wrong("quantization_error", error, "a number of at least zero")
+    return error
 
 
 @contextmanager
@@ -417,8 +479,8 @@ def _is_ones(counts: NDArray[np.int64]) -> bool:
 def _multiplicities(given: ArrayLike | None, num_levels: int) -> NDArray[np.int64]:
     if given is None:
         return _ones(num_levels)
-    counts = np.asarray(given)
     expected = f"an array of {num_levels} positive integers, one a level"
+    counts = _checks.array("multiplicities", given, expected)
     if counts.dtype.kind not in "iuf" or counts.shape != (num_levels,):
         raise _checks.wrong("multiplicities", given, expected)
     bad = ~((counts >= 1) & (counts <= MAX_MULTIPLICITY))
@@ -467,60 +529,211 @@ def _pair(name: str, ends: tuple[float, float]) -> tuple[float, float]:
 
 # --- levels that stand for many eigenvalues --------------------------------------------------
 
-#: Eigenvalues and multiplicities of a band's levels, and the largest relative error.
-_Levels = tuple[NDArray[np.float64], NDArray[np.int64], float]
+
+class _Band(Protocol):
+    """Eigenvalues i = 0 ... size - 1 of a band, largest first, by formula."""
+
+    size: int
+
+    def value(self, i: Any) -> Any:
+        """Eigenvalues of given indices."""
+
+    def mean(self, first: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Means of the eigenvalues ``first ... last - 1``."""
+
+    def cuts(self, first: int, last: int, count: int) -> NDArray[np.float64]:
+        """Indices that cut ``first ... last - 1`` into `count` parts of one relative width."""
 
 
-def _of_levels(bands: list[_Levels], num_dominant: int) -> Spectrum:
-    lam = np.concatenate([band[0] for band in bands])
-    counts = np.concatenate([band[1] for band in bands])
-    return Spectrum(lam, num_dominant, counts)._with_error(max(band[2] for band in bands))
+@dataclass
+class _Linear:
+    """A band of evenly spaced eigenvalues."""
+
+    largest: float
+    smallest: float
+    size: int
+
+    def value(self, i: Any) -> Any:
+        # Neither term is negative: an eigenvalue near zero keeps its digits.
+        rest = np.asarray(max(self.size - 1, 1), dtype=np.float64)
+        return self.largest * ((self.size - 1 - i) / rest if self.size > 1 else 1.0) + (
+            self.smallest * (i / rest)
+        )
+
+    def mean(self, first: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.float64]:
+        means: NDArray[np.float64] = (self.value(first) + self.value(last - 1)) / 2.0
+        return means
+
+    def cuts(self, first: int, last: int, count: int) -> NDArray[np.float64]:
+        high, low = float(self.value(first)), float(self.value(last - 1))
+        if low == high or low == 0.0:
+            return np.linspace(first, last, count + 1)
+        step = (high - low) / (last - 1 - first)
+        if low > 1e-3 * high or count < 4:
+            return first + (high - np.geomspace(high, low, count + 1)) / step
+        # Few directions lie near zero: half of the parts are for those further up, evenly.
+        half = count // 2
+        bend = low + (high - low) / (half + 1)
+        ends = np.geomspace(bend, low, count - half + 1)[1:]
+        return first + (high - np.concatenate([np.linspace(high, bend, half + 1), ends])) / step
 
 
-def _linear_levels(largest: float, smallest: float, size: int, count: int) -> _Levels:
-    """Levels of ``linspace(largest, smallest, size)``, each the exact mean of its stretch."""
-    if largest == smallest or size == 1:
-        return np.array([largest]), np.array([size]), 0.0
-    spacing = (largest - smallest) / (size - 1)
-    # Cut where the logarithm falls by equal amounts, or evenly where it would not reach zero.
-    floor = max(smallest, largest * 1e-3)
-    cuts = (largest - np.geomspace(largest, floor, min(count, size) + 1)) / spacing
-    if floor > smallest:
-        cuts = np.linspace(0, size, min(count, size) + 1)
-    first = _with_single_ends(np.clip(np.ceil(cuts[:-1]), 0, size - 1).astype(np.int64), 0, size)
-    last = np.append(first[1:], size)
-    means = largest - spacing * ((first + last - 1) / 2.0)
-    ends = largest - spacing * np.maximum(last - 1, first)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        error = np.where(ends > 0.0, means / np.maximum(ends, 0.0) - 1.0, np.inf)
-    error = np.where(last - first == 1, 0.0, error)
-    return np.maximum(means, 0.0), last - first, float(error.max())
+@dataclass
+class _Power:
+    """Eigenvalues ``scale * j**-decay``, j = start + 1 ... start + size."""
+
+    scale: float
+    decay: float
+    start: int
+    size: int
+
+    def value(self, i: Any) -> Any:
+        return self.scale * np.asarray(self.start + 1 + i, dtype=np.float64) ** -self.decay
+
+    def mean(self, first: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.float64]:
+        totals = power_sum(self.decay, self.start + 1 + first, self.start + 1 + last)
+        return self.scale * totals / (last - first)
+
+    def cuts(self, first: int, last: int, count: int) -> NDArray[np.float64]:
+        ends = float(self.start + 1 + first), float(self.start + 1 + last)
+        return np.geomspace(*ends, count + 1) - (self.start + 1)
 
 
-def _with_single_ends(first: NDArray[np.int64], start: int, stop: int) -> NDArray[np.int64]:
-    """Starts of levels, with the largest and the smallest eigenvalue alone: the gap stays exact."""
-    return np.unique(np.concatenate([first, [start, min(start + 1, stop - 1), stop - 1]]))
+def power_sum(
+    decay: float, first: NDArray[np.int64], last: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return ``sum j**-decay`` over ``first <= j < last`` to nearly all digits, whatever j is.
+
+    Terms up to j = 64 (decay + 8) one by one, the rest by the Euler-Maclaurin formula for
+    midpoints, whose integral is written so that nothing cancels.
+    """
+    cut = np.clip(math.ceil(64.0 * (decay + 8.0)), first, last)
+    totals = _tail_sum(decay, cut, last)
+    for at in np.flatnonzero(cut > first):
+        # Terms e^-46 of the first one no longer count.
+        most = float(first[at]) * math.exp(min(46.0 / decay, 700.0))
+        end = min(int(cut[at]), math.ceil(min(most, 2.0**62)) + 1)
+        head = np.arange(first[at], end, dtype=np.float64) ** -decay
+        totals[at] += math.fsum(head.tolist())
+    return totals
 
 
-def _power_levels(scale: float, decay: float, start: int, stop: int, count: int) -> _Levels:
-    """Levels of ``scale * i**-decay``, i = start + 1 ... stop."""
-    cuts = np.geomspace(start + 1, stop + 1, min(count, stop - start) + 1)
-    first = np.clip(np.floor(cuts[:-1]), start + 1, stop).astype(np.int64)
-    first = _with_single_ends(first, start + 1, stop + 1)
-    last = np.append(first[1:], stop + 1)
-    # The midpoint rule of the sum over i: exact to (decay / i)^2 / 24, and exact for single ones.
-    low, high = first - 0.5, last - 0.5
-    if decay == 1.0:
-        total = np.log(high / low)
+def _tail_sum(
+    decay: float, first: NDArray[np.int64], last: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    low, size = first - 0.5, (last - first).astype(np.float64)
+    high = low + size
+    log = np.log1p(size / low)
+    # The integral of x^-decay from low to high, then what the first and third derivative add.
+    integral = log if decay == 1.0 else np.expm1((1.0 - decay) * log) / (1.0 - decay)
+    integral = integral * low ** (1.0 - decay)
+    slope = decay * (low ** (-decay - 1.0) - high ** (-decay - 1.0))
+    rising = decay * (decay + 1.0) * (decay + 2.0)
+    cubic = rising * (low ** (-decay - 3.0) - high ** (-decay - 3.0))
+    return np.where(size > 0.0, integral - slope / 24.0 + 7.0 * cubic / 5760.0, 0.0)
+
+
+def _of_levels(bands: Sequence[_Band], num_levels: int) -> Spectrum:
+    """Return a spectrum of at most `num_levels` levels for both bands, exact at the gap."""
+    count = _checks.integer("num_levels", num_levels, 1)
+    fewest = [_fewest_levels(band) for band in bands]
+    if count < sum(fewest):
+        expected = f"at least {sum(fewest)} for these bands, 2**53 directions a level at most"
+        raise _checks.wrong("num_levels", num_levels, expected)
+    shares = _shares(bands, fewest, count)
+    made = [_levels(bands[0], shares[0], top=True), _levels(bands[1], shares[1], top=False)]
+    lam, sizes = (np.concatenate([levels[part] for levels in made]) for part in range(2))
+    error = max(levels[2] for levels in made)
+    return Spectrum(lam, bands[0].size, sizes)._with_error(error)
+
+
+def _is_constant(band: _Band) -> bool:
+    return band.size == 1 or bool(band.value(0) == band.value(band.size - 1))
+
+
+def _pieces(size: Any) -> Any:
+    """Levels that so many directions need at least."""
+    return -(-size // MAX_MULTIPLICITY)
+
+
+def _fewest_levels(band: _Band) -> int:
+    """One for the eigenvalue at the gap, one for a zero at the end, and some for the rest."""
+    if _is_constant(band):
+        return int(_pieces(band.size))
+    alone = min(band.size, 1 + int(band.value(band.size - 1) == 0.0))
+    return alone + int(_pieces(band.size - alone))
+
+
+def _shares(bands: Sequence[_Band], fewest: list[int], count: int) -> list[int]:
+    """Share levels out by the relative widths of the bands, a fifth at least for each."""
+    widths = []
+    for band in bands:
+        low = band.value(band.size - 1) or band.value(max(band.size - 2, 0))
+        with np.errstate(divide="ignore", over="ignore"):
+            widths.append(min(float(np.log(band.value(0) / low)), 1500.0) if low > 0.0 else 1500.0)
+    most = [few if _is_constant(b) else b.size for b, few in zip(bands, fewest, strict=True)]
+    total = sum(widths)
+    share = min(max(widths[0] / total, 0.2), 0.8) if total > 0.0 else 0.5
+    part = int((count - sum(fewest)) * share)
+    bulk = min(most[1], count - min(most[0], fewest[0] + part))
+    return [min(most[0], count - bulk), bulk]
+
+
+def _levels(
+    band: _Band, count: int, *, top: bool
+) -> tuple[NDArray[np.float64], NDArray[np.int64], float]:
+    """At most `count` levels of a band: eigenvalues, multiplicities and the largest error.
+
+    The eigenvalue at the gap is a level of its own (the last one of the `top` band, the first one
+    of the other), and so are a zero at the end and, where there are enough levels, the other end.
+    """
+    size = band.size
+    fewest = _fewest_levels(band)
+    if _is_constant(band):
+        first = _starts(np.linspace(0, size, fewest + 1), 0, size)
+    elif count >= size:
+        first = np.arange(size)
     else:
-        total = (high ** (1.0 - decay) - low ** (1.0 - decay)) / (1.0 - decay)
-    sizes = last - first
-    small = first < 4096
-    for at in np.flatnonzero(small & (sizes < 2**20)):
-        total[at] = np.sum(np.arange(first[at], last[at], dtype=np.float64) ** -decay)
-    means = total / sizes
-    error = np.maximum(means * (last - 1.0) ** decay - 1.0, 1.0 - means * first**decay)
-    return scale * means, sizes, float(error.max())
+        ends = [not top, top or bool(band.value(size - 1) == 0.0)]
+        for end in (0, 1):
+            ends[end] = ends[end] or count > max(fewest, 1 + sum(ends))
+        start, stop = int(ends[0]), size - int(ends[1])
+        inside = _inside(band, start, stop, count - sum(ends))
+        first = np.unique(
+            np.concatenate([[0] * ends[0], inside, [stop] * ends[1]]).astype(np.int64)
+        )
+    last = np.append(first[1:], size)
+    high, low = band.value(first), band.value(last - 1)
+    means = np.where(last - first == 1, high, np.clip(band.mean(first, last), low, high))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.maximum(means / low - 1.0, 1.0 - means / high)
+    error = np.where(high == low, 0.0, error)
+    return np.minimum.accumulate(means), last - first, float(error.max())
+
+
+def _inside(band: _Band, start: int, stop: int, count: int) -> NDArray[np.int64]:
+    """Starts of at most `count` levels of directions ``start ... stop - 1``, none too large."""
+    wide = count
+    while True:
+        first = _starts(band.cuts(start, stop, wide), start, stop)
+        sizes = np.diff(np.append(first, stop))
+        pieces = _pieces(sizes)
+        if pieces.sum() <= count or wide == 1:
+            break
+        wide = max(1, wide - max(1, int(pieces.sum() - count) // 2))
+    parts = [
+        np.linspace(at, at + size, number, endpoint=False)
+        for at, size, number in zip(first.tolist(), sizes.tolist(), pieces.tolist(), strict=True)
+    ]
+    return _starts(np.concatenate([*parts, [stop]]), start, stop)
+
+
+def _starts(cuts: NDArray[np.float64], start: int, stop: int) -> NDArray[np.int64]:
+    """Different whole starts of the parts that `cuts` makes, the first one at `start`."""
+    inside = np.clip(np.floor(cuts[:-1]), start, stop).astype(np.int64)
+    inside = np.minimum(inside, stop - 1)  # which the float above may have been rounded from
+    inside[0] = start
+    return np.unique(inside)
 
 
 def _bin_starts(spectrum: Spectrum, width: float) -> NDArray[np.bool_]:

@@ -3,8 +3,9 @@
 import ctypes
 import functools
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, TypeAlias, cast
 
 import numpy as np
 from numba.core.registry import CPUDispatcher
@@ -48,15 +49,21 @@ class ConstantStep(KnownStepSize):
 
 @dataclass(frozen=True, eq=False)
 class Schedule(KnownStepSize):
-    """One step size for each step, given in advance."""
+    """One step size of at least zero for each step, given in advance.
+
+    Parameters
+    ----------
+    sizes : array_like of float, shape (num_steps,)
+        0 is a step that moves nothing, as at the start of a warm-up.
+    """
 
     sizes: NDArray[np.float64]
 
     def __init__(self, sizes: ArrayLike) -> None:
         array = _checks.vector("step_size", sizes)
-        if (array <= 0.0).any():
-            at = int(np.argmax(array <= 0.0))
-            raise ValueError(f"step_size must be positive, got {array[at]} at step {at}")
+        if (array < 0.0).any():
+            at = int(np.argmax(array < 0.0))
+            raise ValueError(f"step_size must not be negative, got {array[at]} at step {at}")
         object.__setattr__(self, "sizes", _checks.read_only(array))
 
     def check(self, num_steps: int) -> None:
@@ -72,6 +79,11 @@ class Schedule(KnownStepSize):
         known = self.sizes[start:stop]
         return np.concatenate([known, np.full(stop - start - known.size, np.nan)])
 
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return np.array_equal(self.sizes, other.sizes)
+
     def __repr__(self) -> str:
         return f"Schedule({_checks.describe(self.sizes)})"
 
@@ -85,7 +97,7 @@ class AdaptiveStepSize(StepSize):
         Whether the rule reads ``row.noisy_sums``, which costs a second pass over the noise.
     """
 
-    observes = False
+    observes: bool = False
 
     @property
     @abstractmethod
@@ -119,8 +131,8 @@ class _CappedStep(AdaptiveStepSize):
     """A rule of this package: it takes no step above a cap, by default ``1 / lambda_1``."""
 
     max_step: float | None
-    _rule: Any
-    _entry: Any
+    _rule: ClassVar[Any]
+    _entry: ClassVar[Any]
 
     def __post_init__(self) -> None:
         if self.max_step is not None:
@@ -143,15 +155,16 @@ class _CappedStep(AdaptiveStepSize):
 
 @dataclass(frozen=True)
 class CriticalStep(_CappedStep):
-    """A fraction of the critical step size at every step.
+    """A fraction of the critical step size of the run's update at every step.
 
     Parameters
     ----------
     fraction : float
         Multiple of eta*_t; below 1 the expected odds of alignment fall, above 1 they rise.
     max_step : float, optional
-        Cap, which is also the step where the row is self-correcting (eta* infinite); by default
-        ``1 / lambda_1``.
+        Cap, which is also the step where no step size separates falling from rising alignment:
+        where it falls for every step size (self-correcting, eta* infinite) or, under updates
+        whose weights differ, rises for every one or falls above eta*; by default ``1 / lambda_1``.
     """
 
     fraction: float
@@ -171,6 +184,8 @@ class CriticalStep(_CappedStep):
 @dataclass(frozen=True)
 class LossIntervalStep(_CappedStep):
     """A step inside the loss interval, where bulk steps lower and dominant steps raise the loss.
+
+    The interval is that of steps projected on one band, whatever the weights of the run's update.
 
     Parameters
     ----------
@@ -205,7 +220,8 @@ class OnlineCriticalStep(_CappedStep):
     Of each step only the noisy gradient ``h = g + noise`` and its products with the Hessian are
     used: ``sum h^2``, ``sum lambda h^2`` and ``sum lambda^2 h^2`` of each band estimate
     ``S_2 + N_0``, ``S_3 + N_1`` and ``S_4 + N_2``. They are averaged exponentially, and the noise
-    floors N_0 and N_1, which repeated gradients at one point measure, are subtracted.
+    floors N_0 and N_1, which repeated gradients at one point measure, are subtracted. The weights
+    of the run's update are known.
 
     Parameters
     ----------
@@ -322,6 +338,10 @@ class ForeignStep(StepSize):
     name: str
 
 
+#: What ``step_size=`` takes: a number, one a step, a rule, or a compiled function of the row.
+StepSizeLike: TypeAlias = float | ArrayLike | StepSize | Callable[..., Any]
+
+
 def refuse_foreign(step_size: StepSize) -> None:
     """Raise ValueError if a rule is a function whose code is not there."""
     if isinstance(step_size, ForeignStep):
@@ -331,19 +351,19 @@ def refuse_foreign(step_size: StepSize) -> None:
         )
 
 
-def as_step_size(step_size: Any) -> StepSize:
+def as_step_size(step_size: StepSizeLike) -> StepSize:
     """Return the rule a user's ``step_size=`` argument stands for.
 
     Raises
     ------
     ValueError
-        If it is neither a positive number, an array of positive numbers, a compiled function of
-        the row nor a rule.
+        If it is neither a positive number, an array of numbers of at least zero, a compiled
+        function of the row nor a rule.
     """
     if isinstance(step_size, StepSize):
         return step_size
     if callable(step_size):
         return RowStep(step_size)
-    if np.ndim(step_size) == 0:
-        return ConstantStep(step_size)
+    if _checks.is_number(step_size):
+        return ConstantStep(cast(float, step_size))
     return Schedule(step_size)

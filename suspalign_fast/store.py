@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from . import _files, _foreign, _hdf5, _lock, _memory
 from ._column import Column
 from .engines import Rows
-from .run import Recording, Run
+from .run import Recording, Run, update_weights
 from .spectrum import Spectrum
-from .trace import COLUMNS, RECORDED, Trace, derived_columns
+from .trace import COLUMNS, RECORDED, Conditions, Trace, derived_columns
 
 FORMAT = "suspalign-trace"
 FORMAT_VERSION = 1
@@ -116,7 +116,7 @@ class TraceWriter:
             for start in range(0, len(trace), COPY_ROWS):
                 stop = min(len(trace), start + COPY_ROWS)
                 rows = {name: trace.read(name, start, stop) for name in RECORDED}
-                rows |= derived_columns(rows["power_sums"], writer._constants)
+                rows |= derived_columns(rows["power_sums"], writer._constants, run.update)
                 writer._extend(rows)
             writer._output.close()
             _foreign.carry_over(path, new)
@@ -208,7 +208,7 @@ class TraceWriter:
             rows = Rows.joined(self._pending)
             now, later = rows[:count], rows[count:]
             columns = {name: getattr(now, name) for name in RECORDED}
-            columns |= derived_columns(now.power_sums, self._constants)
+            columns |= derived_columns(now.power_sums, self._constants, self.run.update)
             self._extend(columns, last=last)
             self._pending = [later] if len(later) else []
         self._last_commit = time.monotonic()
@@ -408,7 +408,7 @@ class TraceFile:
 
     def trace(self, status: str, num_rows: int, run: Run | None = None) -> Trace:
         """Return the trace of the file's first rows."""
-        return Trace(run or self.run, status, num_rows, self.column, self.path, self.constants)
+        return Trace(run or self.run, status, num_rows, self.column, self.path, self.conditions)
 
     def run(self) -> Run:
         """Read the run."""
@@ -416,10 +416,11 @@ class TraceFile:
             spec, arrays = _spec(file), _arrays(file)
             return Run.from_json(spec, arrays, Spectrum.read(file))
 
-    def constants(self) -> NDArray[np.float64]:
-        """Read the constants of the noise."""
+    def conditions(self) -> Conditions:
+        """Read the constants of the noise and the weights of the update."""
         with self._open("the constants of the noise") as file:
-            return file.read("run/noise_constants")
+            weights = update_weights(json.loads(_spec(file))["update"])
+            return Conditions(file.read("run/noise_constants"), weights)
 
     def column(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Read rows of a column."""

@@ -1,31 +1,43 @@
-"""Exact theory: means and standard deviations without a simulation (DESIGN section 3).
+"""Exact theory: means and standard deviations without a simulation.
 
 With step sizes known in advance every coefficient c_i(t) is Gaussian and independent of the
 others, so the loss is a sum with known mean and variance, and mean and standard deviation of the
 alignment, a ratio, are one-dimensional integrals (``kernels.ratio``). The cost is that of the
-levels of the spectrum, whatever their multiplicities.
+levels of the spectrum, whatever their multiplicities. Past the largest float64 number losses and
+squared gradients are infinite and alignments NaN, without a warning.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize
 
 from . import _checks
+from ._equality import same_values
+from ._first_root import first_root, with_clusters
 from .kernels.ratio import ratio_moments
-from .power_sums import critical_step_size
 from .problem import Quadratic
 from .run import update_weights
-from .step_size import ConstantStep, KnownStepSize, Schedule, StepSize, as_step_size
+from .spectrum import Spectrum
+from .step_size import ConstantStep, KnownStepSize, Schedule, as_step_size
 from .transition import product, transition
 
 Array = NDArray[np.float64]
 
 
+#: Arrays at given times, or numbers at no time in particular.
+Value = TypeVar("Value", Array, float)
+#: Step sizes up to this many times 1 / lambda_1 are searched for an exact critical one.
+SEARCH_END = 1e6
+#: Relative changes of the alignment below this are rounding.
+RESOLVED = 1e-12
+
+
 @dataclass(frozen=True, eq=False)
-class Expected:
+class Expected(Generic[Value]):
     """Exact mean and standard deviation of the columns of a trace.
 
     Attributes
@@ -33,23 +45,30 @@ class Expected:
     step : ndarray of int64, shape (times,)
         From `expected`; absent (None) from `stationary`, whose other attributes are floats.
     alignment_mean, alignment_std : ndarray of float64, shape (times,)
-        NaN where the gradient is zero with certainty.
+        NaN where the gradient is zero with certainty, or not finite.
     loss_mean, loss_std, loss_dominant_mean, loss_dominant_std, loss_bulk_mean, loss_bulk_std :
     ndarray of float64, shape (times,)
     grad_sq_dominant_mean, grad_sq_bulk_mean : ndarray of float64, shape (times,)
+        Infinite past divergence.
     """
 
     step: NDArray[np.int64] | None
-    alignment_mean: Any
-    alignment_std: Any
-    loss_mean: Any
-    loss_std: Any
-    loss_dominant_mean: Any
-    loss_dominant_std: Any
-    loss_bulk_mean: Any
-    loss_bulk_std: Any
-    grad_sq_dominant_mean: Any
-    grad_sq_bulk_mean: Any
+    alignment_mean: Value
+    alignment_std: Value
+    loss_mean: Value
+    loss_std: Value
+    loss_dominant_mean: Value
+    loss_dominant_std: Value
+    loss_bulk_mean: Value
+    loss_bulk_std: Value
+    grad_sq_dominant_mean: Value
+    grad_sq_bulk_mean: Value
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Expected):
+            return NotImplemented
+        names = ("step", *MOMENTS)
+        return same_values(*([getattr(x, name) for name in names] for x in (self, other)))
 
 
 MOMENTS = tuple(name for name in Expected.__dataclass_fields__ if name != "step")
@@ -57,17 +76,17 @@ MOMENTS = tuple(name for name in Expected.__dataclass_fields__ if name != "step"
 
 def expected(
     problem: Quadratic,
-    step_size: float | ArrayLike | StepSize,
+    step_size: float | ArrayLike | KnownStepSize,
     steps: ArrayLike,
     *,
     update: str | tuple[float, float] = "full",
-) -> Expected:
+) -> Expected[Array]:
     """Return exact means and standard deviations of loss and alignment at the given steps.
 
     Parameters
     ----------
     problem : Quadratic
-    step_size : float, array_like or StepSize
+    step_size : float, array_like or KnownStepSize
         A constant or a schedule; not a rule that depends on the state.
     steps : int or array_like of int, shape (times,)
         Steps t >= 0, in any order; within the schedule if there is one.
@@ -85,7 +104,9 @@ def expected(
 
     Notes
     -----
-    DESIGN section 3. Where the initial coefficients are random, the mean is over them, too.
+    Each coefficient is normal, with mean ``a^t c(0)`` and variance ``eta^2 s^2 (1 - a^2t) /
+    (1 - a^2)``, ``a = 1 - eta lambda``. Where the initial coefficients are random, the mean is
+    over them, too.
     """
     rule, weights = _known(step_size), update_weights(update)
     times = _times(steps, rule)
@@ -102,7 +123,7 @@ def stationary(
     step_size: float,
     *,
     update: str | tuple[float, float] = "full",
-) -> Expected:
+) -> Expected[float]:
     """Return the exact means and standard deviations at t = infinity, as floats.
 
     Directions of zero curvature never settle but add nothing to loss and gradient.
@@ -170,11 +191,16 @@ def expected_next_alignment(
     return model.next_alignment(eta)
 
 
-def exact_critical_step_size(problem: Quadratic, coefficients: ArrayLike) -> float:
+def exact_critical_step_size(
+    problem: Quadratic,
+    coefficients: ArrayLike,
+    *,
+    update: str | tuple[float, float] = "full",
+) -> float:
     """Return the step size at which the expected *alignment* of the next step does not change.
 
     The closed form (`Trace.critical_step_size`) balances the expected odds
-    ``E|P_dom g'|^2 / E|P_bulk g'|^2`` instead; this is the root of the exact change.
+    ``E|P_dom g'|^2 / E|P_bulk g'|^2`` instead; this is the first root of the exact change.
 
     Parameters
     ----------
@@ -182,32 +208,37 @@ def exact_critical_step_size(problem: Quadratic, coefficients: ArrayLike) -> flo
         Its initial state is not used.
     coefficients : array_like of float, shape (num_levels,) or (dim,)
         Eigen-coefficients of the state.
+    update : {"full", "dominant", "bulk"} or tuple of two float
+        Weights of the dominant and the bulk part of the update.
 
     Returns
     -------
     float
-        The positive root, +inf where the alignment falls for every step size up to a million
-        times 1 / lambda_1. Changes of the alignment below its float64 rounding are not resolved.
+        The smallest positive step size at which the change has a root and another sign after it.
+        Without one, +inf where the alignment falls and 0 where it rises for every step size up to
+        a million times 1 / lambda_1. NaN where the gradient is zero, or no step changes anything.
+
+    Notes
+    -----
+    Very small steps follow from the change's expansion to second order in the step size. Above
+    them it is evaluated at step sizes 6 % apart (25 % far above all 1 / lambda), closer together
+    around 1 / lambda of directions that carry much of a band's gradient, where it can turn
+    sharply, and at its extremes in between; the first change of sign is then bisected to 1e-13.
+    Two roots closer together than that may be missed, and changes below 1e-12 of the alignment
+    (or of 1 less it) are not resolved.
     """
-    model = Levels(_started(problem, coefficients), (1.0, 1.0))
-    now = model.next_alignment(0.0)[0]
-
-    def change(eta: float) -> float:
-        return model.next_alignment(eta)[0] - now
-
-    # The alignment falls below the root and rises above it; the exact root lies near or above the
-    # closed form, from which the search goes outward.
-    guess = model.closed_form_critical()
-    low = high = min(guess, 1e4 / model.lam[0])
-    while change(low) > 0.0:
-        low /= 10.0
-        if low < 1e-300:
-            return 0.0
-    while change(high) <= 0.0:
-        low, high = high, high * 1.5
-        if high > 1e6 / model.lam[0]:
-            return float("inf")
-    return float(optimize.brentq(change, low, high, xtol=1e-300, rtol=1e-13))
+    model = Levels(_started(problem, coefficients), update_weights(update))
+    if (limit := model.one_sided()) is not None:
+        return limit
+    first, second = model.expansion()
+    if not np.isfinite(first) or (first == 0.0 and second == 0.0):
+        return float("nan")
+    falls = first < 0.0 or (first == 0.0 and second < 0.0)
+    sizes = model.search_sizes(first, second)
+    root = first_root(model.change, sizes, -1.0 if falls else 1.0, RESOLVED)
+    if root is not None:
+        return root
+    return float("inf") if falls else 0.0
 
 
 class Levels:
@@ -220,15 +251,15 @@ class Levels:
         if isinstance(initial, np.ndarray) and initial.size != spectrum.num_levels:
             stds = np.repeat(stds, spectrum.multiplicities)
             spectrum = spectrum.expand()
-        self.problem = problem
-        self.spectrum = spectrum
-        self.split = spectrum.num_dominant_levels
-        self.lam = spectrum.eigenvalues
-        self.count = spectrum.multiplicities.astype(np.float64)
+        self.problem: Quadratic = problem
+        self.spectrum: Spectrum = spectrum
+        self.split: int = spectrum.num_dominant_levels
+        self.lam: Array = spectrum.eigenvalues
+        self.count: Array = spectrum.multiplicities.astype(np.float64)
         weight = spectrum.per_level(weights)
         #: Decay a step and a unit of step size, and noise entering a unit of step size.
-        self.rate = weight * self.lam
-        self.push = weight * stds
+        self.rate: Array = weight * self.lam
+        self.push: Array = weight * stds
         self.mean: Array = np.zeros_like(self.lam)
         self.variance: Array = np.zeros_like(self.lam)
         if isinstance(initial, np.ndarray):
@@ -236,52 +267,125 @@ class Levels:
         else:
             self.variance += initial * initial
 
-    def trajectory(self, rule: KnownStepSize, times: NDArray[np.int64]) -> Any:
+    def trajectory(
+        self, rule: KnownStepSize, times: NDArray[np.int64]
+    ) -> Iterator[tuple[Array, Array]]:
         """Yield mean and variance of the coefficients at ascending times."""
         mean, variance, now = self.mean, self.variance, 0
-        constant = isinstance(rule, ConstantStep)
+        constant = type(rule) is ConstantStep
         for t in times:
-            a, b = transition(rule, now, int(t), self.rate, self.push)
             if constant:  # from the start every time: no error adds up
-                yield product(a, self.mean), product(a * a, self.variance) + b * b
-                continue
-            mean, variance, now = a * mean, a * a * variance + b * b, int(t)
+                mean, variance, now = self.mean, self.variance, 0
+            a, b = transition(rule, now, int(t), self.rate, self.push)
+            with np.errstate(over="ignore"):
+                mean, variance = product(a, mean), product(a * a, variance) + b * b
+            now = int(t)
             yield mean, variance
 
     def moments(self, mean: Array, variance: Array) -> Array:
         """Return the values of `MOMENTS` for independent Gaussian coefficients."""
-        mean_sq = mean**2
         bands = (slice(0, self.split), slice(self.split, None))
-        loss = self.count * self.lam * (mean_sq + variance) / 2.0
-        loss_variance = self.count * self.lam**2 * (variance**2 / 2.0 + mean_sq * variance)
-        grad_sq = self.count * self.lam**2 * (mean_sq + variance)
-        loss_d, loss_b = (loss[band].sum() for band in bands)
-        variance_d, variance_b = (loss_variance[band].sum() for band in bands)
-        alignment = self._alignment(self.lam**2 * mean_sq, self.lam**2 * variance)
-        return np.array(
-            [
-                *alignment,
-                loss_d + loss_b,
-                np.sqrt(variance_d + variance_b),
-                loss_d,
-                np.sqrt(variance_d),
-                loss_b,
-                np.sqrt(variance_b),
-                *(grad_sq[band].sum() for band in bands),
-            ]
-        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            # Twice the loss of a direction is (m + sqrt(v) xi)^2 with these m^2 and v.
+            mean_sq, spread = product(np.sqrt(self.lam), mean) ** 2, product(self.lam, variance)
+            loss = self.count * (mean_sq + spread) / 2.0
+            std = np.sqrt(self.count) * np.sqrt(spread) * np.sqrt(spread / 2.0 + mean_sq)
+            g_mean_sq, g_variance = product(self.lam, mean) ** 2, product(self.lam, spread)
+            grad_sq = self.count * (g_mean_sq + g_variance)
+            loss_d, loss_b = (loss[band].sum() for band in bands)
+            std_d, std_b = (_norm(std[band]) for band in bands)
+            return np.array(
+                [
+                    *self._alignment(g_mean_sq, g_variance),
+                    loss_d + loss_b,
+                    np.hypot(std_d, std_b),
+                    loss_d,
+                    std_d,
+                    loss_b,
+                    std_b,
+                    *(grad_sq[band].sum() for band in bands),
+                ]
+            )
 
-    def closed_form_critical(self) -> float:
-        """Closed-form critical step size of the initial state, 1 / lambda_1 where there is none."""
-        powers = np.stack([self.lam**p * self.mean**2 for p in (1, 2, 3, 4)])
-        sums = self.spectrum.band_sums(powers).T
-        closed = float(critical_step_size(sums, self.problem.noise_constants))
-        return closed if 0.0 < closed < np.inf else 1.0 / float(self.lam[0])
+    def one_sided(self) -> float | None:
+        """Critical step size where a band has no gradient, None where both have one."""
+        bands = (slice(0, self.split), slice(self.split, None))
+        silent = [not np.any(self.lam[band] * self.mean[band]) for band in bands]
+        if not any(silent):
+            return None
+        kicked = [bool(np.any(self.lam[band] * self.push[band])) for band in bands]
+        if all(silent) or not kicked[silent.index(True)]:
+            return float("nan")
+        return 0.0 if silent[0] else float("inf")
+
+    def expansion(self) -> tuple[float, float]:
+        """First and second coefficient of the relative change of the next alignment.
+
+        ``E[A'] - A`` over ``A (1 - A)``, as a power series in the step size.
+        """
+        g = self.lam * self.mean
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            g = g / np.sqrt(np.sum(self.count * g * g))
+        squares = self.count * g * g
+        bands = (slice(0, self.split), slice(self.split, None))
+        noise = self.count * (self.lam * self.push / self._gradient_norm()) ** 2
+        s2, rate, rate_sq, kicks, gained = (
+            np.array([x[band].sum() for band in bands])
+            for x in (
+                squares, squares * self.rate, squares * self.rate**2, noise,
+                noise * g * g,
+            )
+        )  # fmt: skip
+        return _expansion(s2, rate, rate_sq, kicks, gained)
+
+    def _gradient_norm(self) -> float:
+        return float(_norm(np.sqrt(self.count) * self.lam * self.mean))
+
+    def search_sizes(self, first: float, second: float) -> Array:
+        """Ascending step sizes at which a change of sign is looked for."""
+        heavy = self._heavy_levels()
+        turns = 1.0 / self.rate[heavy]
+        top = 1.0 / self.rate.max()
+        noise = _norm(np.sqrt(self.count) * self.lam * self.push)
+        low = min(top, self._gradient_norm() / noise if noise > 0.0 else np.inf)
+        if first * second < 0.0:
+            low = min(low, abs(first / second))
+        end = max(SEARCH_END * top, 10.0 * low)
+        last = min(end, 10.0 * turns.max(initial=top))
+        return with_clusters(max(0.03 * low, 1e-300), 0.05 * top, last, end, turns)
+
+    def _heavy_levels(self) -> NDArray[np.int64]:
+        """Levels that carry a hundredth of a band's squared gradient, at most eight of each."""
+        squares = self.count * (self.lam * self.mean) ** 2
+        heavy = []
+        for start, stop in ((0, self.split), (self.split, self.lam.size)):
+            part = np.where(self.rate[start:stop] > 0.0, squares[start:stop], 0.0)
+            order = np.argsort(part)[::-1][:8]
+            heavy.append(start + order[part[order] > 0.01 * part.sum()])
+        return np.concatenate(heavy)
+
+    def change(self, eta: float) -> float:
+        """Expected change of the alignment in one step, over the smaller of A and 1 - A."""
+        (a, b), (a_next, b_next) = self._shares_now, self._next_shares(eta)[:2]
+        return (a_next - a) / a if a <= b else (b - b_next) / b
+
+    @cached_property
+    def _shares_now(self) -> tuple[float, float]:
+        dominant, bulk, _ = self._next_shares(0.0)
+        return dominant, bulk
 
     def next_alignment(self, eta: float) -> tuple[float, float]:
         """Mean and standard deviation of the alignment one step after the initial state."""
-        mean = (1.0 - eta * self.rate) * self.mean
-        return self._alignment((self.lam * mean) ** 2, (eta * self.lam * self.push) ** 2)
+        dominant, bulk, spread = self._next_shares(eta)
+        return (dominant if dominant < bulk else 1.0 - bulk), float(np.sqrt(spread))
+
+    def _next_shares(self, eta: float) -> tuple[float, float, float]:
+        """Mean shares of both bands in the next squared gradient, and their variance."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = (1.0 - eta * self.rate) * self.mean
+            mean_sq, variance = (self.lam * mean) ** 2, (eta * self.lam * self.push) ** 2
+            dominant, bulk, spread = ratio_moments(variance, mean_sq, self.count, self.split)
+        return float(dominant), float(bulk), float(spread)
 
     def _alignment(self, mean_sq: Array, variance: Array) -> tuple[float, float]:
         dominant, bulk, spread = ratio_moments(variance, mean_sq, self.count, self.split)
@@ -297,9 +401,10 @@ def _known(step_size: Any) -> KnownStepSize:
 
 
 def _times(steps: ArrayLike, rule: KnownStepSize) -> NDArray[np.int64]:
-    times = np.atleast_1d(np.asarray(steps))
+    expected = "integers of at least 0, one or a flat array of them"
+    times = np.atleast_1d(_checks.array("steps", steps, expected))
     if times.ndim != 1 or times.dtype.kind not in "iu" or (times.size and times.min() < 0):
-        raise _checks.wrong("steps", steps, "integers of at least 0, one or a flat array of them")
+        raise _checks.wrong("steps", steps, expected)
     if times.size and int(times.max()) > 2**62:
         raise _checks.wrong("steps", steps, "integers of at most 2**62")
     times = times.astype(np.int64)
@@ -315,3 +420,33 @@ def _started(problem: Quadratic, coefficients: ArrayLike) -> Quadratic:
         raise _checks.wrong("problem", problem, "a Quadratic")
     values = _checks.vector("coefficients", coefficients)
     return Quadratic(problem.spectrum, problem.noise, values)
+
+
+def _norm(values: Array) -> Any:
+    """Euclidean norm, without overflow where it is finite."""
+    largest = np.abs(values).max(initial=0.0)
+    if largest == 0.0 or not np.isfinite(largest):
+        return largest
+    return largest * np.sqrt(np.sum((values / largest) ** 2))
+
+
+def _expansion(
+    s2: Array, rate: Array, rate_sq: Array, kicks: Array, gained: Array
+) -> tuple[float, float]:
+    """See `Levels.expansion`; everything over the squared norm of the gradient.
+
+    With D, B the sums of squares and T = D + B = 1, A = D / T: the gradient moves by -eta (r g +
+    noise), and ``d2 A / dg2 = 2 b / T^2 - 8 g^2 b / T^3`` for b = B in the dominant band, with the
+    opposite sign and D in the other.
+    """
+    dominant, bulk = s2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean_rate = rate / s2
+        first = -2.0 * (mean_rate[0] - mean_rate[1])
+        # The step without noise, (1 - eta r) g, to second order.
+        total = rate.sum()
+        mean_rate_sq = rate_sq / s2
+        second = mean_rate_sq[0] - mean_rate_sq[1] + 2.0 * total * first
+        # The noise, half the second derivative times its variance.
+        second += (kicks[0] - 4.0 * gained[0]) / dominant - (kicks[1] - 4.0 * gained[1]) / bulk
+    return float(first), float(second)

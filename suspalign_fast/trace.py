@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +32,17 @@ COLUMNS = (
 )
 
 
-def derived_columns(power_sums: Array, constants: Array) -> dict[str, Array]:
+def derived_columns(
+    power_sums: Array, constants: Array, update: physics.Weights = physics.FULL
+) -> dict[str, Array]:
     """Return the columns that are functions of a row's power sums.
 
     Parameters
     ----------
     power_sums : ndarray of float64, shape (rows, 2, 4)
     constants : ndarray of float64, shape (2, 3)
+    update : tuple of two float
+        Weights of the dominant and the bulk part of the update.
     """
     losses, grad_sq = physics.band_losses(power_sums), physics.band_grad_sq(power_sums)
     with np.errstate(over="ignore"):
@@ -50,8 +54,15 @@ def derived_columns(power_sums: Array, constants: Array) -> dict[str, Array]:
         "grad_sq_dominant": grad_sq[:, 0],
         "grad_sq_bulk": grad_sq[:, 1],
         "alignment": physics.alignment(power_sums),
-        "critical_step_size": physics.critical_step_size(power_sums, constants),
+        "critical_step_size": physics.critical_step_size(power_sums, constants, update),
     }
+
+
+class Conditions(NamedTuple):
+    """What the physics of a row needs beside the row: the same in every row of a run."""
+
+    constants: Array
+    update: physics.Weights
 
 
 class Trace:
@@ -78,11 +89,11 @@ class Trace:
         num_rows: int,
         read: Callable[[str, int, int], NDArray[Any]],
         path: Path | None = None,
-        constants: Callable[[], Array] | None = None,
+        conditions: Callable[[], Conditions] | None = None,
     ) -> None:
         self.status = status
         self.path = path
-        self._given_run, self._given_constants = run, constants
+        self._given_run, self._given_conditions = run, conditions
         self._num_rows = num_rows
         self._read = read
         self._cache: dict[str, NDArray[Any]] = {}
@@ -110,7 +121,7 @@ class Trace:
             if name in RECORDED:
                 self._cache[name] = self._read(name, 0, len(self))
             else:
-                self._cache |= derived_columns(self["power_sums"], self.constants)
+                self._cache |= derived_columns(self["power_sums"], *self._conditions)
         return self._cache[name]
 
     def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
@@ -129,7 +140,7 @@ class Trace:
             return self._cache[name][start:stop]
         if name in RECORDED:
             return self._read(name, start, max(start, stop))
-        return derived_columns(self.read("power_sums", start, stop), self.constants)[name]
+        return derived_columns(self.read("power_sums", start, stop), *self._conditions)[name]
 
     def _check_name(self, name: str) -> None:
         if name not in COLUMNS:
@@ -154,8 +165,13 @@ class Trace:
     @cached_property
     def constants(self) -> Array:
         """N_1, N_2 and K of the dominant and the bulk band, shape (2, 3)."""
-        given = self._given_constants
-        return self.run.problem.noise_constants if given is None else given()
+        return self._conditions.constants
+
+    @cached_property
+    def _conditions(self) -> Conditions:
+        if self._given_conditions is not None:
+            return self._given_conditions()
+        return Conditions(self.run.problem.noise_constants, self.run.update)
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -205,13 +221,21 @@ class Trace:
 
     @property
     def critical_step_size(self) -> Array:
-        """Critical step size, +inf where self-correcting."""
+        """Critical step size under the run's update; see `power_sums.critical_step_size`.
+
+        +inf where alignment falls and 0 where it rises for every step size.
+        """
         return self["critical_step_size"]
 
     @property
     def regime(self) -> NDArray[np.str_]:
-        """Where each row's step size stands: "below", "above" or "self-correcting"."""
-        return physics.regime(self.step_size, self.critical_step_size)
+        """Where each row's step size stands under the run's update; see `power_sums.regime`.
+
+        "below" and "above" the critical step size, "self-correcting" or "rising" whatever the
+        step size, "rising-below" and "falling-above" a reversed one.
+        """
+        reverses = physics.is_reversed(self.power_sums, *self._conditions)
+        return physics.regime(self.step_size, self.critical_step_size, reverses)
 
     @property
     def loss_interval(self) -> Array:
@@ -220,9 +244,14 @@ class Trace:
 
     @property
     def predicted(self) -> physics.Prediction:
-        """Predicted alignment one step after every row: mean, std, change and z-score."""
+        """Predicted alignment one step after every row; the chance that it rises among others."""
         return physics.predict_alignment(
-            self.power_sums, self.noise_sums, self.constants, self.step_size, self.run.update
+            self.power_sums,
+            self.noise_sums,
+            self.constants,
+            self.step_size,
+            self._conditions.update,
+            self.run.problem.noise_shape,
         )
 
     @property

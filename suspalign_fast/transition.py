@@ -1,4 +1,9 @@
-"""Many steps of known size as one move, ``c(t + n) = a c(t) + b xi`` (DESIGN section 3)."""
+"""Many steps of known size as one move, ``c(t + n) = a c(t) + b xi``.
+
+With a constant step size ``a = (1 - eta lambda)^n`` and ``b^2 = eta^2 s^2 (1 - a^2) /
+(1 - (1 - eta lambda)^2)``; with a schedule a is the product of the factors and every step takes
+``b^2`` to ``(1 - eta lambda)^2 b^2 + eta^2 s^2``.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +35,9 @@ def power_and_sum(x: Array, n: int) -> tuple[Array, Array]:
 
 
 def product(factor: Array, value: Array) -> Array:
-    """``factor * value``, zero where the value is, even if the factor has overflowed."""
+    """``factor * value``, zero where either is, even if the other has overflowed."""
     with np.errstate(invalid="ignore", over="ignore"):
-        return np.where(value == 0.0, 0.0, factor * value)
+        return np.where((value == 0.0) | (factor == 0.0), 0.0, factor * value)
 
 
 def transition(
@@ -53,12 +58,13 @@ def transition(
     -------
     a, b : ndarray of float64, shape (levels,)
     """
-    if isinstance(rule, ConstantStep):
+    if type(rule) is ConstantStep:
         power, total = power_and_sum(rule.value * rate, stop - start)
         return power, product(np.sqrt(total), rule.value * push)
     a, b_sq = np.ones_like(rate), np.zeros_like(rate)
-    for eta in rule.values(start, stop):
-        factor = 1.0 - eta * rate
-        a *= factor
-        b_sq = factor * factor * b_sq + (eta * push) ** 2
+    with np.errstate(over="ignore", invalid="ignore"):
+        for eta in rule.values(start, stop):
+            factor = 1.0 - eta * rate
+            a = product(factor, a)
+            b_sq = product(factor * factor, b_sq) + (eta * push) ** 2
     return a, np.sqrt(b_sq)

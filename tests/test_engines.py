@@ -149,3 +149,31 @@ def test_seed_changes_the_path_and_equal_seeds_repeat_it():
 def test_too_many_dimensions_for_one_number_each_are_refused():
     with pytest.raises(ValueError, match="at most 17179869184 dimensions, got 1000000000000"):
         simulate(sa.Quadratic(sa.Spectrum.two_level(10**12, 10, 2.0, 1.0)))
+
+
+@pytest.mark.parametrize("engine", ["jump", "levels"])
+@pytest.mark.parametrize("size", [3.0, "schedule"])
+def test_an_overflowed_factor_leaves_exact_zeros_alone(engine, size):
+    """|1 - eta lambda|^n is infinite for the first direction, whose coefficient is zero."""
+    sizes = np.full(3_000, 3.0) if size == "schedule" else size
+    noise = sa.DiagonalNoise([0.0, 0.1, 0.1])
+    problem = sa.Quadratic(sa.Spectrum([1.0, 0.3, 0.1], 1), noise, [0.0, 2.0, 1.0])
+    trace = sa.simulate(problem, sizes, 3_000, record_every=1_500, engine=engine)
+    assert trace.status == "complete"
+    assert (trace.power_sums[:, 0] == 0.0).all()
+    assert (trace.power_sums[:, 1] > 0.0).all()
+    moving = sa.Quadratic(problem.spectrum, noise, [1.0, 2.0, 1.0])
+    assert sa.simulate(moving, sizes, 3_000, record_every=1_500, engine=engine).status == "diverged"
+
+
+def test_a_level_at_zero_takes_no_step_of_an_overflowed_factor():
+    import numba
+
+    @numba.njit
+    def huge(row):
+        return 1e300
+
+    spectrum = sa.Spectrum([1e20, 1e-290], 10, [10, 20])
+    problem = sa.Quadratic(spectrum, sa.IsotropicNoise(0.0), [0.0, 1.0])
+    trace = sa.simulate(problem, huge, 1, engine="levels")
+    assert (trace.power_sums[:, 0] == 0.0).all()

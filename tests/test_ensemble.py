@@ -84,3 +84,15 @@ for engine, step_size in (("step", 1e-3), ("step", sa.OnlineCriticalStep(0.5)), 
 def test_runs_beside_each_other_start_no_threads_of_their_own():
     """Numba's simplest thread pool aborts the process where two threads use it at once."""
     subprocess.run([sys.executable, "-c", WORKQUEUE], check=True, timeout=300)
+
+
+@pytest.mark.parametrize("seeds", [b"1", bytearray(b"12"), memoryview(b"1"), {1: 2}, {1, 2}, "12"])
+def test_what_only_looks_like_seeds_is_refused(seeds):
+    with pytest.raises(ValueError, match="seed must be an integer"):
+        sa.simulate_ensemble(problem_of(100), 1e-3, 2, seeds=seeds)
+
+
+def test_other_iterables_are_sequences_of_seeds():
+    for seeds in ((1, 2), iter([1, 2]), np.array([1, 2]), range(1, 3), (i for i in (1, 2))):
+        traces = sa.simulate_ensemble(problem_of(100), 1e-3, 2, seeds=seeds)
+        assert [trace.run.seed for trace in traces] == [1, 2]

@@ -441,3 +441,40 @@ def test_parts_cover_every_coordinate_once(dim, num_dominant, count):
     assert (parts[:, 2] > parts[:, 1]).all()
     np.testing.assert_array_equal(parts[:, 0], parts[:, 1] >= num_dominant)
     assert num_dominant in parts[:, 1]
+
+
+class Uneven(sa.IsotropicNoise):
+    """A model of a user's own, derived from one whose value is the same everywhere."""
+
+    def stds(self, spectrum):
+        return super().stds(spectrum) * np.linspace(0.5, 2.0, spectrum.num_levels)
+
+
+@pytest.mark.parametrize("engine", ["step", "jump"])
+@pytest.mark.parametrize("spectrum", ["distinct", "levels"])
+def test_a_noise_model_of_a_user_s_own(engine, spectrum):
+    problem = sa.Quadratic(SPECTRA[spectrum], Uneven(0.5), initial=3.0)
+    trace = compare(problem, 3e-3, engine=engine)
+    plain = sa.Quadratic(SPECTRA[spectrum], sa.DiagonalNoise(problem.stds), initial=3.0)
+    assert_close(
+        sa.simulate(plain, 3e-3, STEPS, engine=engine, seed=5, device="cuda"), trace, 1e-12
+    )
+
+
+@pytest.mark.parametrize("update", ["bulk", (0.5, 1.7), (2.0, 0.3)])
+@pytest.mark.parametrize("rule", [sa.CriticalStep(0.7), sa.OnlineCriticalStep(0.7)])
+def test_rules_take_the_weights_of_the_update(rule, update):
+    compare(problem_of("levels"), rule, update=update)
+
+
+@pytest.mark.parametrize("sizes", [3.0, np.full(STEPS, 3.0)])
+def test_an_overflowed_factor_leaves_exact_zeros_alone(sizes):
+    noise = sa.DiagonalNoise([0.0, 0.1, 0.1])
+    problem = sa.Quadratic(sa.Spectrum([1e30, 0.3, 0.1], 1), noise, [0.0, 2.0, 1.0])
+    trace = compare(problem, sizes, engine="jump", record_every=STEPS)
+    assert trace.status == "complete"
+    assert (trace.power_sums[:, 0] == 0.0).all()
+
+
+def test_schedules_may_hold_zeros():
+    compare(problem_of(), np.r_[np.zeros(3), np.linspace(0.0, 3e-3, STEPS - 3)])

@@ -71,3 +71,40 @@ def test_two_levels_have_a_closed_form():
 def test_bad_input_is_named(problem, call, message):
     with pytest.raises(ValueError, match=message):
         call(problem)
+
+
+@pytest.mark.parametrize(
+    ("step", "alignment", "message"),
+    [
+        ([0, 1, np.nan], [0.1, 0.2, 0.3], "steps of trajectory must be .* got nan at index 2"),
+        ([0, 1, 2], [0.1, np.nan, 0.3], "alignments of trajectory must be .* got nan at index 1"),
+        ([0, 1, 2], [0.1, np.inf, 0.3], "alignments of trajectory must be .* got inf at index 1"),
+        ([0, 2, 1], [0.1, 0.2, 0.3], r"must increase, got 1\.0 after 2\.0 at index 2"),
+        ([0, 1, 1], [0.1, 0.2, 0.3], r"must increase, got 1\.0 after 1\.0 at index 2"),
+        ([-1, 1, 2], [0.1, 0.2, 0.3], "steps of trajectory must not be negative"),
+        ([0, 1, 2], [0.1, 1.2, 0.3], r"at most 1, got 1\.2 at index 1"),
+        ([0, 1, 2], [0.1, -0.2, 0.3], "alignments of trajectory must not be negative"),
+        ([0, 1, 2], [0.1, 0.2], "got 3 steps and 2 alignments"),
+        (["0", "1", "2"], [0.1, 0.2, 0.3], "steps of trajectory must be"),
+        ([0, 1, 2], ["0.1", "0.2", "0.3"], "alignments of trajectory must be"),
+        ([[0, 1, 2]], [[0.1, 0.2, 0.3]], "steps of trajectory must be a one-dimensional"),
+        ([0, 1, 2], np.ma.masked_array([0.1, 0.2, 0.3], [0, 1, 0]), "masked array"),
+        (np.array([0, 1], "m8[s]"), [0.1, 0.2], "steps of trajectory must be"),
+    ],
+)
+def test_bad_trajectories_are_named(step, alignment, message):
+    with pytest.raises(ValueError, match=message):
+        sa.phases.find((step, alignment))
+
+
+def test_what_is_no_pair_is_refused():
+    for what in ("ab", {1: 2, 3: 4}, ([1, 2],), ([1], [0.5], [0.1]), np.zeros((2, 3))):
+        with pytest.raises(ValueError, match="trajectory must be a Trace"):
+            sa.phases.find(what)
+    with pytest.raises(ValueError, match="plateau must be an alignment between 0 and 1"):
+        sa.phases.find(([1], [0.5]), plateau=1.5)
+
+
+def test_an_expected_trajectory_may_be_in_any_order(problem, exact):
+    shuffled = np.random.default_rng(0).permutation(np.append(TIMES, TIMES[:3]))
+    assert sa.phases.find(sa.theory.expected(problem, 3e-3, shuffled)) == sa.phases.find(exact)

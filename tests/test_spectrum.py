@@ -1,8 +1,10 @@
 import h5py
+import mpmath
 import numpy as np
 import pytest
 
 import suspalign_fast as sa
+from suspalign_fast.spectrum import power_sum
 
 
 def test_an_unsorted_spectrum_is_sorted_with_its_multiplicities():
@@ -130,6 +132,13 @@ def test_bad_input_is_named(arguments, message):
         (lambda: sa.Spectrum.linear_bands(10, 10), "num_dominant must be below dim = 10"),
         (lambda: sa.Spectrum.linear_bands(10, 2, dominant=5.0), "dominant must be a pair"),
         (lambda: sa.Spectrum.linear_bands(10, 2, dominant=(1.0, 2.0)), "dominant must be a pair"),
+        (
+            lambda: sa.Spectrum.linear_bands(10, 2, bulk=(200.0, 100.0)),
+            "bulk must be below the dom",
+        ),
+        (lambda: sa.Spectrum.linear_bands(10, 2, bulk=(90.0, 1.0)), r"ends at 80\.0, got \(90"),
+        (lambda: sa.Spectrum.linear_bands(10, 2, bulk=(80.0, 1.0)), "bulk must be below the dom"),
+        (lambda: sa.Spectrum.linear_bands(10**9, 2, bulk=(90, 1), num_levels=9), "bulk must be be"),
         (lambda: sa.Spectrum.two_level(10, 2, 1.0, 2.0), "bulk must be below"),
         (lambda: sa.Spectrum.two_level(10, 2, 1.0, 1.0), "must leave a gap"),
         (lambda: sa.Spectrum.power_law(10, 2, -1.0), "exponent must be a finite number above zero"),
@@ -212,3 +221,156 @@ def test_families_reach_dimensions_beyond_arrays():
 def test_bad_quantizations_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         sa.Spectrum([4.0, 2.0, 1.0, 0.0], 1).quantize(**arguments)
+
+
+def test_a_band_of_one_direction_is_its_largest_eigenvalue():
+    spectrum = sa.Spectrum.linear_bands(10, 1, bulk=(90.0, 1.0))
+    assert spectrum.eigenvalues[:2].tolist() == [100.0, 90.0]
+
+
+@pytest.mark.parametrize("exponent", [0.01, 0.3, 1.0, 1.2, 2.0, 7.0])
+def test_power_sums_keep_their_digits_anywhere(exponent):
+    ranges = [(1, 2), (1, 5), (1, 10**6), (3, 10**12), (700, 10**15), (10**6, 10**6 + 2),
+              (10**15, 10**15 + 7), (10**16, 4 * 10**18), (2**61, 2**62)]  # fmt: skip
+    first, last = np.array(ranges).T
+    with mpmath.workdps(50):
+        p = mpmath.mpf(exponent)
+        for (start, stop), found in zip(ranges, power_sum(exponent, first, last), strict=True):
+            if stop - start < 10:
+                exact = mpmath.fsum(mpmath.mpf(j) ** -p for j in range(start, stop))
+            elif exponent == 1.0:
+                exact = mpmath.digamma(stop) - mpmath.digamma(start)
+            else:
+                exact = mpmath.zeta(p, start) - mpmath.zeta(p, stop)
+            assert float(mpmath.mpf(found) / exact - 1) == pytest.approx(0.0, abs=4e-15)
+
+
+@pytest.mark.parametrize("dim", [10**15, 10**17, 2**62])
+@pytest.mark.parametrize("num_dominant", [1, 10, 10**9, 10**14])
+@pytest.mark.parametrize("gap_ratio", [None, 1.5])
+def test_power_laws_of_huge_dimensions(dim, num_dominant, gap_ratio):
+    count = 200 if dim < 2**62 else 700
+    make = sa.Spectrum.power_law
+    spectrum = make(dim, num_dominant, 1.2, gap_ratio=gap_ratio, num_levels=count)
+    k, lam = spectrum.num_dominant_levels, spectrum.eigenvalues
+    assert spectrum.num_levels <= count
+    assert (spectrum.dim, spectrum.num_dominant) == (dim, num_dominant)
+    assert (np.diff(lam) <= 0.0).all()
+    assert lam[-1] > 0.0
+    ratio = (1.0 + 1.0 / num_dominant) ** 1.2 if gap_ratio is None else gap_ratio
+    assert spectrum.gap_ratio == pytest.approx(ratio, rel=1e-14)
+    assert 0.0 < spectrum.quantization_error < 0.2
+    with mpmath.workdps(50):
+        p = mpmath.mpf(1.2)
+        head = mpmath.zeta(p, 1) - mpmath.zeta(p, num_dominant + 1)
+        tail = mpmath.zeta(p, num_dominant + 1) - mpmath.zeta(p, dim + 1)
+        tail *= 1 if gap_ratio is None else (1 + mpmath.mpf(1) / num_dominant) ** p / gap_ratio
+        traces = spectrum.band_sums(lam)
+        np.testing.assert_allclose(traces, [float(head), float(tail)], rtol=1e-13)
+    # Every level is the mean of its stretch and within the error of both its ends.
+    ends = np.cumsum(spectrum.multiplicities)
+    last, first = ends[:k].astype(float), (ends - spectrum.multiplicities)[:k] + 1.0
+    bound = 1.0 + spectrum.quantization_error * (1.0 + 1e-9) + 1e-13
+    assert (lam[:k] * last**1.2 <= bound).all()
+    assert (lam[:k] * first**1.2 >= 2.0 - bound).all()
+
+
+@pytest.mark.parametrize("count", [4, 5, 6, 10, 33, 200])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: sa.Spectrum.linear_bands(3_000, 40, num_levels=n),
+        lambda n: sa.Spectrum.linear_bands(3_000, 40, bulk=(5.0, 4.9), num_levels=n),
+        lambda n: sa.Spectrum.linear_bands(3_000, 2_990, num_levels=n),
+        lambda n: sa.Spectrum.power_law(3_000, 40, 0.7, num_levels=n),
+        lambda n: sa.Spectrum.power_law(3_000, 2_995, 2.0, gap_ratio=9.0, num_levels=n),
+    ],
+)
+def test_num_levels_is_the_number_of_levels_at_most(make, count):
+    levels, exact = make(count), make(10_000)
+    assert exact.is_simple
+    assert exact.quantization_error == 0.0
+    assert levels.num_levels <= count
+    assert levels.num_levels > 0.6 * min(count, exact.num_levels) or count > 30
+    assert levels.gap_ratio == pytest.approx(exact.gap_ratio, rel=1e-14)
+    assert levels.num_dominant == exact.num_dominant
+    error = np.abs(levels.expand().eigenvalues / exact.eigenvalues - 1.0).max()
+    assert levels.quantization_error == pytest.approx(error, rel=1e-6, abs=1e-12)
+    np.testing.assert_allclose(
+        levels.band_sums(levels.eigenvalues), exact.band_sums(exact.eigenvalues), rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("count", [6, 20, 100, 500])
+@pytest.mark.parametrize("dim", [3_000, 10**12, 10**17])
+def test_a_bulk_that_ends_at_zero_states_its_error(dim, count):
+    if dim == 10**17 and count < 20:
+        with pytest.raises(ValueError, match=r"num_levels must be at least 16 .* got 6"):
+            sa.Spectrum.linear_bands(dim, 40, bulk=(0.8, 0.0), num_levels=count)
+        return
+    levels = sa.Spectrum.linear_bands(dim, 40, bulk=(0.8, 0.0), num_levels=count)
+    assert levels.num_levels <= count
+    assert levels.eigenvalues[-1] == 0.0
+    assert levels.multiplicities[-1] == 1
+    # Eigenvalue j of the bulk, from its end, is j times the spacing.
+    spacing = mpmath.mpf(0.8) / (dim - 41)
+    ends = np.cumsum(levels.multiplicities[::-1][: -levels.num_dominant_levels])
+    worst = 0.0
+    for value, first, stop in zip(
+        levels.eigenvalues[::-1].tolist(), [0, *ends.tolist()], ends.tolist(), strict=False
+    ):
+        if first > 0:
+            worst = max(worst, float(value / (spacing * first) - 1))
+            worst = max(worst, float(1 - value / (spacing * (stop - 1))))
+    dominant = 0.2
+    assert levels.quantization_error == pytest.approx(worst, rel=1e-9) or worst < dominant
+    assert levels.quantization_error >= worst * (1.0 - 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("make", "fewest"),
+    [
+        (lambda n: sa.Spectrum.linear_bands(100, 10, num_levels=n), 4),
+        (lambda n: sa.Spectrum.linear_bands(100, 1, num_levels=n), 3),
+        (lambda n: sa.Spectrum.linear_bands(100, 10, (3.0, 3.0), (1.0, 1.0), n), 2),
+        (lambda n: sa.Spectrum.linear_bands(100, 10, bulk=(1.0, 0.0), num_levels=n), 5),
+        (lambda n: sa.Spectrum.power_law(100, 99, 1.0, num_levels=n), 3),
+        (lambda n: sa.Spectrum.power_law(2**62, 10, 1.0, num_levels=n), 515),
+    ],
+)
+def test_too_few_levels_are_refused(make, fewest):
+    with pytest.raises(ValueError, match=f"num_levels must be at least {fewest} for these bands"):
+        make(fewest - 1)
+    assert make(fewest).num_levels == fewest
+
+
+def test_errors_of_quantizations_are_kept_and_add_up(tmp_path):
+    exact = sa.Spectrum.power_law(5_000, 20, 1.0)
+    once = exact.quantize(200)
+    twice = once.quantize(30)
+    error = np.abs(twice.expand().eigenvalues / exact.eigenvalues - 1.0).max()
+    assert twice.quantization_error >= error
+    assert twice.quantization_error > once.quantization_error > 0.0
+    step = np.abs(twice.expand().eigenvalues / once.expand().eigenvalues - 1.0).max()
+    both = (1.0 + once.quantization_error) * (1.0 + step) - 1.0
+    assert twice.quantization_error == pytest.approx(both)
+    assert once.expand().quantization_error == once.quantization_error
+    twice.save(tmp_path / "spectrum.h5")
+    assert sa.Spectrum.load(tmp_path / "spectrum.h5") == twice
+    sa.simulate(sa.Quadratic(twice), 1e-3, 1, path=tmp_path / "trace.h5")
+    assert sa.load_trace(tmp_path / "trace.h5").run.problem.spectrum == twice
+    assert sa.Quadratic(sa.Spectrum([1.0, 2.0], 1)).spectrum.quantization_error == 0.0
+
+
+def test_files_without_an_error_load_and_damaged_ones_do_not(tmp_path):
+    path = tmp_path / "spectrum.h5"
+    spectrum = sa.Spectrum.power_law(5_000, 20, 1.0, num_levels=30)
+    spectrum.save(path)
+    with h5py.File(path, "r+") as file:
+        del file["spectrum"].attrs["quantization_error"]
+    assert sa.Spectrum.load(path).quantization_error == 0.0
+    for bad in (np.nan, -1.0, np.bytes_(b"much")):
+        with h5py.File(path, "r+") as file:
+            file["spectrum"].attrs["quantization_error"] = bad
+        with pytest.raises(OSError, match="does not hold a suspalign spectrum"):
+            sa.Spectrum.load(path)

@@ -4,7 +4,10 @@ import pytest
 
 import suspalign_fast as sa
 from suspalign_fast import power_sums as physics
+from suspalign_fast.engines import make_engine
 from suspalign_fast.kernels import rules
+from suspalign_fast.kernels.rules import RULE_COLUMNS, WEIGHT
+from suspalign_fast.run import Run
 
 from .conftest import assert_same_bits
 
@@ -273,3 +276,114 @@ def test_rules_survive_in_a_file(rule, tmp_path):
 def test_bad_rules_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+WEIGHTS = ("bulk", "dominant", (0.5, 1.7), (2.0, 0.3))
+
+
+@pytest.mark.parametrize("update", WEIGHTS)
+@pytest.mark.parametrize("engine", ["step", "levels", "reference"])
+def test_critical_step_takes_the_weights_of_the_update(update, engine):
+    spectrum = sa.Spectrum([10.0, 8.0, 2.0, 0.5], 30, [10, 20, 200, 500])
+    problem = sa.Quadratic(spectrum, sa.IsotropicNoise(0.5), initial=5.0)
+    rule = sa.CriticalStep(0.7, max_step=0.5)
+    trace = sa.simulate(problem, rule, 60, update=update, engine=engine, seed=2)
+    critical, regime = trace.critical_step_size, trace.regime
+    threshold = np.isin(regime, ["below", "above"])
+    expected = np.where(threshold, np.minimum(0.7 * critical, 0.5), 0.5)
+    np.testing.assert_allclose(trace.step_size, expected, rtol=1e-12)
+    if update == "bulk":
+        assert set(regime) <= {"falling-above", "rising-below"}
+        assert (trace.step_size == 0.5).all()
+
+
+def test_rules_see_the_weights():
+    @numba.njit
+    def weighted(row):
+        return 1e-3 * row.weights[0] + 1e-4 * row.weights[1]
+
+    problem = sa.Quadratic(sa.Spectrum([2.0, 1.0, 0.5], 10, [10, 20, 30]))
+    for engine in ("step", "levels", "reference"):
+        trace = sa.simulate(problem, weighted, 3, update=(0.5, 2.0), engine=engine)
+        np.testing.assert_allclose(trace.step_size, 1e-3 * 0.5 + 1e-4 * 2.0)
+        full = sa.simulate(problem, weighted, 3, engine=engine)
+        np.testing.assert_allclose(full.step_size, 1.1e-3)
+
+
+@pytest.mark.parametrize("engine", ["step", "levels", "reference"])
+def test_weights_are_there_after_a_checkpoint_without_them(engine):
+    """Checkpoints of earlier versions hold zeros where the weights are now."""
+    problem = sa.Quadratic(sa.Spectrum([10.0, 8.0, 2.0], 30, [10, 20, 200]), initial=5.0)
+    run = Run(problem, sa.CriticalStep(0.7, max_step=0.5), 30, engine=engine, update=(0.5, 0.4))
+    first, second = make_engine(run), make_engine(run)
+    first.initial_row()
+    first.advance(10)
+    snapshot = {name: array.copy() for name, array in first.snapshot().items()}
+    table = snapshot["table" if engine == "reference" else "sums"]
+    assert table.shape == (2, RULE_COLUMNS)
+    assert table[:, WEIGHT].tolist() == [0.5, 0.4]
+    table[:, WEIGHT:] = 0.0
+    second.restore(snapshot)
+    expected, actual = first.advance(20), second.advance(20)
+    np.testing.assert_array_equal(actual.step_size, expected.step_size)
+    np.testing.assert_array_equal(actual.power_sums, expected.power_sums)
+
+
+@pytest.mark.parametrize("update", WEIGHTS)
+def test_online_estimate_takes_the_weights(update):
+    """Without noise the estimate is exact."""
+    spectrum = sa.Spectrum.linear_bands(200, 20, (10.0, 8.0), (2.0, 0.5))
+    problem = sa.Quadratic(spectrum, sa.IsotropicNoise(0.0), initial=5.0)
+    online = sa.simulate(
+        problem, sa.OnlineCriticalStep(0.7, decay=0.0, max_step=0.3), 20, update=update
+    )
+    exact = sa.simulate(problem, sa.CriticalStep(0.7, max_step=0.3), 20, update=update)
+    np.testing.assert_allclose(online.step_size, exact.step_size, rtol=1e-9)
+
+
+WARM_UP = np.concatenate([[0.0, 0.0], np.linspace(0.0, 0.02, 20), [0.0], np.full(17, 0.01), [0.0]])
+
+
+@pytest.mark.parametrize("engine", ["step", "jump", "levels", "reference"])
+def test_schedules_may_hold_zeros(engine):
+    spectrum = sa.Spectrum([10.0, 8.0, 2.0], 30, [10, 20, 200])
+    problem = sa.Quadratic(spectrum, sa.IsotropicNoise(0.5), initial=5.0)
+    trace = sa.simulate(problem, WARM_UP, WARM_UP.size, engine=engine)
+    assert trace.status == "complete"
+    still = np.flatnonzero(WARM_UP == 0.0)
+    # A level keeps the square of a number whose square root is taken: to the last digit or so.
+    tolerance = 1e-14 if engine == "levels" else 0.0
+    np.testing.assert_allclose(trace.power_sums[still + 1], trace.power_sums[still], tolerance)
+    assert (trace.predicted.probability[still] == 0.0).all()
+    assert (trace.predicted.z[still] == 0.0).all()
+    assert np.isfinite(trace.predicted.std[:-1]).all()
+    assert (trace.regime[still] == "below").all()
+    sums = sa.simulate(problem, np.zeros(5), 5, engine=engine).power_sums
+    np.testing.assert_allclose(sums, np.repeat(sums[:1], 6, axis=0), tolerance)
+
+
+def test_theory_of_a_schedule_with_zeros():
+    spectrum = sa.Spectrum([10.0, 8.0, 2.0], 30, [10, 20, 200])
+    problem = sa.Quadratic(spectrum, sa.IsotropicNoise(0.5), initial=5.0)
+    exact = sa.theory.expected(problem, WARM_UP, np.arange(WARM_UP.size + 1))
+    without = sa.theory.expected(problem, WARM_UP[WARM_UP > 0.0], np.arange(37))
+    kept = np.append(0, np.flatnonzero(WARM_UP > 0.0) + 1)
+    for name in sa.theory.MOMENTS:
+        np.testing.assert_allclose(getattr(exact, name)[kept], getattr(without, name), rtol=1e-12)
+
+
+def test_a_schedule_with_zeros_survives_in_a_file_and_in_a_picture(tmp_path):
+    from suspalign_fast.plot import plot_trace
+
+    problem = sa.Quadratic(sa.Spectrum([10.0, 8.0, 2.0], 30, [10, 20, 200]), initial=5.0)
+    path = tmp_path / "trace.h5"
+    trace = sa.simulate(problem, WARM_UP, WARM_UP.size, path=path)
+    assert sa.load_trace(path).run.step_size == trace.run.step_size
+    plot_trace(trace, tmp_path / "trace.png")
+
+
+def test_negative_sizes_and_a_constant_zero_are_refused():
+    with pytest.raises(ValueError, match=r"step_size must not be negative, got -0\.1 at step 1"):
+        sa.Schedule([0.0, -0.1])
+    with pytest.raises(ValueError, match="step_size must be a finite number above zero"):
+        sa.ConstantStep(0.0)

@@ -218,3 +218,59 @@ def test_bad_input_is_named(call, message):
     problem = sa.Quadratic(sa.Spectrum([2.0, 1.0], 1))
     with pytest.raises(ValueError, match=message):
         call(problem)
+
+
+@pytest.mark.parametrize("directions", [2, 3, 4, 5])
+@pytest.mark.parametrize("share", [1e-18, 1e-30, 1e-60])
+def test_deviation_of_a_tiny_share_of_few_directions(directions, share):
+    """Its integral lasts until s is 1 / share, long after that of the whole has ended.
+
+    With D = share chi2_1 and B = chi2_(n-1), D / B is a ratio of them: E[(D/T)^2] is the integral
+    of (x / (1 + x))^2 over its law, share^2 E[1/B^2] 3 where that is finite.
+    """
+    bulk = directions - 1
+    v = np.r_[share, np.ones(bulk)]
+    _, _, variance = ratio_moments(v, np.zeros(directions), np.ones(directions), 1)
+
+    def density(t):  # of ln(D / (share B)) for chi-squares with 1 and `bulk` degrees of freedom
+        half = mpmath.mpf(bulk) / 2
+        f = mpmath.exp(t / 2) / (1 + mpmath.exp(t)) ** (mpmath.mpf(1) / 2 + half)
+        return f / mpmath.beta(mpmath.mpf(1) / 2, half)
+
+    with mpmath.workdps(40):
+        cuts = list(range(-200, 400, 4))
+        x = mpmath.mpf(share)
+        mean, square = (
+            mpmath.quad(lambda t, p=p: density(t) / (1 + mpmath.exp(-t) / x) ** p, cuts)
+            for p in (1, 2)
+        )
+        expected = float(mpmath.sqrt(square - mean**2))
+    assert np.sqrt(variance) == pytest.approx(expected, rel=1e-8)
+
+
+def test_loss_deviation_does_not_overflow_before_the_loss():
+    problem = sa.Quadratic(sa.Spectrum([2.0, 1.0], 1), sa.IsotropicNoise(1.0), initial=1e80)
+    small = sa.Quadratic(sa.Spectrum([2.0, 1.0], 1), sa.IsotropicNoise(1e-80), initial=1.0)
+    large, unit = (sa.theory.expected(p, 0.1, [0, 1, 5]) for p in (problem, small))
+    for name in ("loss_mean", "loss_std", "loss_dominant_std", "loss_bulk_std"):
+        np.testing.assert_allclose(getattr(large, name), 1e160 * getattr(unit, name), rtol=1e-12)
+
+
+def test_theory_is_silent_past_divergence():
+    """Losses are infinite there and alignments NaN; warnings are errors in these tests."""
+    spectrum = sa.Spectrum([3.0, 1.0, 0.0], 1)
+    problem = sa.Quadratic(spectrum, sa.IsotropicNoise(0.5), initial=[1, 0, 1])
+    for step_size in (5.0, np.full(2_000, 5.0)):
+        exact = sa.theory.expected(problem, step_size, [1, 10, 700, 2_000])
+        assert np.isfinite(exact.loss_mean[:2]).all()
+        assert np.isinf(exact.loss_mean[-1])
+        assert np.isinf(exact.loss_std[-1])
+        assert np.isinf(exact.grad_sq_dominant_mean[-1])
+        assert np.isnan(exact.alignment_mean[-1])
+    still = sa.Quadratic(sa.Spectrum([3.0, 1.0], 1), sa.IsotropicNoise(0.0), initial=[0.0, 1.0])
+    exact = sa.theory.expected(still, 1.0, [0, 5, 5_000])
+    assert exact.loss_dominant_mean.tolist() == [0.0, 0.0, 0.0]
+    # The last step sets to zero what has overflowed.
+    schedule = np.r_[np.full(2_000, 5.0), 0.25]
+    quiet = sa.Quadratic(sa.Spectrum([4.0, 0.0], 1), sa.IsotropicNoise(0.0), [1.0, 1.0])
+    assert sa.theory.expected(quiet, schedule, 2_001).loss_mean[0] == 0.0

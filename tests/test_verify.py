@@ -6,8 +6,11 @@ from click.testing import CliRunner
 
 import suspalign_fast as sa
 from suspalign_fast import power_sums as physics
+from suspalign_fast import theory
 from suspalign_fast.cli import main
-from suspalign_fast.verify import Claim
+from suspalign_fast.verify import FALSE_ALARM, Claim, at_least
+
+from .random_problems import verified
 
 
 @pytest.fixture
@@ -24,30 +27,143 @@ def test_every_claim_holds_with_evidence(problem, engine):
     for claim in report.claims:
         assert claim.right > 100
         assert claim.wrong_certain == 0
+        assert claim.p_value > FALSE_ALARM
     assert "two phases" in str(report)
 
 
 @pytest.mark.parametrize(
-    ("name", "claim"), [("critical_terms", 0), ("loss_bound_terms", 2), ("loss_bound_terms", 3)]
+    ("name", "factor", "claim"),
+    [
+        ("critical_terms", 0.5, 0),
+        ("critical_terms", 3.0, 0),
+        ("loss_bound_terms", 1.5, 3),
+        ("loss_bound_terms", 1.0 / 1.5, 2),
+        ("loss_bound_terms", 0.3, 2),
+        ("loss_bound_terms", 3.0, 3),
+    ],
 )
-def test_a_wrong_formula_is_caught(problem, monkeypatch, name, claim):
+def test_a_wrong_formula_is_caught(problem, monkeypatch, name, factor, claim):
     right = getattr(physics, name)
 
     def wrong(*sums):
         numerator, denominator = right(*sums)
-        return (0.3 if claim == 2 else 3.0) * numerator, denominator
+        return factor * numerator, denominator
 
     monkeypatch.setattr(physics, name, wrong)
     report = sa.verify(problem, 3e-3, 300, states=10, repeats=2)
     assert report.failed
     assert report.claims[claim].verdict == "fails"
+    assert report.claims[claim].p_value < FALSE_ALARM
+
+
+def test_noise_left_out_of_the_critical_step_size_is_caught(problem, monkeypatch):
+    right = physics.critical_step_size
+
+    def without_noise(sums, constants, *update):
+        return right(sums, 0.0 * constants, *update)
+
+    monkeypatch.setattr(physics, "critical_step_size", without_noise)
+    report = sa.verify(problem, 3e-3, 300, states=10, repeats=2)
+    assert report.claims[0].verdict == "fails"
+
+
+@pytest.mark.parametrize("engine", ["step", "levels"])
+def test_a_wrong_stationary_noise_is_caught(problem, monkeypatch, engine):
+    """The law that rows are compared with has 1.1 times the bulk noise of the run."""
+    right = theory.Levels.__init__
+
+    def wrong(self, *arguments):
+        right(self, *arguments)
+        self.push = self.spectrum.per_level((1.0, 1.1)) * self.push
+
+    monkeypatch.setattr(theory.Levels, "__init__", wrong)
+    report = sa.verify(problem, 3e-3, 6_000, states=2, repeats=1, engine=engine)
+    assert report.claims[4].verdict == "fails"
+
+
+@pytest.mark.parametrize("factor", [0.98, 1.02])
+def test_a_wrong_exact_mean_is_caught(problem, monkeypatch, factor):
+    right = theory.Levels._alignment
+
+    def wrong(self, *arguments):
+        mean, std = right(self, *arguments)
+        return factor * mean, std
+
+    monkeypatch.setattr(theory.Levels, "_alignment", wrong)
+    report = sa.verify(problem, 3e-3, 2_000, states=2, repeats=1, engine="levels")
+    assert report.claims[4].verdict == "fails"
+    assert "the exact mean is not that of the law" in report.claims[4].detail
+
+
+def test_single_steps_that_go_wrong_are_caught(problem, monkeypatch):
+    """Steps after which the squared bulk gradient is three times what it should be."""
+    from suspalign_fast.engines import LevelsEngine
+
+    right = LevelsEngine.sums_after
+
+    def wrong(self, state, noise_step, step_size, update):
+        after = right(self, state, noise_step, step_size, update)
+        after[1, 1] *= 3.0
+        return after
+
+    monkeypatch.setattr(LevelsEngine, "sums_after", wrong)
+    report = sa.verify(problem, 3e-3, 300, states=10, repeats=2, engine="levels")
+    assert report.claims[0].verdict == "fails"
+
+
+def test_true_claims_do_not_fail():
+    """Random problems with and without noise, of 2 to 10^9 directions; a long form is a study."""
+    failed = [
+        (number, how, claim)
+        for number in range(40)
+        for how, report in [verified(number)]
+        for claim in report.claims
+        if claim.verdict == "fails"
+    ]
+    assert failed == []
+
+
+@pytest.mark.parametrize("initial", [1.0, [1.0, -2.0, 0.5, 3.0]])
+def test_without_noise_every_outcome_is_certain(initial):
+    spectrum = sa.Spectrum([3.0, 2.0, 1.0, 0.5], 2)
+    problem = sa.Quadratic(spectrum, sa.IsotropicNoise(0.0), initial)
+    report = sa.verify(problem, 0.1, 400, states=12, repeats=2)
+    assert [claim.verdict for claim in report.claims] == [
+        "holds",
+        "open",
+        "holds",
+        "holds",
+        "holds",
+    ]
+    assert all(claim.wrong == 0 for claim in report.claims[:4])
+
+
+def test_an_alignment_that_rounds_to_one_is_no_evidence_against_it():
+    """1 - A is 1e-20 and less: below the rounding of A, not of the bulk's own sum."""
+    spectrum = sa.Spectrum([1e10, 1.0], 1_000, [1_000, 1_000])
+    problem = sa.Quadratic(spectrum, sa.IsotropicNoise(1.0), initial=1.0)
+    report = sa.verify(problem, 1e-11, 100, states=10, repeats=2, engine="levels")
+    assert not report.failed
+    assert report.claims[4].right > 10
+
+
+def test_chances_of_counts():
+    rng = np.random.default_rng(0)
+    chances = rng.uniform(0.0, 0.2, 30)
+    happened = (rng.random((200_000, 30)) < chances).sum(1)
+    for count in (0, 1, 3, 6):
+        expected = (happened >= count).mean()
+        assert at_least(count, chances) == pytest.approx(expected, abs=4e-3)
+    assert at_least(2, np.array([1e-9, 1e-9, 0.0])) == pytest.approx(1e-18)
+    assert at_least(1, np.zeros(5)) == 0.0
+    assert at_least(3, np.full(1_000, 1e-3)) == pytest.approx(0.0802, abs=1e-3)
 
 
 def test_verdicts():
     assert Claim("none", open=5).verdict == "open"
-    assert Claim("right", right=999, wrong=1).verdict == "holds"
-    assert Claim("wrong", right=998, wrong=3).verdict == "fails"
-    assert Claim("certain", right=9999, wrong=1, wrong_certain=1).verdict == "fails"
+    assert Claim("right", right=999, wrong=1, p_value=0.3).verdict == "holds"
+    assert Claim("rare", right=999, wrong=1, p_value=2e-4).verdict == "holds"
+    assert Claim("wrong", right=998, wrong=3, p_value=5e-5).verdict == "fails"
 
 
 @pytest.mark.parametrize(("k", "multiple"), [(2, 0.5), (2, 2.0), (9, 4.0), (50, 1.2)])
@@ -89,7 +205,11 @@ def test_command_line(tmp_path, problem):
     result = CliRunner().invoke(main, [*arguments, "--json"])
     report = json.loads(result.output)
     assert report["failed"] is False
+    assert report["false_alarm"] == FALSE_ALARM
     assert len(report["claims"]) == 5
+    assert all(0.0 <= claim["p_value"] <= 1.0 for claim in report["claims"])
+    text = " ".join(CliRunner().invoke(main, ["verify", "--help"]).output.split())
+    assert "in fewer than 1 of 10,000 cases" in text
 
 
 def test_command_line_fails_when_a_claim_fails(tmp_path, problem, monkeypatch):

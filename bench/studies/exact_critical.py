@@ -66,7 +66,7 @@ def compare(name, problem, state, step):
     """Return one row of the table and the seconds of the exact root."""
     alignment, closed = closed_form(problem, state)
     started = time.perf_counter()
-    exact = float(sa.theory.exact_critical_step_size(problem, state))
+    exact = sa.theory.exact_critical_step_size(problem, state)
     seconds = time.perf_counter() - started
     known = np.isfinite(closed)
     terms = first_order(problem, state, closed) if known else (np.nan, np.nan, np.nan)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import theory
+from ..step_size import KnownStepSize
 from ..trace import Trace
 from . import caption, step_axis
 from .colors import (
@@ -84,6 +85,7 @@ def expected(trace: Trace) -> tuple[theory.Expected | None, str]:
     if why_not := caption.why_no_exact(trace, MAX_LEVELS):
         return None, why_not
     run = trace.run
+    assert isinstance(run.step_size, KnownStepSize)
     times = step_axis.spaced_steps(int(trace.step[-1]), EXACT_POINTS)
     with np.errstate(all="ignore"):
         exact = theory.expected(run.problem, run.step_size, times, update=run.update)

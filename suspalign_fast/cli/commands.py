@@ -238,8 +238,9 @@ def verify_command(
 ) -> None:
     """Test the paper's claims on a problem, step by step; exit status 1 if one fails.
 
-    A step is evidence where its predicted sign is sure to more than 3 standard deviations. A claim
-    holds if 99.8 % of such signs are right and all beyond 5 standard deviations.
+    A step is evidence where its exact law makes one sign rarer than 1.35e-3. A claim fails if
+    chance alone would make its evidence as bad in fewer than 1 of 10,000 cases: that is the rate
+    of false alarms, for each of the five claims.
     """
     source = digits_mlp_path() if spectrum_file is None else spectrum_file
     problem = options.load_problem(source, noise, noise_std, initial)

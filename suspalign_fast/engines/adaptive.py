@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ..kernels.plan import ROW
 from ..kernels.rules import NOISY
 from ..step_size import AdaptiveStepSize
-from .base import Engine, Rows, check_step_size, rule_table
+from .base import Engine, Rows, check_step_size, fill_constants, rule_table
 from .stepper import Stepper
 
 Array = NDArray[np.float64]
@@ -20,14 +20,18 @@ class AdaptiveSteps(Stepper):
     def __init__(self, engine: Engine, kernel: Any, *model: Any) -> None:
         super().__init__(engine, kernel, *model)
         assert isinstance(engine.run.step_size, AdaptiveStepSize)
-        self.rule = engine.run.step_size
-        self.memory = self.rule.memory(engine.run.problem)
-        self.sums = rule_table(engine.run.problem)
-        self.step_size = np.zeros(1)
+        self.rule: AdaptiveStepSize = engine.run.step_size
+        self.memory: Array = self.rule.memory(engine.run.problem)
+        self.sums: Array = rule_table(engine.run)
+        self.step_size: Array = np.zeros(1)
 
     def mutable(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that steps change."""
         return {"memory": self.memory, "sums": self.sums, "step_size": self.step_size}
+
+    def refill(self) -> None:
+        """Write what no step changes to the table again."""
+        fill_constants(self.sums, self.engine.run)
 
     def start(self, sums: Array) -> Array:
         """Return the size of the first step."""

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.normals import seed_key
-from ..kernels.rules import CONSTANTS, RULE_COLUMNS
-from ..problem import Quadratic
+from ..kernels.rules import CONSTANTS, RULE_COLUMNS, WEIGHT
 from ..run import Run
 
 
@@ -97,11 +96,17 @@ def check_step_size(
     raise error from raised
 
 
-def rule_table(problem: Quadratic) -> NDArray[np.float64]:
-    """Return the table a step-size rule reads, with the problem's constants filled in."""
+def rule_table(run: Run) -> NDArray[np.float64]:
+    """Return the table a step-size rule reads, with what does not change filled in."""
     table = np.zeros((2, RULE_COLUMNS))
-    table[:, CONSTANTS : CONSTANTS + 3] = problem.noise_constants
+    fill_constants(table, run)
     return table
+
+
+def fill_constants(table: NDArray[np.float64], run: Run) -> None:
+    """Write what no step changes to a rule's table: constants and weights."""
+    table[:, CONSTANTS : CONSTANTS + 3] = run.problem.noise_constants
+    table[:, WEIGHT] = run.update
 
 
 class Engine(ABC):
@@ -116,14 +121,14 @@ class Engine(ABC):
     """
 
     def __init__(self, run: Run, *, serial: bool = False) -> None:
-        self.run = run
-        self.serial = serial
-        self.step = 0
-        self.key = seed_key(run.seed)
+        self.run: Run = run
+        self.serial: bool = serial
+        self.step: int = 0
+        self.key: tuple[np.uint32, np.uint32] = seed_key(run.seed)
 
     state: NDArray[Any]
     #: Whether steps between recorded rows cost nothing.
-    jumps = False
+    jumps: bool = False
 
     @abstractmethod
     def initial_row(self) -> Rows:
@@ -160,7 +165,11 @@ class Engine(ABC):
             raise ValueError("the checkpoint does not fit the run")
         for name, values in mine.items():
             values[...] = snapshot[name]
+        self.refill()
         self.step = int(snapshot["step"])
+
+    def refill(self) -> None:  # noqa: B027
+        """Write what no step changes again: a snapshot of an earlier version may lack it."""
 
     def recorded_steps(self, num_steps: int) -> NDArray[np.int64]:
         """Return the steps to record among ``step + 1 ... step + num_steps``."""

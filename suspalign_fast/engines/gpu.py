@@ -43,7 +43,7 @@ class GpuStepEngine(SteppingEngine):
     def __init__(self, run: Run, *, serial: bool = False) -> None:
         super().__init__(run, serial=serial)
         spectrum = run.problem.spectrum
-        isotropic = isinstance(run.problem.noise, IsotropicNoise)
+        isotropic = type(run.problem.noise) is IsotropicNoise
         arrays = self.arrays_per_direction - isotropic
         needed = spectrum.dim * (np.dtype(run.dtype).itemsize + 8 * arrays) + TABLE_BYTES
         there = None if SIMULATED else _free_memory()

@@ -17,7 +17,7 @@ class KnownSteps(Stepper):
     def __init__(self, engine: Engine, kernel: Any, *model: Any) -> None:
         super().__init__(engine, kernel, *model)
         assert isinstance(engine.run.step_size, KnownStepSize)
-        self.rule = engine.run.step_size
+        self.rule: KnownStepSize = engine.run.step_size
 
     def mutable(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that steps change: none beside the state."""

@@ -1,4 +1,4 @@
-"""Two random numbers a level and row, whatever the dimension (DESIGN section 3)."""
+"""Two random numbers a level and row, whatever the dimension (``kernels.levels``)."""
 
 from typing import Any
 
@@ -28,21 +28,23 @@ class LevelsEngine(Engine):
         super().__init__(run, serial=serial)
         problem = run.problem
         spectrum = problem.spectrum
-        self.split = spectrum.num_dominant_levels
-        self.lam = spectrum.eigenvalues
-        self.std = np.ascontiguousarray(problem.stds)
-        self.level_weights = spectrum.per_level(run.update)
+        self.split: int = spectrum.num_dominant_levels
+        self.lam: Array = spectrum.eigenvalues
+        self.std: Array = np.ascontiguousarray(problem.stds)
+        self.level_weights: Array = spectrum.per_level(run.update)
         self.freedom: Array = spectrum.multiplicities.astype(np.float64) - 1.0
         powers = [self.lam**p for p in (1, 2, 3, 4)]
         powers += [self.lam**p * self.std**2 for p in (4, 5, 6)]
-        self.sum_weights = np.stack([*powers, np.zeros_like(self.lam)])
+        self.sum_weights: Array = np.stack([*powers, np.zeros_like(self.lam)])
         self.state = self._initial_state()
         rule = run.step_size
-        self.jumps = isinstance(rule, KnownStepSize)
+        self.jumps: bool = isinstance(rule, KnownStepSize)
         if isinstance(rule, KnownStepSize):
-            self.moves = Moves(rule, self.level_weights * self.lam, self.level_weights * self.std)
+            self.moves: Moves = Moves(
+                rule, self.level_weights * self.lam, self.level_weights * self.std
+            )
         else:
-            self.stepper = AdaptiveSteps(
+            self.stepper: AdaptiveSteps = AdaptiveSteps(
                 self, levels.advance_levels, self.state, self.lam, self.std,
                 self.level_weights, self.sum_weights, self.split, self.freedom,
             )  # fmt: skip
@@ -53,6 +55,11 @@ class LevelsEngine(Engine):
         if self.jumps:
             return {"state": self.state, "now": self.moves.now}
         return {"state": self.state} | self.stepper.mutable()
+
+    def refill(self) -> None:
+        """Write what no step changes again."""
+        if not self.jumps:
+            self.stepper.refill()
 
     def initial_row(self) -> Rows:
         """Return row 0, the initial state."""
@@ -93,10 +100,6 @@ class LevelsEngine(Engine):
         scaled = state.copy()
         scaled[self.split :] *= factor**2
         return scaled
-
-    def directions(self) -> tuple[Array, Array, Array, int]:
-        """Eigenvalues, noise and number of what the state has an entry for; dominant entries."""
-        return self.lam, self.std, self.freedom + 1.0, self.split
 
     def squares(self, state: Array) -> Array:
         """Squared norm of the coefficients behind each entry of a state."""

@@ -25,11 +25,11 @@ class Moves:
     """
 
     def __init__(self, rule: KnownStepSize, rate: Array, push: Array) -> None:
-        self.rule = rule
-        self.rate = rate
-        self.push = push
+        self.rule: KnownStepSize = rule
+        self.rate: Array = rate
+        self.push: Array = push
         #: Step of the last row moved to.
-        self.now = np.zeros(1, np.int64)
+        self.now: NDArray[np.int64] = np.zeros(1, np.int64)
         self._last: tuple[int, Array, Array] = (-1, rate, push)
 
     def to(self, steps: NDArray[np.int64]) -> Iterator[tuple[slice, Array, Array]]:
@@ -55,20 +55,20 @@ class Moves:
 
     def sizes_at(self, steps: NDArray[np.int64]) -> Array:
         """Return the step sizes assigned at rows."""
-        if isinstance(self.rule, ConstantStep):
+        if type(self.rule) is ConstantStep:
             return np.full(steps.size, self.rule.value)
         return np.array([self.rule.values(t, t + 1)[0] for t in steps.tolist()])
 
     def _equal(self, gaps: NDArray[np.int64]) -> int:
         """Number of moves ahead with the same coefficients, 0 if just the next one has them."""
-        if not isinstance(self.rule, ConstantStep):
+        if type(self.rule) is not ConstantStep:
             return 0
         changes = np.flatnonzero(gaps != gaps[0])
         equal = int(changes[0]) if changes.size else gaps.size
         return equal if equal > 1 or gaps.size == 1 or self._last[0] == gaps[0] else 0
 
     def _between(self, start: int, gap: int) -> tuple[Array, Array]:
-        if isinstance(self.rule, ConstantStep) and self._last[0] == gap:
+        if type(self.rule) is ConstantStep and self._last[0] == gap:
             return self._last[1:]
         a, b = transition(self.rule, start, start + gap, self.rate, self.push)
         self._last = (gap, a, b)

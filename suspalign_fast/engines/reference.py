@@ -9,7 +9,7 @@ from ..kernels.normals import INITIAL_DOMAIN, STEP_DOMAIN
 from ..kernels.rules import NOISY
 from ..run import Run
 from ..step_size import AdaptiveStepSize, KnownStepSize
-from .base import Engine, Rows, check_step_size, rule_table
+from .base import Engine, Rows, check_step_size, fill_constants, rule_table
 from .plain_normals import standard_normals
 
 
@@ -33,7 +33,7 @@ class ReferenceEngine(Engine):
             self.state = np.repeat(initial, counts)
 
         self._round()
-        self.table = rule_table(run.problem)
+        self.table = rule_table(run)
         rule = run.step_size
         self.memory = np.empty(0)
         if isinstance(rule, AdaptiveStepSize):
@@ -57,6 +57,10 @@ class ReferenceEngine(Engine):
             "table": self.table,
             "step_size": self._size,
         }
+
+    def refill(self) -> None:
+        """Write what no step changes to the table again."""
+        fill_constants(self.table, self.run)
 
     def initial_row(self) -> Rows:
         """Return row 0, the initial state."""

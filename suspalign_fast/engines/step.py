@@ -88,15 +88,6 @@ class StepEngine(SteppingEngine):
         scaled[self.run.problem.spectrum.num_dominant :] *= factor
         return scaled
 
-    def directions(
-        self,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], int]:
-        """Eigenvalues, noise and number of what the state has an entry for; dominant entries."""
-        problem = self.run.problem
-        counts = problem.spectrum.multiplicities
-        lam, std = (np.repeat(x, counts) for x in (problem.spectrum.eigenvalues, problem.stds))
-        return lam, std, np.ones_like(lam), problem.spectrum.num_dominant
-
     def squares(self, state: NDArray[np.float64]) -> NDArray[np.float64]:
         """Squared norm of the coefficients behind each entry of a state."""
         return state**2

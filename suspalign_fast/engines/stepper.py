@@ -21,11 +21,15 @@ class Stepper(ABC):
     def __init__(self, engine: Engine, kernel: Any, *model: Any) -> None:
         # The engine owns this object: a reference back would keep its state in memory.
         self.engine: Engine = weakref.proxy(engine)
-        self.kernel, self.model = kernel, model
+        self.kernel: Any = kernel
+        self.model: tuple[Any, ...] = model
 
     @abstractmethod
     def mutable(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that steps change, beside the state."""
+
+    def refill(self) -> None:  # noqa: B027
+        """Write what no step changes to those arrays again."""
 
     @abstractmethod
     def start(self, sums: Array) -> Array:
@@ -74,6 +78,10 @@ class SteppingEngine(Engine):
     def mutable(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that steps change."""
         return {"state": self.state} | self.stepper.mutable()
+
+    def refill(self) -> None:
+        """Write what no step changes again."""
+        self.stepper.refill()
 
     def initial_row(self) -> Rows:
         """Return row 0, the initial state."""

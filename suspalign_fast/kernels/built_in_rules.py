@@ -12,16 +12,19 @@ _loss_bound_terms = numba.njit(power_sums.loss_bound_terms)
 
 
 @inlined
-def _capped_critical(fraction, cap, dominant, bulk):
-    """Fraction of the critical step of two bands' (S_2, S_3, S_4 + N_2), capped."""
+def _capped_critical(fraction, cap, dominant, bulk, weights):
+    """Fraction of the critical step of two bands' (S_2, S_3, S_4 + N_2), capped.
+
+    The cap where no step size separates falling from rising alignment.
+    """
     total = dominant[0] + bulk[0]
     if not total > 0.0:
         return cap
     numerator, denominator = _critical_terms(
         dominant[0] / total, dominant[1] / total, dominant[2] / total,
-        bulk[0] / total, bulk[1] / total, bulk[2] / total,
+        bulk[0] / total, bulk[1] / total, bulk[2] / total, weights[0], weights[1],
     )  # fmt: skip
-    if not denominator > 0.0:
+    if not denominator > 0.0 or numerator < 0.0:
         return cap
     return min(cap, fraction * numerator / denominator)
 
@@ -35,7 +38,8 @@ def _band_terms(row, band):
 @inlined
 def critical(row, memory):
     """Rule of `CriticalStep`; its memory is the fraction and the cap."""
-    return _capped_critical(memory[0], memory[1], _band_terms(row, 0), _band_terms(row, 1))
+    dominant, bulk = _band_terms(row, 0), _band_terms(row, 1)
+    return _capped_critical(memory[0], memory[1], dominant, bulk, row.weights)
 
 
 @inlined
@@ -71,7 +75,7 @@ def online(row, state):
     state[3] = state[2] * state[3] + (1.0 - state[2])
     dominant = _averaged_terms(row, state, 0)
     bulk = _averaged_terms(row, state, 1)
-    step_size = _capped_critical(state[0], state[1], dominant, bulk)
+    step_size = _capped_critical(state[0], state[1], dominant, bulk, row.weights)
     return step_size if step_size > 0.0 else state[1]
 
 

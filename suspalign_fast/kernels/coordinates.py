@@ -8,7 +8,16 @@ A vector has the lanes of a processor's registers, or a single one in a thread o
 
 from .jit import inlined
 from .plan import OFFSET, ROW, SCALE
-from .simd import broadcast, fma, horizontal_sum, load, rounded_like, store, to_double
+from .simd import (
+    broadcast,
+    fma,
+    horizontal_sum,
+    load,
+    rounded_like,
+    store,
+    to_double,
+    zero_where_zero,
+)
 
 # --- moves -------------------------------------------------------------------------------------
 
@@ -24,8 +33,8 @@ def moved(state, c, a, b, xi):
 
 @inlined
 def jumped(state, c, a, b, xi):
-    """``a c + b xi`` as the state can hold it."""
-    return rounded_like(state, fma(a, c, b * to_double(xi)))
+    """``a c + b xi`` as the state can hold it; what is zero stays so if ``a`` has overflowed."""
+    return rounded_like(state, fma(zero_where_zero(a, c), c, b * to_double(xi)))
 
 
 # --- direct sums S_1 ... S_4, R_4 ... R_6 ------------------------------------------------------

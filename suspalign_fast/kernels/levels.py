@@ -4,7 +4,7 @@ By rotation invariance m coordinates that share eigenvalue, noise and step move 
 
     Q' = (a sqrt(Q) + b xi)^2 + b^2 X,    X ~ chi-square with m - 1 degrees of freedom,
 
-xi being the noise along the current direction (DESIGN section 3). Chi-squares come from the
+xi being the noise along the current direction. Chi-squares come from the
 method of Marsaglia and Tsang (ACM TOMS 26, 2000), in float64 on float32 normals; attempt n of a
 level draws from counter domains of its own, so X is a pure function of (seed, level, step).
 """
@@ -71,7 +71,7 @@ def draw(xi, chi, freedom, step, key_0, key_1):
 
 @inlined
 def _move(q, a, b, xi, chi):
-    root = a * np.sqrt(q) + b * xi
+    root = b * xi if q == 0.0 else a * np.sqrt(q) + b * xi  # where q is 0, a may have overflowed
     return root * root + b * b * chi
 
 

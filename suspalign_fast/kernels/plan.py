@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import read_only
-from ..noise import DiagonalNoise, HessianNoise, IsotropicNoise
+from ..noise import HessianNoise, IsotropicNoise, is_known
 from ..problem import Quadratic
 from .batch import BATCH
 from .normals import GROUP
@@ -94,8 +94,9 @@ def make_plan(problem: Quadratic) -> Plan:
     blocks = _cut(spectrum.dim, spectrum.num_dominant)
     levels = None if spectrum.is_simple else np.cumsum(spectrum.multiplicities)
     stds = problem.stds
-    isotropic = isinstance(problem.noise, IsotropicNoise)
-    diagonal = isinstance(problem.noise, DiagonalNoise)
+    isotropic = type(problem.noise) is IsotropicNoise
+    # Of anything but the package's own laws nothing is known, not even an order.
+    lawless = not isotropic and type(problem.noise) is not HessianNoise
     empty = np.empty(0)
     lam_all = spectrum.eigenvalues if levels is None else empty
     std_all = stds if levels is None and not isotropic else empty
@@ -104,14 +105,14 @@ def make_plan(problem: Quadratic) -> Plan:
         blocks, spectrum.eigenvalues, levels, in_place=lam_all.size > 0, sorted_values=True
     )
     blocks[:, STD] = pool.place(
-        blocks, stds, levels, in_place=std_all.size > 0, sorted_values=not diagonal
+        blocks, stds, levels, in_place=std_all.size > 0, sorted_values=not lawless
     )
     largest = _values_at(blocks[:, START], spectrum.eigenvalues, levels)
     smallest = _values_at(blocks[:, STOP] - 1, spectrum.eigenvalues, levels)
     center, half_width = (largest + smallest) / 2.0, (largest - smallest) / 2.0
     blocks[:, KIND] = np.where(half_width <= NARROW_RATIO * center, NARROW, DIRECT)
     blocks[half_width == 0.0, KIND] = EQUAL
-    if diagonal:
+    if lawless:
         blocks[:, KIND] = DIRECT
     return Plan(
         blocks,
@@ -203,9 +204,10 @@ def _moment_weights(
     weights = np.zeros((center.size, WEIGHTS))
     moments = weights[:, :SCALE].reshape(-1, NUM_MOMENTS, ROW)
     noise = problem.noise
-    hessian = isinstance(noise, HessianNoise)
-    std = noise.std if isinstance(noise, IsotropicNoise | HessianNoise) else 0.0
-    variance = std * std
+    hessian = type(noise) is HessianNoise
+    variance = 0.0  # without a law no block is summed by weights
+    if isinstance(noise, IsotropicNoise | HessianNoise) and is_known(noise):
+        variance = noise.std * noise.std
     for column in range(NUM_SUMS):
         is_noise = column >= 4
         power = column + (1 if not is_noise or hessian else 0)

@@ -1,6 +1,6 @@
 """Mean and variance of ``D / (D + B)`` for sums of squares of independent normals.
 
-Exact one-dimensional integrals (DESIGN section 3). With ``T = D + B`` and the tilted law whose
+Exact one-dimensional integrals. With ``T = D + B`` and the tilted law whose
 density is that of the g_i times ``exp(-s T) / M(s)``, ``M(s) = E[exp(-s T)]``, every g_i stays
 normal, with variance ``v / (1 + 2 s v)`` and mean ``m / (1 + 2 s v)``, and
 
@@ -25,6 +25,8 @@ NEGLIGIBLE = 42.0
 SMALL = 0.3
 ORDER = 34
 CHUNK = 512
+#: The largest ``ln s`` looked at.
+X_MAX = 680.0
 #: Up to this many levels no series is used.
 FEW_LEVELS = 256
 
@@ -87,18 +89,36 @@ def _band_terms(s, v, m_sq, count, large, sums, scale, out):
 
 
 @kernel()
-def _integrands(x, split, v, m_sq, count, large_d, sums_d, large_b, sums_b, scale, out):
-    """Write ln M, and mean and variance of D and of B under the tilted law, at ``s = exp(x)``."""
+def _integrands(x, split, v, m_sq, count, shares, large_d, sums_d, large_b, sums_b, scales, out):
+    """Write ln M, and mean and variance of D and of B under the tilted law, at ``s = exp(x)``.
+
+    Those of each band are in units of its share of the expected T.
+    """
     s = np.exp(x)
-    dominant = np.empty(3)
-    bulk = np.empty(3)
-    _band_terms(s, v[:split], m_sq[:split], count[:split], large_d, sums_d, scale, dominant)
-    _band_terms(s, v[split:], m_sq[split:], count[split:], large_b, sums_b, scale, bulk)
-    out[0] = dominant[0] + bulk[0]
-    out[1] = dominant[1]
-    out[2] = bulk[1]
-    out[3] = dominant[2]
-    out[4] = bulk[2]
+    band = np.empty(3)
+    _band_terms(
+        s * shares[0], v[:split], m_sq[:split], count[:split], large_d, sums_d, scales[0], band
+    )  # fmt: skip
+    out[0] = band[0]
+    out[1] = band[1]
+    out[3] = band[2]
+    _band_terms(
+        s * shares[1], v[split:], m_sq[split:], count[split:], large_b, sums_b, scales[1], band
+    )  # fmt: skip
+    out[0] += band[0]
+    out[2] = band[1]
+    out[4] = band[2]
+
+
+@kernel()
+def _normalized(v, m_sq, count):
+    """Expected sum of squares of a band; ``v`` and ``m_sq`` are divided by it in place."""
+    total = np.sum(count * (v + m_sq))
+    if total > 0.0:
+        for i in range(v.size):
+            v[i] /= total
+            m_sq[i] /= total
+    return total
 
 
 @kernel()
@@ -115,42 +135,51 @@ def ratio_moments(v, m_sq, count, split):
     Returns
     -------
     tuple of float
-        ``E[D/T]``, ``E[B/T]``, ``Var[D/T]``; NaN where T is zero or not finite.
+        ``E[D/T]``, ``E[B/T]``, ``Var[D/T]``; NaN where T is zero or not finite. Good for shares
+        down to 1e-250; the variance underflows below 1e-150.
     """
     total = np.sum(count * (v + m_sq))
     if not (total > 0.0 and np.isfinite(total)):
         return np.nan, np.nan, np.nan
     v = v / total
     m_sq = m_sq / total
+    # Each band in units of its own: squares of a tiny one do not underflow.
+    shares = np.empty(2)
+    shares[0] = _normalized(v[:split], m_sq[:split], count[:split])
+    shares[1] = _normalized(v[split:], m_sq[split:], count[split:])
 
     # Find where the integrands end, classifying levels by their size there.
     x_end = 4.0
     terms = np.empty(5)
-    logs = np.empty(3)
-    highest = np.empty(3)
+    logs = np.empty(4)
+    highest = np.empty(4)
+    scales = np.ones(2)
     while True:
-        limit = SMALL / (2.0 * np.exp(x_end))
-        if v.size <= FEW_LEVELS:
-            limit = -1.0
-        scale = limit if limit > 0.0 else 1.0
-        large_d = np.flatnonzero(v[:split] > limit)
-        large_b = np.flatnonzero(v[split:] > limit)
+        limits = np.full(2, -1.0)
         sums_d = np.zeros((2, ORDER))
         sums_b = np.zeros((2, ORDER))
-        if limit > 0.0:
-            sums_d = _power_moments(v[:split], m_sq[:split], count[:split], limit, scale)
-            sums_b = _power_moments(v[split:], m_sq[split:], count[split:], limit, scale)
+        if v.size > FEW_LEVELS:
+            limits = SMALL / (2.0 * np.exp(x_end) * np.maximum(shares, 1e-300))
+            scales = np.minimum(limits, 1.0)
+            sums_d = _power_moments(v[:split], m_sq[:split], count[:split], limits[0], scales[0])
+            sums_b = _power_moments(v[split:], m_sq[split:], count[split:], limits[1], scales[1])
+        large_d = np.flatnonzero(v[:split] > limits[0])
+        large_b = np.flatnonzero(v[split:] > limits[1])
         highest[:] = -np.inf
         x = min(-1.0, x_end)
         while x <= x_end:
-            _integrands(x, split, v, m_sq, count, large_d, sums_d, large_b, sums_b, scale, terms)
+            _integrands(
+                x, split, v, m_sq, count, shares, large_d, sums_d, large_b, sums_b, scales, terms
+            )  # fmt: skip
             logs[0] = x + terms[0] + np.log(terms[1])
             logs[1] = x + terms[0] + np.log(terms[2])
-            logs[2] = 2.0 * x + terms[0] + np.log((terms[1] + terms[2]) ** 2)
+            # Of the square of each band by itself: a tiny one lasts longer than that of T.
+            logs[2] = 2.0 * x + terms[0] + np.log(terms[1] * terms[1] + terms[3])
+            logs[3] = 2.0 * x + terms[0] + np.log(terms[2] * terms[2] + terms[4])
             highest = np.maximum(highest, logs)
             x += 1.0
         # A band without gradient has log integrand -inf throughout: NaN, which ends nothing.
-        if not np.any(logs > highest - NEGLIGIBLE) or x_end > 600.0:
+        if not np.any(logs > highest - NEGLIGIBLE) or x_end > X_MAX:
             break
         x_end = x_end + 3.0 if x_end < 16.0 else x_end + 16.0
 
@@ -160,17 +189,27 @@ def ratio_moments(v, m_sq, count, split):
     beta = 0.0
     for node in range(nodes):
         x = x_end - node * NODE_SPACING
-        _integrands(x, split, v, m_sq, count, large_d, sums_d, large_b, sums_b, scale, table[node])
+        _integrands(
+            x, split, v, m_sq, count, shares, large_d, sums_d, large_b, sums_b, scales, table[node]
+        )  # fmt: skip
         weight = np.exp(x + table[node, 0])
         alpha += weight * table[node, 1]
         beta += weight * table[node, 2]
-    alpha *= NODE_SPACING
-    beta *= NODE_SPACING
+    alpha *= NODE_SPACING * shares[0]
+    beta *= NODE_SPACING * shares[1]
 
+    # beta D - alpha B over the product of both shares, of which neither term is tiny or huge.
+    to_d = beta * shares[0]
+    to_b = alpha * shares[1]
+    largest = max(to_d, to_b)
+    if largest == 0.0:
+        return alpha, beta, 0.0
+    to_d /= largest
+    to_b /= largest
     variance = 0.0
     for node in range(nodes):
         x = x_end - node * NODE_SPACING
-        mean = beta * table[node, 1] - alpha * table[node, 2]
-        square = mean * mean + beta * beta * table[node, 3] + alpha * alpha * table[node, 4]
+        mean = to_d * table[node, 1] - to_b * table[node, 2]
+        square = mean * mean + to_d * to_d * table[node, 3] + to_b * to_b * table[node, 4]
         variance += np.exp(2.0 * x + table[node, 0]) * square
-    return alpha, beta, variance * NODE_SPACING
+    return alpha, beta, variance * NODE_SPACING * largest * largest

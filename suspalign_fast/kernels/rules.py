@@ -12,13 +12,17 @@ import numpy as np
 from llvmlite import ir
 from numba import carray, cfunc, types
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
+from .._equality import same_values
 from .jit import c_function, inlined
 
 # Columns of the (2, RULE_COLUMNS) table that a rule reads: S_1 ... S_4, R_4 ... R_6, (unused),
-# N_1, N_2, K, then sum lambda^p h^2, p = 0, 1, 2, of the noisy gradient h.
+# N_1, N_2, K, then sum lambda^p h^2, p = 0, 1, 2, of the noisy gradient h, the band's weight in
+# the update, (unused).
 CONSTANTS = 8
 NOISY = 11
+WEIGHT = 14
 RULE_COLUMNS = 16
 #: Compiled functions of users that are kept.
 MAX_RULES = 256
@@ -44,13 +48,22 @@ class Row(NamedTuple):
     noisy_sums : ndarray of float64, shape (2, 3)
         ``sum lambda^p h^2``, p = 0, 1, 2, of the noisy gradient ``h = lambda c + s xi`` of this
         very step: what a practitioner has. Zero unless the rule asks to observe them.
+    weights : ndarray of float64, shape (2,)
+        Weights of the dominant and the bulk part of the update; (1, 1) for full updates.
     """
 
     step: int
-    power_sums: np.ndarray
-    noise_sums: np.ndarray
-    constants: np.ndarray
-    noisy_sums: np.ndarray
+    power_sums: NDArray[np.float64]
+    noise_sums: NDArray[np.float64]
+    constants: NDArray[np.float64]
+    noisy_sums: NDArray[np.float64]
+    weights: NDArray[np.float64]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Row) and same_values(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
 
 @inlined
@@ -62,6 +75,7 @@ def row_of(step, table):
         table[:, 4:7],
         table[:, CONSTANTS : CONSTANTS + 3],
         table[:, NOISY : NOISY + 3],
+        table[:, WEIGHT],
     )
 
 

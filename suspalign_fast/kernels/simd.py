@@ -275,6 +275,17 @@ def _square_root_on_gpu(builder, a):
     return builder.insert_element(ir.Constant(kind, ir.Undefined), better, ir.Constant(_INDEX, 0))
 
 
+@intrinsic
+def zero_where_zero(typingctx, a, b):
+    """``a``, 0 in the lanes where ``b`` is."""
+
+    def codegen(context, builder, sig, args):
+        zero = ir.Constant(args[0].type, None)
+        return builder.select(builder.fcmp_ordered("==", args[1], zero), zero, args[0])
+
+    return a(a, b), codegen
+
+
 def _conversion(instruction, dtype, doc):
     @intrinsic
     def convert(typingctx, a):

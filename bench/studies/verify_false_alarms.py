@@ -1,0 +1,53 @@
+"""How often `verify` says that a true claim fails, on random problems of every kind.
+
+Each claim may fail in 1 of 10^4 cases; two failures or more in a thousand problems of five claims
+would be a surprise (chance 0.09). Also printed: how many p-values of claims with evidence are
+small, which at most their own number may be.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from suspalign_fast.verify import FALSE_ALARM
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))
+
+from tests.random_problems import verified
+
+
+def failures(numbers):
+    """Return what fails among random problems, p-values of claims with evidence, and verdicts."""
+    failed, values, verdicts = [], {}, Counter()
+    for number in numbers:
+        how, report = verified(number)
+        for claim in report.claims:
+            verdicts[claim.name, claim.verdict] += 1
+            if claim.right + claim.wrong:
+                values.setdefault(claim.name, []).append(claim.p_value)
+            if claim.verdict == "fails":
+                failed.append((number, claim.name, claim.p_value, claim.wrong, how, claim.detail))
+    return failed, values, verdicts
+
+
+def main():
+    """Print the failures and how small p-values are."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--problems", type=int, default=1_000)
+    parser.add_argument("--first", type=int, default=0)
+    options = parser.parse_args()
+    failed, values, verdicts = failures(range(options.first, options.first + options.problems))
+    print(f"false alarm rate of a claim: {FALSE_ALARM:g}; {len(failed)} failures")
+    for failure in failed:
+        print("  ", *failure)
+    for name, found in values.items():
+        small = [int((np.array(found) < level).sum()) for level in (0.1, 0.01, 1e-3, 1e-4)]
+        opened = verdicts[name, "open"]
+        print(f"{name}: {len(found)} with evidence, {opened} open, below .1 .01 .001 1e-4: {small}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Random problems and states of every kind, for tests of calibration."""
+
+import numpy as np
+
+import suspalign_fast as sa
+
+
+def random_problem(rng):
+    """Return a problem and a stable step size: few or many directions, any noise or none."""
+    k = int(rng.choice([1, 2, 5, 30]))
+    rest = int(rng.choice([1, 2, 3, 10, 60, 400]))
+    if rng.random() < 0.2:
+        spectrum = sa.Spectrum.two_level(10**9, 10**6, 10.0, float(rng.uniform(0.1, 9.0)))
+    else:
+        width = rng.choice([0.05, 1.0, 3.0])
+        dominant = np.sort(10.0 * rng.uniform(0.5, 1.0, k))[::-1]
+        bulk = dominant[-1] / rng.choice([1.1, 3.0, 30.0]) * 10.0 ** rng.uniform(-width, 0, rest)
+        counts = rng.choice([1, 1, 1, 7, 1000], k + rest)
+        spectrum = sa.Spectrum(np.concatenate([dominant, bulk]), int(counts[:k].sum()), counts)
+        if spectrum.dim > 3_000:
+            spectrum = sa.Spectrum(np.concatenate([dominant, bulk]), k)
+    std = 10.0 ** rng.uniform(-3, 1)
+    noise = [
+        lambda: sa.IsotropicNoise(0.0),
+        lambda: sa.IsotropicNoise(std),
+        lambda: sa.HessianNoise(std),
+        lambda: sa.DiagonalNoise(std * rng.choice([0.0, 1.0, 3.0], spectrum.num_levels)),
+    ][rng.integers(4)]()
+    initial = 10.0 ** rng.uniform(-2, 2)
+    if rng.random() < 0.5:
+        initial = initial * rng.normal(size=spectrum.num_levels)
+    eta = float(rng.choice([0.1, 0.5, 1.0, 1.5, 1.9])) / float(spectrum.eigenvalues[0])
+    return sa.Quadratic(spectrum, noise, initial), eta
+
+
+def verified(number):
+    """Verify a random problem; return how it was and the report."""
+    rng = np.random.default_rng(number)
+    problem, eta = random_problem(rng)
+    engines = ["levels"] if problem.spectrum.dim > 10_000 else ["levels", "step"]
+    steps = int(rng.choice([20, 300, 3000]))
+    engine = str(rng.choice(engines))
+    report = sa.verify(problem, eta, steps, states=12, repeats=3, seed=number, engine=engine)
+    return f"{problem}, step size {eta:.4g}, {steps} steps, {engine}", report
+
+
+NOISES = ("isotropic", "hessian", "diagonal")
+
+
+def random_state(rng, noise, num_dominant=None):
+    """Return a problem whose initial coefficients are a random state of one direction a level.
+
+    States are like random initial ones, like stationary ones, or of low alignment; bands are
+    narrow or wide, and noise given per direction varies by a third or by e.
+    """
+    k = int(rng.choice([1, 2, 20, 200])) if num_dominant is None else num_dominant
+    rest = int(rng.choice([2, 3, 10, 18, 100, 400] if k < 20 else [100, 400, 1000]))
+    wide = rng.random() < 0.5
+    dominant = np.sort(rng.uniform(2.0 if wide else 9.5, 10.0, k))[::-1]
+    top = dominant[-1] / rng.choice([1.2, 3.0, 30.0])
+    spread = 10.0 ** rng.uniform(-3.0, 0.0, rest) if wide else rng.uniform(0.95, 1.0, rest)
+    lam = np.concatenate([dominant, np.sort(top * spread)[::-1]])
+    lam[k] = top
+    stds = {
+        "isotropic": np.ones(lam.size),
+        "hessian": np.sqrt(lam),
+        "diagonal": np.exp(rng.normal(size=lam.size) * rng.choice([0.3, 1.0])),
+    }[noise]
+    c = rng.normal(size=lam.size) * 10.0 ** rng.uniform(-0.5, 1.5)
+    kind = rng.integers(3)
+    if kind == 1:
+        c *= stds / np.sqrt(lam) * 10.0 ** rng.uniform(-1.0, 1.0)
+    if kind == 2:
+        c[:k] *= 10.0 ** rng.uniform(-2.0, 0.0)
+    model = {
+        "isotropic": sa.IsotropicNoise(1.0),
+        "hessian": sa.HessianNoise(1.0),
+        "diagonal": sa.DiagonalNoise(stds),
+    }[noise]
+    return sa.Quadratic(sa.Spectrum(lam, k), model, c), wide
