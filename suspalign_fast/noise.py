@@ -69,7 +69,9 @@ class HessianNoise(Noise):
     def stds(self, spectrum: Spectrum) -> NDArray[np.float64]:
         """Return ``std * sqrt(lambda)`` for every level."""
         with np.errstate(over="ignore"):
-            return self.std * np.sqrt(spectrum.eigenvalues)
+            stds = np.sqrt(spectrum.eigenvalues)
+            stds *= self.std
+        return stds
 
 
 @dataclass(frozen=True, eq=False)

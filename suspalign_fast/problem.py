@@ -89,11 +89,11 @@ class Quadratic:
         object.__setattr__(self, "noise", noise)
         object.__setattr__(self, "initial", start)
 
-    @property
+    @cached_property
     def stds(self) -> NDArray[np.float64]:
-        """Noise standard deviations s of the levels, shape (num_levels,)."""
+        """Noise standard deviations s of the levels, shape (num_levels,), read-only."""
         given: NDArray[np.float64] | None = self._stds  # type: ignore[attr-defined]
-        return self.noise.stds(self.spectrum) if given is None else given
+        return _checks.read_only(self.noise.stds(self.spectrum) if given is None else given)
 
     @cached_property
     def noise_constants(self) -> NDArray[np.float64]:

@@ -229,13 +229,25 @@ class Spectrum:
             Sums over the dominant and the bulk band, multiplicities counted.
         """
         k = self.num_dominant_levels
-        weighted = per_level * self.multiplicities
+        weighted = per_level if self.is_simple else per_level * self.multiplicities
         return np.stack([weighted[..., :k].sum(-1), weighted[..., k:].sum(-1)], axis=-1)
 
     def per_level(self, values: tuple[float, float]) -> NDArray[np.float64]:
         """Return the first value for every dominant level, the second for every bulk level."""
         k = self.num_dominant_levels
         return np.repeat(np.array(values, dtype=np.float64), [k, self.num_levels - k])
+
+    def weighted(
+        self, per_level: NDArray[np.float64], weights: tuple[float, float]
+    ) -> NDArray[np.float64]:
+        """Return a per-level quantity times the weight of its band: itself where both are 1."""
+        if weights == (1.0, 1.0):
+            return per_level
+        k = self.num_dominant_levels
+        out = np.empty(self.num_levels)
+        for band, weight in zip((slice(0, k), slice(k, None)), weights, strict=True):
+            np.multiply(per_level[band], weight, out=out[band])
+        return out
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Spectrum):

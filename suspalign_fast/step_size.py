@@ -250,10 +250,10 @@ class OnlineCriticalStep(_CappedStep):
 
     def memory(self, problem: Quadratic) -> NDArray[np.float64]:
         """Return fraction, cap, decay, the total weight, the noise floors and six averages."""
-        variance = problem.stds**2
-        lam = problem.spectrum.eigenvalues
-        n0 = problem.spectrum.band_sums(variance)
-        n1 = problem.spectrum.band_sums(lam * variance)
+        spectrum, values = problem.spectrum, problem.stds**2
+        n0 = spectrum.band_sums(values)
+        values *= spectrum.eigenvalues
+        n1 = spectrum.band_sums(values)
         head = [self.fraction, self._cap(problem), self.decay, 0.0]
         return np.concatenate([head, n0, n1, np.zeros(6)])
 

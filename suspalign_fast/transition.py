@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from .step_size import ConstantStep, KnownStepSize
 
 Array = NDArray[np.float64]
+#: Levels worked on at once, so that temporaries stay small.
+PIECE = 2**16
 
 
 def power_and_sum(x: Array, n: int) -> tuple[Array, Array]:
@@ -41,7 +43,12 @@ def product(factor: Array, value: Array) -> Array:
 
 
 def transition(
-    rule: KnownStepSize, start: int, stop: int, rate: Array, push: Array
+    rule: KnownStepSize,
+    start: int,
+    stop: int,
+    rate: Array,
+    push: Array,
+    out: tuple[Array, Array] | None = None,
 ) -> tuple[Array, Array]:
     """Return a and b of the move from step `start` to step `stop`.
 
@@ -53,11 +60,23 @@ def transition(
         Decay per unit of step size: eigenvalue times update weight.
     push : ndarray of float64, shape (levels,)
         Noise entering per unit of step size: standard deviation times update weight.
+    out : tuple of two ndarray of float64, shape (levels,), optional
+        Where to write them.
 
     Returns
     -------
     a, b : ndarray of float64, shape (levels,)
     """
+    a, b = (np.empty_like(rate), np.empty_like(rate)) if out is None else out
+    for first in range(0, rate.size, PIECE):  # temporaries of a piece alone
+        part = slice(first, first + PIECE)
+        a[part], b[part] = _transition(rule, start, stop, rate[part], push[part])
+    return a, b
+
+
+def _transition(
+    rule: KnownStepSize, start: int, stop: int, rate: Array, push: Array
+) -> tuple[Array, Array]:
     if type(rule) is ConstantStep:
         power, total = power_and_sum(rule.value * rate, stop - start)
         return power, product(np.sqrt(total), rule.value * push)

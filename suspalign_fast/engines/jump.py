@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ..kernels.jump import jump_rows
 from ..kernels.plan import ROW
 from ..run import Run
-from ..step_size import KnownStepSize
+from ..step_size import ConstantStep, KnownStepSize
 from .base import Engine, Rows
 from .moves import Moves
 from .step import StepEngine, level_ends
@@ -23,8 +23,11 @@ class Jumps(Stepper):
         run = engine.run
         assert isinstance(run.step_size, KnownStepSize)
         spectrum = run.problem.spectrum
-        weight = spectrum.per_level(run.update)
-        self.moves = Moves(run.step_size, weight * spectrum.eigenvalues, weight * run.problem.stds)
+        rate, push = (
+            spectrum.weighted(values, run.update)
+            for values in (spectrum.eigenvalues, run.problem.stds)
+        )
+        self.moves = Moves(run.step_size, rate, push)
 
     def mutable(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that moves change."""
@@ -56,11 +59,17 @@ class JumpEngine(StepEngine):
     """Moves from recorded row to recorded row: exact in law there, for known step sizes."""
 
     jumps = True
-    moves_per_direction = 4
 
     def __init__(self, run: Run, *, serial: bool = False) -> None:
         check_known(run)
         super().__init__(run, serial=serial)
+
+    @classmethod
+    def bytes_of_moves(cls, run: Run) -> int:
+        """Memory of factor and spread of a move, and of rates where the update has weights."""
+        weighted = run.update != (1.0, 1.0)
+        irregular = run.record_at is not None and isinstance(run.step_size, ConstantStep)
+        return 16 * run.problem.spectrum.num_levels * (1 + weighted + irregular)
 
     def _prepare(self) -> None:
         ends = level_ends(self.run.problem.spectrum)

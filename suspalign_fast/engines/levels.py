@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _memory
 from ..kernels import levels
 from ..kernels.plan import ROW
 from ..run import Run
@@ -14,6 +15,8 @@ from .base import Engine, Rows
 from .moves import Moves
 
 Array = NDArray[np.float64]
+#: Arrays with an entry for every level that the engine holds at once.
+ARRAYS = 24
 
 
 class LevelsEngine(Engine):
@@ -28,6 +31,8 @@ class LevelsEngine(Engine):
         super().__init__(run, serial=serial)
         problem = run.problem
         spectrum = problem.spectrum
+        count = spectrum.num_levels
+        _memory.check(f"engine 'levels' with {count:,} levels", ARRAYS * 8 * count)
         self.split: int = spectrum.num_dominant_levels
         self.lam: Array = spectrum.eigenvalues
         self.std: Array = np.ascontiguousarray(problem.stds)
@@ -40,9 +45,8 @@ class LevelsEngine(Engine):
         rule = run.step_size
         self.jumps: bool = isinstance(rule, KnownStepSize)
         if isinstance(rule, KnownStepSize):
-            self.moves: Moves = Moves(
-                rule, self.level_weights * self.lam, self.level_weights * self.std
-            )
+            rate, push = (spectrum.weighted(values, run.update) for values in (self.lam, self.std))
+            self.moves: Moves = Moves(rule, rate, push)
         else:
             self.stepper: AdaptiveSteps = AdaptiveSteps(
                 self, levels.advance_levels, self.state, self.lam, self.std,

@@ -35,6 +35,8 @@ class Moves:
     def to(self, steps: NDArray[np.int64]) -> Iterator[tuple[slice, Array, Array]]:
         """Yield batches of rows with a and b, one row of them for each move or one for all."""
         gaps = np.diff(steps, prepend=self.now[0])
+        size = max(1, MAX_VALUES // self.rate.size)
+        own: Array | None = None
         row = 0
         while row < steps.size:
             equal = self._equal(gaps[row:])
@@ -43,12 +45,13 @@ class Moves:
                 a, b = self._between(int(steps[row] - gaps[row]), int(gaps[row]))
                 yield batch, a[None], b[None]
             else:
-                batch = slice(row, row + max(1, MAX_VALUES // self.rate.size))
-                moves = [
-                    self._between(int(stop - gap), int(gap))
-                    for stop, gap in zip(steps[batch], gaps[batch], strict=True)
-                ]
-                yield batch, np.stack([a for a, _ in moves]), np.stack([b for _, b in moves])
+                batch = slice(row, row + size)
+                if own is None:
+                    own = np.empty((2, min(size, steps.size), self.rate.size))
+                for i, (stop, gap) in enumerate(zip(steps[batch], gaps[batch], strict=True)):
+                    out = own[0, i], own[1, i]
+                    transition(self.rule, int(stop - gap), int(stop), *self._rates, out)
+                yield batch, own[0, : i + 1], own[1, : i + 1]
             row = batch.stop
         if steps.size:
             self.now[0] = steps[-1]
@@ -70,6 +73,11 @@ class Moves:
     def _between(self, start: int, gap: int) -> tuple[Array, Array]:
         if type(self.rule) is ConstantStep and self._last[0] == gap:
             return self._last[1:]
-        a, b = transition(self.rule, start, start + gap, self.rate, self.push)
+        self._last = (-1, *self._rates)  # gives up the memory of the last ones
+        a, b = transition(self.rule, start, start + gap, *self._rates)
         self._last = (gap, a, b)
         return a, b
+
+    @property
+    def _rates(self) -> tuple[Array, Array]:
+        return self.rate, self.push

@@ -5,12 +5,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _memory
 from ..kernels.normals import INITIAL_DOMAIN, STEP_DOMAIN
 from ..kernels.rules import NOISY
 from ..run import Run
 from ..step_size import AdaptiveStepSize, KnownStepSize
 from .base import Engine, Rows, check_step_size, fill_constants, rule_table
 from .plain_normals import standard_normals
+
+#: Arrays with an entry for every direction that the engine holds at once.
+ARRAYS = 24
 
 
 class ReferenceEngine(Engine):
@@ -19,6 +23,7 @@ class ReferenceEngine(Engine):
     def __init__(self, run: Run, *, serial: bool = False) -> None:
         super().__init__(run, serial=serial)
         spectrum = run.problem.spectrum
+        _memory.check(f"engine 'reference' at d = {spectrum.dim:,}", ARRAYS * 8 * spectrum.dim)
         counts = spectrum.multiplicities
         self.lam = np.repeat(spectrum.eigenvalues, counts)
         self.std = np.repeat(run.problem.stds, counts)

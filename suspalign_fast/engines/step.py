@@ -9,11 +9,11 @@ from .. import _memory, _threads
 from ..kernels import advance
 from ..kernels.batch import fill_normals
 from ..kernels.normals import INITIAL_DOMAIN
-from ..kernels.plan import ROW, Plan, make_plan
-from ..noise import IsotropicNoise
+from ..kernels.plan import BLOCK, ROW, Plan, make_plan
+from ..noise import HessianNoise, IsotropicNoise
 from ..run import Run
 from ..spectrum import Spectrum
-from ..step_size import KnownStepSize
+from ..step_size import AdaptiveStepSize, KnownStepSize
 from .adaptive import AdaptiveSteps
 from .known import KnownSteps
 from .stepper import SteppingEngine
@@ -25,7 +25,7 @@ class StepEngine(SteppingEngine):
     def __init__(self, run: Run, *, serial: bool = False) -> None:
         super().__init__(run, serial=serial)
         spectrum = run.problem.spectrum
-        _memory.check(f"engine {run.engine!r} at d = {spectrum.dim:,}", self._bytes(run))
+        _memory.check(f"engine {run.engine!r} at d = {spectrum.dim:,}", self.bytes_of(run))
         self.threads = _threads.for_kernels(serial=serial)
         self._plan = make_plan(run.problem)
         self.weights = np.array(run.update)
@@ -38,16 +38,23 @@ class StepEngine(SteppingEngine):
         """The problem as the kernels take it."""
         return self._plan._replace(threads=self.threads)
 
-    #: Float64 numbers a direction that `_prepare` adds where every direction has its own.
-    moves_per_direction = 0
+    @classmethod
+    def bytes_of(cls, run: Run) -> int:
+        """Memory that an engine takes beside what its problem holds already."""
+        spectrum = run.problem.spectrum
+        own_noise = not isinstance(run.problem.noise, IsotropicNoise)
+        size = np.dtype(run.dtype).itemsize * spectrum.dim
+        size += 8 * spectrum.num_levels * isinstance(run.problem.noise, HessianNoise)
+        if not spectrum.is_simple:  # blocks with several levels hold their values
+            blocks = min(spectrum.dim // BLOCK + 2, spectrum.num_levels + 1)
+            size += 8 * BLOCK * blocks * (1 + own_noise)
+        return size + cls.bytes_of_moves(run)
 
-    def _bytes(self, run: Run) -> int:
-        """Memory of the arrays that have an entry for every direction."""
-        size = np.dtype(run.dtype).itemsize
-        if run.problem.spectrum.is_simple:
-            size += 8 * (1 + self.moves_per_direction)
-            size += 8 * (not isinstance(run.problem.noise, IsotropicNoise))
-        return size * run.problem.spectrum.dim
+    @classmethod
+    def bytes_of_moves(cls, run: Run) -> int:
+        """Memory that the choice of the steps takes."""
+        observes = isinstance(run.step_size, AdaptiveStepSize) and run.step_size.observes
+        return 8 * run.problem.spectrum.num_levels * observes
 
     def _prepare(self) -> None:
         model = self.state, self.plan, self.weights

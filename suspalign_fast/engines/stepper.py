@@ -66,10 +66,10 @@ class SteppingEngine(Engine):
         problem = self.run.problem
         if not isinstance(problem.initial, np.ndarray):
             return None
-        per_level = problem.initial.size != problem.spectrum.dim
-        counts = problem.spectrum.multiplicities
-        values = np.repeat(problem.initial, counts) if per_level else problem.initial
-        return values.astype(self.run.dtype)
+        values = problem.initial.astype(self.run.dtype)
+        if values.size == problem.spectrum.dim:
+            return values
+        return np.repeat(values, problem.spectrum.multiplicities)
 
     @abstractmethod
     def initial_sums(self) -> Array:

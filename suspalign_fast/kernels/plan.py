@@ -21,6 +21,8 @@ S_4 errs by r^4 / 8 < 1e-12 and R_4 ... R_6, which only tell how sure a step is,
 35 r^4 / 8 + 21 r^5 / 16 + ... < 3e-11. Only a wide block needs the direct sums.
 """
 
+from collections.abc import Callable
+from functools import partial
 from math import comb
 from typing import Any, NamedTuple
 
@@ -156,10 +158,10 @@ def _values_at(
 
 
 class _Pool:
-    """Buffers of BLOCK values, each kept once."""
+    """Buffers of BLOCK values, each kept once, made when all are known."""
 
     def __init__(self) -> None:
-        self._buffers: list[NDArray[np.float64]] = []
+        self._buffers: list[Callable[[NDArray[np.float64]], None]] = []
         self._seen: dict[Any, int] = {}
 
     def place(
@@ -179,22 +181,39 @@ class _Pool:
         if not in_place:
             for value in np.unique(first[constant]):
                 if value not in self._seen:
-                    self._seen[value] = BLOCK * len(self._buffers)
-                    self._buffers.append(np.full(BLOCK, value))
+                    self._seen[value] = self._add(partial(_fill, value))
                 where[constant & (first == value)] = -1 - self._seen[value]
         own = (blocks[:, EDGE] != 0) if in_place else ~constant
         for b in np.flatnonzero(own):
-            start, stop = blocks[b, :2]
-            lane = start % GROUP
-            buffer = np.zeros(BLOCK)
-            buffer[lane : lane + stop - start] = _values_at(np.arange(start, stop), values, levels)
-            where[b] = -1 - BLOCK * len(self._buffers)
-            self._buffers.append(buffer)
+            start, stop = map(int, blocks[b, :2])
+            where[b] = -1 - self._add(partial(_fill_block, start, stop, values, levels))
         return where
+
+    def _add(self, fill: Callable[[NDArray[np.float64]], None]) -> int:
+        self._buffers.append(fill)
+        return BLOCK * (len(self._buffers) - 1)
 
     def values(self) -> NDArray[np.float64]:
         """All buffers, one after the other."""
-        return np.concatenate(self._buffers) if self._buffers else np.empty(0)
+        out = np.zeros((len(self._buffers), BLOCK))
+        for fill, buffer in zip(self._buffers, out, strict=True):
+            fill(buffer)
+        return out.reshape(-1)
+
+
+def _fill(value: float, buffer: NDArray[np.float64]) -> None:
+    buffer[:] = value
+
+
+def _fill_block(
+    start: int,
+    stop: int,
+    values: NDArray[np.float64],
+    levels: NDArray[np.int64] | None,
+    buffer: NDArray[np.float64],
+) -> None:
+    lane = start % GROUP
+    buffer[lane : lane + stop - start] = _values_at(np.arange(start, stop), values, levels)
 
 
 def _moment_weights(
