@@ -66,7 +66,7 @@ class Reader:
     """
 
     def __init__(self, path: AnyPath, *, live: bool | None = None) -> None:
-        self.path = absolute(path)
+        self.path: Path = absolute(path)
         self._live = live
         try:
             self._descriptor = open_regular(self.path, follow=True)
@@ -85,9 +85,9 @@ class Reader:
 
     def _opened(self) -> h5py.File:
         status = os.fstat(self._descriptor)
-        self.size = status.st_size
+        self.size: int = status.st_size
         #: Bytes on the disk: a file may have holes.
-        self.stored = min(self.size, 512 * getattr(status, "st_blocks", 2**62))
+        self.stored: int = min(self.size, 512 * getattr(status, "st_blocks", 2**62))
         block = Superblock(os.pread(self._descriptor, SIZE, 0), self.size)
         if not block.is_being_written:
             return h5py.File(self.path, "r", libver="latest")
@@ -217,21 +217,21 @@ class Stored:
     compression : {"gzip", "none"}
     """
 
-    def __init__(self, reader: Reader, name: str, handle: h5d.DatasetID) -> None:
+    def __init__(self, reader: Reader, name: str, handle: Any) -> None:
         self._reader, self._name, self._id = reader, name, handle
         self._stored_dtype = self._number_type()
-        self.dtype = self._stored_dtype.newbyteorder("=")
+        self.dtype: np.dtype[Any] = self._stored_dtype.newbyteorder("=")
         space = handle.get_space()
         if space.get_simple_extent_type() != h5s.SIMPLE:
             raise ValueError(f"{name!r} is not an array")
-        self.shape = tuple(map(int, space.get_simple_extent_dims()))
+        self.shape: tuple[int, ...] = tuple(map(int, space.get_simple_extent_dims()))
         creation = handle.get_create_plist()
         if creation.get_layout() != h5d.CHUNKED and creation.get_external_count():
             raise ValueError(f"{name!r} keeps its values elsewhere")
         self._filters = tuple(creation.get_filter(i)[0] for i in range(creation.get_nfilters()))
         if self._filters not in PIPELINES:
             raise ValueError(f"{name!r} needs filters that this package does not use")
-        self.compression = "gzip" if h5z.FILTER_DEFLATE in self._filters else "none"
+        self.compression: str = "gzip" if h5z.FILTER_DEFLATE in self._filters else "none"
         self._chunk: tuple[int, ...] | None = None
         if creation.get_layout() == h5d.CHUNKED:
             self._chunk = tuple(map(int, creation.get_chunk()))

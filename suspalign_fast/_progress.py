@@ -2,10 +2,12 @@
 
 import contextlib
 import sys
-from typing import Any
+from collections.abc import Collection, Iterator
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+T = TypeVar("T")
 #: Seconds between two lines where nobody watches: a file, a pipe.
 LOG_INTERVAL = 10.0
 
@@ -44,6 +46,14 @@ def bar(total: int, unit: str, *, visible: bool, initial: int = 0, **options: An
         mininterval=0.1 if _is_watched() else LOG_INTERVAL,
         **options,
     )
+
+
+def over(items: Collection[T], unit: str, *, visible: bool) -> Iterator[T]:
+    """Yield items, moving a bar."""
+    with bar(len(items), unit, visible=visible) as shown:
+        for item in items:
+            yield item
+            shown.update()
 
 
 def _is_watched() -> bool:

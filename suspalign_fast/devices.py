@@ -2,13 +2,14 @@
 
 import functools
 import importlib.metadata
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numba
 import numpy as np
 
 from . import _checks
 
+DeviceName: TypeAlias = Literal["cpu", "cuda", "auto"]
 DEVICES = ("cpu", "cuda")
 #: Engines that run on a GPU.
 GPU_ENGINES = ("step", "jump")

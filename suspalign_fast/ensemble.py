@@ -6,29 +6,29 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from . import _checks, _progress, _threads, devices
 from .driver import run_in_memory
 from .problem import Quadratic
-from .run import Run
-from .step_size import StepSize
+from .run import EngineName, Run, Update
+from .step_size import StepSizeLike
 from .store import MemoryTrace
 from .trace import Trace
 
 
 def simulate_ensemble(
     problems: Quadratic | Sequence[Quadratic],
-    step_sizes: float | StepSize | Sequence[Any],
+    step_sizes: StepSizeLike | Sequence[Any],
     num_steps: int,
     *,
     seeds: int | Iterable[int] = 0,
     record_every: int = 1,
     record_at: ArrayLike | None = None,
-    engine: str = "step",
-    device: str = "cpu",
-    dtype: str = "float64",
-    update: str | tuple[float, float] = "full",
+    engine: EngineName = "step",
+    device: devices.DeviceName = "cpu",
+    dtype: DTypeLike = "float64",
+    update: Update = "full",
     num_threads: int | None = None,
     progress: bool = False,
 ) -> list[Trace]:
@@ -90,7 +90,7 @@ def simulate_ensemble(
             record_at=record_at,  # type: ignore[arg-type]
             engine=engine,
             device=where,
-            dtype=dtype,
+            dtype=dtype,  # type: ignore[arg-type]
             update=update,  # type: ignore[arg-type]
         )
         for i in range(count)

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
 from .problem import Quadratic
-from .run import update_weights
+from .run import Update, update_weights
 from .theory import Expected, Levels, stationary
 from .trace import Trace
 
@@ -171,7 +171,7 @@ def estimate(
     step_size: float,
     *,
     fraction: float = 0.95,
-    update: str | tuple[float, float] = "full",
+    update: Update = "full",
 ) -> Estimate:
     r"""Estimate the transition times of a constant step size without following the trajectory.
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,7 +25,9 @@ from .step_size import (
     as_step_size,
 )
 
-ENGINES = ("step", "jump", "levels", "reference")
+EngineName: TypeAlias = Literal["step", "jump", "levels", "reference"]
+Update: TypeAlias = Literal["full", "dominant", "bulk"] | tuple[float, float]
+ENGINES: tuple[str, ...] = get_args(EngineName)
 DTYPES = ("float64", "float32")
 MAX_STEPS = 2**62
 UPDATES = {"full": (1.0, 1.0), "dominant": (1.0, 0.0), "bulk": (0.0, 1.0)}

@@ -3,17 +3,24 @@
 import dataclasses
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from . import _checks, _files, _lock, _threads, checkpoint, devices
 from ._column import COMPRESSIONS
 from .driver import Interrupted, quiet, run_in_memory, run_to_file, tidy
 from .engines import Engine, make_engine
 from .problem import Quadratic
-from .run import MAX_STEPS, Run
-from .step_size import ForeignStep, RowStep, StepSize, as_step_size, refuse_foreign
+from .run import MAX_STEPS, EngineName, Run, Update
+from .step_size import (
+    ForeignStep,
+    RowStep,
+    StepSize,
+    StepSizeLike,
+    as_step_size,
+    refuse_foreign,
+)
 from .store import MemoryTrace, TraceWriter, load_trace, load_unlocked, read_run_id
 from .trace import Trace
 
@@ -22,19 +29,19 @@ __all__ = ["Interrupted", "resume", "simulate"]
 
 def simulate(
     problem: Quadratic,
-    step_size: float | ArrayLike | StepSize,
+    step_size: StepSizeLike,
     num_steps: int,
     *,
     seed: int = 0,
     record_every: int = 1,
     record_at: ArrayLike | None = None,
-    engine: str = "step",
-    device: str = "cpu",
-    dtype: str = "float64",
-    update: str | tuple[float, float] = "full",
+    engine: EngineName = "step",
+    device: devices.DeviceName = "cpu",
+    dtype: DTypeLike = "float64",
+    update: Update = "full",
     path: _files.AnyPath | None = None,
     overwrite: bool = False,
-    compression: str = "gzip",
+    compression: Literal["gzip", "none"] = "gzip",
     checkpoint_every: float = 60.0,
     num_threads: int | None = None,
     progress: bool = False,
@@ -124,7 +131,7 @@ def simulate(
         record_at=record_at,  # type: ignore[arg-type]
         engine=engine,
         device=devices.resolve(device, engine),
-        dtype=dtype,
+        dtype=dtype,  # type: ignore[arg-type]
         update=update,  # type: ignore[arg-type]
     )
     with _threads.limited(num_threads), quiet():
@@ -147,8 +154,8 @@ def resume(
     path: _files.AnyPath,
     *,
     num_steps: int | None = None,
-    step_size: StepSize | Callable[..., float] | None = None,
-    device: str | None = None,
+    step_size: StepSize | Callable[..., Any] | None = None,
+    device: devices.DeviceName | None = None,
     checkpoint_every: float = 60.0,
     num_threads: int | None = None,
     progress: bool = False,
@@ -194,8 +201,8 @@ def resume(
     with _lock.exclusive(target) as lock:
         trace = load_unlocked(target)
         run = _with_rule(trace.run, step_size)
-        device = run.device if device is None else device
-        devices.check(device, run.engine)
+        where: str = run.device if device is None else device
+        devices.check(where, run.engine)
         if num_steps is not None:
             total = _checks.integer("num_steps", num_steps, run.num_steps, MAX_STEPS)
             run = dataclasses.replace(run, num_steps=total)
@@ -205,7 +212,7 @@ def resume(
             tidy(target)
             return load_trace(path)
         refuse_foreign(run.step_size)
-        run = dataclasses.replace(run, device=devices.resolve(device, run.engine))
+        run = dataclasses.replace(run, device=devices.resolve(where, run.engine))
         with _threads.limited(num_threads), quiet():
             engine = _restored(run, trace)
             writer = TraceWriter.continued(trace, run, lock=lock)

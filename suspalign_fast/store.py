@@ -403,7 +403,8 @@ class TraceFile:
     """
 
     def __init__(self, path: Path, run_id: str, live: bool | None = None) -> None:
-        self.path, self.run_id = path, run_id
+        self.path: Path = path
+        self.run_id: str = run_id
         self._live = live
 
     def trace(self, status: str, num_rows: int, run: Run | None = None) -> Trace:

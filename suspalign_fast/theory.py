@@ -20,7 +20,7 @@ from ._equality import same_values
 from ._first_root import first_root, with_clusters
 from .kernels.ratio import ratio_moments
 from .problem import Quadratic
-from .run import update_weights
+from .run import Update, update_weights
 from .spectrum import Spectrum
 from .step_size import ConstantStep, KnownStepSize, Schedule, as_step_size
 from .transition import product, transition
@@ -79,7 +79,7 @@ def expected(
     step_size: float | ArrayLike | KnownStepSize,
     steps: ArrayLike,
     *,
-    update: str | tuple[float, float] = "full",
+    update: Update = "full",
 ) -> Expected[Array]:
     """Return exact means and standard deviations of loss and alignment at the given steps.
 
@@ -122,7 +122,7 @@ def stationary(
     problem: Quadratic,
     step_size: float,
     *,
-    update: str | tuple[float, float] = "full",
+    update: Update = "full",
 ) -> Expected[float]:
     """Return the exact means and standard deviations at t = infinity, as floats.
 
@@ -169,7 +169,7 @@ def expected_next_alignment(
     coefficients: ArrayLike,
     step_size: float,
     *,
-    update: str | tuple[float, float] = "full",
+    update: Update = "full",
 ) -> tuple[float, float]:
     """Return mean and standard deviation of the alignment one step after a given state.
 
@@ -195,7 +195,7 @@ def exact_critical_step_size(
     problem: Quadratic,
     coefficients: ArrayLike,
     *,
-    update: str | tuple[float, float] = "full",
+    update: Update = "full",
 ) -> float:
     """Return the step size at which the expected *alignment* of the next step does not change.
 

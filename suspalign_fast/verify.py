@@ -7,14 +7,13 @@ of known means and variances, whose tails `kernels.tail` computes.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
-from tqdm import tqdm
 
-from . import _checks, phases, theory
+from . import _checks, _progress, phases, theory
 from . import power_sums as physics
 from .engines import LevelsEngine, Rows, StepEngine, make_engine
 from .kernels.tail import tails
@@ -178,7 +177,7 @@ def verify(
     states: int = 40,
     repeats: int = 4,
     seed: int = 0,
-    engine: str = "step",
+    engine: Literal["step", "jump", "levels"] = "step",
     progress: bool = False,
 ) -> Report:
     """Run SGD and test the paper's claims at many states on the way.
@@ -238,7 +237,7 @@ def verify(
     assert isinstance(simulator, StepEngine | LevelsEngine)
     prober = _Prober(simulator, draws)
     rows = [simulator.initial_row()]
-    for time in tqdm(times, unit="state", disable=not progress, dynamic_ncols=True):
+    for time in _progress.over(times, "state", visible=progress):
         rows.append(simulator.advance(int(time) - simulator.step))
         prober.probe(simulator.state)
     joined = Rows.joined(rows)

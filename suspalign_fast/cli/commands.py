@@ -3,7 +3,7 @@
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -11,7 +11,7 @@ from .. import __version__, _progress, devices
 from .._column import COMPRESSIONS
 from ..datasets import digits_mlp_path
 from ..plot import check_ending, is_own_picture, plot_trace
-from ..run import DTYPES, ENGINES, Run, update_weights
+from ..run import DTYPES, ENGINES, EngineName, Run, update_weights
 from ..simulate import resume, simulate
 from ..step_size import as_step_size
 from ..store import load_trace
@@ -77,13 +77,13 @@ def run(
     seed: int,
     record_every: int,
     rows: int | None,
-    engine: str,
-    device: str,
+    engine: EngineName,
+    device: devices.DeviceName,
     dtype: str,
     update: str,
     output: Path,
     overwrite: bool,
-    compression: str,
+    compression: Literal["gzip", "none"],
     plot: bool,
     log_alignment: bool,
     size: str | None,
@@ -101,7 +101,7 @@ def run(
     if plot:
         _check_free(picture, overwrite)
     rule = options.step_size(step_size)
-    where = devices.resolve(device, engine)
+    where: Any = devices.resolve(device, engine)
     workers = options.threads(threads)
     problem = options.load_problem(source, noise, noise_std, initial)
     spectrum = problem.spectrum
@@ -187,7 +187,7 @@ def _draw(trace: Trace, output: Path, picture: Path | None, **how: Any) -> None:
 def resume_command(
     file: Path,
     steps: int | None,
-    device: str | None,
+    device: devices.DeviceName | None,
     plot: bool,
     log_alignment: bool,
     size: str | None,
@@ -232,7 +232,7 @@ def verify_command(
     states: int,
     repeats: int,
     seed: int,
-    engine: str,
+    engine: Literal["step", "jump", "levels"],
     as_json: bool,
     quiet: bool,
 ) -> None:

@@ -49,12 +49,12 @@ class GpuStepEngine(SteppingEngine):
         there = None if SIMULATED else _free_memory()
         _memory.compare(f"engine {run.engine!r} at d = {spectrum.dim:,}", needed, there, "the GPU")
         processors = _processors()
-        self.parts = self._cut(processors * gpu.BLOCKS)
-        self.lam = self._spread(spectrum.eigenvalues)
+        self.parts: Any = self._cut(processors * gpu.BLOCKS)
+        self.lam: Any = self._spread(spectrum.eigenvalues)
         stds = run.problem.stds
-        self.std = cuda.to_device(stds[:1].copy()) if isotropic else self._spread(stds)
-        self.weights = cuda.to_device(np.array(run.update))
-        self.table = self._table(self.parts, TABLE_BYTES)
+        self.std: Any = cuda.to_device(stds[:1].copy()) if isotropic else self._spread(stds)
+        self.weights: Any = cuda.to_device(np.array(run.update))
+        self.table: Any = self._table(self.parts, TABLE_BYTES)
         self._state = self._initial_state()
         self._prepare(processors)
         self._compile_rule()
@@ -182,12 +182,15 @@ class GpuStepEngine(SteppingEngine):
         cuda.synchronize()  # where no row came back, so that the time of a call is that of its work
 
     def _make_adaptive(self, rule: AdaptiveStepSize, processors: int) -> None:
-        self.adaptive_parts = self._cut(processors)
+        self.adaptive_parts: Any = self._cut(processors)
         #: Blocks that a cooperative launch may have; the simulator has one at a time.
-        self.blocks = 1 if SIMULATED else min(processors, len(self.adaptive_parts))
+        self.blocks: int = 1 if SIMULATED else min(processors, len(self.adaptive_parts))
         shape = (2, len(self.adaptive_parts), ROW)
-        self.turns = cuda.to_device(np.zeros(shape)), cuda.to_device(np.zeros(shape))
-        self.kernel = gpu.make_adaptive(rule.compiled, rule.observes)
+        self.turns: tuple[Any, Any] = (
+            cuda.to_device(np.zeros(shape)),
+            cuda.to_device(np.zeros(shape)),
+        )
+        self.kernel: Any = gpu.make_adaptive(rule.compiled, rule.observes)
 
     def _advance_adaptive(
         self, first_step: int, num_steps: int, address: int, observes: bool, memory: Array,

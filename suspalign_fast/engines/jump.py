@@ -27,7 +27,7 @@ class Jumps(Stepper):
             spectrum.weighted(values, run.update)
             for values in (spectrum.eigenvalues, run.problem.stds)
         )
-        self.moves = Moves(run.step_size, rate, push)
+        self.moves: Moves = Moves(run.step_size, rate, push)
 
     def mutable(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that moves change."""

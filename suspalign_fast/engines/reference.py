@@ -13,6 +13,7 @@ from ..step_size import AdaptiveStepSize, KnownStepSize
 from .base import Engine, Rows, check_step_size, fill_constants, rule_table
 from .plain_normals import standard_normals
 
+Array = NDArray[np.float64]
 #: Arrays with an entry for every direction that the engine holds at once.
 ARRAYS = 24
 
@@ -25,10 +26,10 @@ class ReferenceEngine(Engine):
         spectrum = run.problem.spectrum
         _memory.check(f"engine 'reference' at d = {spectrum.dim:,}", ARRAYS * 8 * spectrum.dim)
         counts = spectrum.multiplicities
-        self.lam = np.repeat(spectrum.eigenvalues, counts)
-        self.std = np.repeat(run.problem.stds, counts)
-        self.dominant = np.arange(spectrum.dim) < spectrum.num_dominant
-        self.weight = np.repeat(spectrum.per_level(run.update), counts)
+        self.lam: Array = np.repeat(spectrum.eigenvalues, counts)
+        self.std: Array = np.repeat(run.problem.stds, counts)
+        self.dominant: NDArray[np.bool_] = np.arange(spectrum.dim) < spectrum.num_dominant
+        self.weight: Array = np.repeat(spectrum.per_level(run.update), counts)
         initial = run.problem.initial
         if not isinstance(initial, np.ndarray):
             self.state = initial * standard_normals(run.seed, INITIAL_DOMAIN, 0, spectrum.dim)
@@ -38,9 +39,9 @@ class ReferenceEngine(Engine):
             self.state = np.repeat(initial, counts)
 
         self._round()
-        self.table = rule_table(run)
+        self.table: Array = rule_table(run)
         rule = run.step_size
-        self.memory = np.empty(0)
+        self.memory: Array = np.empty(0)
         if isinstance(rule, AdaptiveStepSize):
             self.memory = rule.memory(run.problem)
         self._size = np.zeros(1)

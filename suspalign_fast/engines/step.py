@@ -1,6 +1,7 @@
 """The default engine: every step of the sample path, in compiled kernels (DESIGN section 4)."""
 
 import functools
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +27,10 @@ class StepEngine(SteppingEngine):
         super().__init__(run, serial=serial)
         spectrum = run.problem.spectrum
         _memory.check(f"engine {run.engine!r} at d = {spectrum.dim:,}", self.bytes_of(run))
-        self.threads = _threads.for_kernels(serial=serial)
+        self.threads: int = _threads.for_kernels(serial=serial)
         self._plan = make_plan(run.problem)
-        self.weights = np.array(run.update)
-        self.state = self._initial_state()
+        self.weights: NDArray[np.float64] = np.array(run.update)
+        self.state: NDArray[Any] = self._initial_state()
         self._prepare()
         self.advance(0)  # compiles, so that a progress bar starts with the steps
 

@@ -15,6 +15,7 @@ import functools
 import importlib
 import math
 import warnings
+from typing import Any
 
 import numba
 import numpy as np
@@ -22,7 +23,7 @@ from numba import cuda, float64
 
 from . import gpu_thread
 from .gpu_thread import NUM_NOISY, TILE
-from .jit import SIMULATED, cache_directory, use_package_cache
+from .jit import SIMULATED, Decorator, cache_directory, use_package_cache
 from .normals import GROUP
 from .plan import BAND, FIRST, LAST, NUM_SUMS, ROW
 from .rules import NOISY, row_of
@@ -54,7 +55,7 @@ _ROW_LANES = NUM_SUMS * LANES
 _NOISY_LANES = NUM_NOISY * LANES
 
 
-def _kernel(threads, blocks=1, *, cache=True):
+def _kernel(threads: int, blocks: int = 1, *, cache: bool = True) -> Decorator:
     """Compile a kernel for blocks of so many threads, so many of them on a multiprocessor."""
     if SIMULATED:
         return cuda.jit
@@ -62,7 +63,7 @@ def _kernel(threads, blocks=1, *, cache=True):
     return cuda.jit(launch_bounds=(threads, blocks), cache=cache)
 
 
-def launch(kernel, blocks, threads):
+def launch(kernel: Any, blocks: int, threads: int) -> Any:
     """Return a kernel to be called; that a problem is small is no reason for Numba to warn."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -70,7 +71,9 @@ def launch(kernel, blocks, threads):
 
 
 #: Compile what all threads of a block call together.
-_together = cuda.jit(device=True) if SIMULATED else cuda.jit(device=True, forceinline=True)
+_together: Decorator = (
+    cuda.jit(device=True) if SIMULATED else cuda.jit(device=True, forceinline=True)
+)
 
 
 def _plain(argument):
@@ -79,7 +82,7 @@ def _plain(argument):
     return getattr(inner, "_ary", inner)
 
 
-def from_kernel(function):
+def from_kernel(function: Any) -> Any:
     """A function of threads as kernels call it."""
     if not SIMULATED:
         return function

@@ -7,11 +7,18 @@ import os
 import pickle
 import stat
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numba
+from numba import extending
 from numba.core import caching, sigutils
 from numba.core.ccallback import CFunc
+
+#: Makes a compiled function, whose types Numba infers, of a plain one.
+Decorator: TypeAlias = Callable[[Callable[..., Any]], Any]
+intrinsic: Any = extending.intrinsic
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -38,7 +45,7 @@ def _candidate_directories():
 
 
 @functools.cache
-def cache_directory():
+def cache_directory() -> Path | None:
     """Return the first cache directory that can be written and trusted, None where there is none.
 
     What lies in it is executed: it must belong to this user, and nobody else may write to it.
@@ -137,7 +144,7 @@ def _checked(function):
     return function
 
 
-def use_package_cache(caching_module):
+def use_package_cache(caching_module: Any) -> None:
     """Have a module of Numba's keep what it compiles of this package where its digest says."""
     caching_module.CacheImpl._locator_classes.insert(0, _PackageLocator)
 
@@ -145,7 +152,7 @@ def use_package_cache(caching_module):
 use_package_cache(caching)
 
 
-def kernel(**options):
+def kernel(**options: Any) -> Decorator:
     """Compile an entry point called from Python: cached on disk wherever a directory allows it."""
 
     def compiled(function):
@@ -155,7 +162,7 @@ def kernel(**options):
     return compiled
 
 
-def c_function(signature, function):
+def c_function(signature: Any, function: Callable[..., Any]) -> Any:
     """Compile a C function of the package, cached like a kernel."""
     made = CFunc(function, sigutils.normalize_signature(signature), {}, {})
     if cache_directory() is not None:
@@ -168,19 +175,20 @@ def c_function(signature, function):
 _NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 #: Compile a building block that is always inlined into its caller.
-inlined = numba.njit(forceinline=True, **_NO_WRAPPERS)
+inlined: Decorator = numba.njit(forceinline=True, **_NO_WRAPPERS)
 
 
-def internal(**options):
+def internal(**options: Any) -> Decorator:
     """Compile a function that kernels call; it is cached with them."""
-    return numba.njit(nogil=True, **_NO_WRAPPERS, **options)
+    decorator: Decorator = numba.njit(nogil=True, **_NO_WRAPPERS, **options)
+    return decorator
 
 
 #: Whether Numba simulates the GPU: its kernels are then plain Python.
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 
 #: Compile what threads of a GPU call: inlined there; where the GPU is simulated, for Python.
-for_gpu = kernel() if SIMULATED else inlined
+for_gpu: Decorator = kernel() if SIMULATED else inlined
 
 
 @inlined

@@ -5,17 +5,16 @@ Kernels are compiled once and take any rule as a number, the address of a C func
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from llvmlite import ir
 from numba import carray, cfunc, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from .._equality import same_values
-from .jit import c_function, inlined
+from .jit import c_function, inlined, intrinsic
 
 # Columns of the (2, RULE_COLUMNS) table that a rule reads: S_1 ... S_4, R_4 ... R_6, (unused),
 # N_1, N_2, K, then sum lambda^p h^2, p = 0, 1, 2, of the noisy gradient h, the band's weight in
@@ -86,7 +85,7 @@ def read_row(step, sums):
 
 
 @functools.lru_cache(maxsize=MAX_RULES)
-def with_memory(function, *, takes_memory):
+def with_memory(function: Any, *, takes_memory: bool) -> Any:
     """Return a user's compiled ``function(row)`` or ``(row, memory)`` as one of (row, memory)."""
     if takes_memory:
         return function
@@ -94,7 +93,7 @@ def with_memory(function, *, takes_memory):
 
 
 @functools.lru_cache(maxsize=MAX_RULES)
-def compile_rule(function):
+def compile_rule(function: Any) -> Any:
     """Return the C function of a compiled ``function(row, memory)``: NaN where that raises."""
 
     def rule(step, sums, memory, memory_size):
@@ -107,7 +106,7 @@ def compile_rule(function):
 
 
 @functools.cache
-def entry_address(entry):
+def entry_address(entry: Any) -> int:
     """Address of a C function of the package that calls a rule, compiled on first use."""
     return int(c_function(RULE_SIGNATURE, entry).address)
 

@@ -11,7 +11,9 @@ import operator
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.extending import lower_builtin, models, register_model
+
+from .jit import intrinsic
 
 _INDEX = ir.IntType(32)
 
