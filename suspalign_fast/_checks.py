@@ -23,7 +23,7 @@ def wrong(name: str, value: Any, expected: str) -> ValueError:
 def is_masked(value: Any) -> bool:
     """Whether NumPy would drop a mask from a value: one that hides something."""
     if isinstance(value, list | tuple):
-        return any(np.ma.is_masked(part) for part in value)
+        return any(isinstance(part, np.ma.MaskedArray) and is_masked(part) for part in value)
     return bool(np.ma.is_masked(value))
 
 

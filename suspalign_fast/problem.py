@@ -1,5 +1,6 @@
 """The quadratic problem: a spectrum, a noise model and an initial state."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,6 +21,8 @@ from .noise import (
 )
 from .rise import NoiseShape, tilted_variances
 from .spectrum import PIECE, Spectrum
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -101,41 +104,50 @@ class Quadratic:
 
         ``N_q = sum lambda^q s^2`` and ``K = sum lambda^4 s^4``.
         """
-        spectrum, stds = self.spectrum, self.stds
-        k, end = spectrum.num_dominant_levels, spectrum.num_levels
         sums = np.zeros((2, 3))
-        with np.errstate(over="ignore", invalid="ignore"):
-            for band, (first, last) in enumerate(((0, k), (k, end))):
-                for start in range(first, last, PIECE):
-                    part = slice(start, min(last, start + PIECE))
-                    lam, count = spectrum.eigenvalues[part], spectrum.multiplicities[part]
-                    variance = stds[part] ** 2
-                    sums[band] += [
-                        (lam * variance * count).sum(),
-                        (lam**2 * variance * count).sum(),
-                        ((lam**2 * variance) ** 2 * count).sum(),
-                    ]
+        for band, lam, stds, count in self._pieces():
+            with np.errstate(over="ignore", invalid="ignore"):
+                variance = stds**2
+                sums[band] += [
+                    (lam * variance * count).sum(),
+                    (lam**2 * variance * count).sum(),
+                    ((lam**2 * variance) ** 2 * count).sum(),
+                ]
         return sums
 
     @cached_property
     def noise_shape(self) -> NoiseShape:
         """What the skewness of a step takes from the noise, for `Prediction.probability`."""
-        lam, stds = self.spectrum.eigenvalues, self.stds
         with np.errstate(over="ignore", invalid="ignore"):
-            squares = (lam * stds) ** 2
-            unit = squares.max() or 1.0
-            sixth = unit * np.cbrt(self.spectrum.band_sums((squares / unit) ** 3))
+            largest = max(float((lam * stds).max()) for _, lam, stds, _ in self._pieces())
+            unit, sixth = largest or 1.0, np.zeros(2)
+            for band, lam, stds, count in self._pieces():
+                sixth[band] += ((lam * stds / unit) ** 6 * count).sum()
+            sixth = (unit * np.cbrt(np.sqrt(sixth))) ** 2
             match self.noise:
                 case IsotropicNoise(std) if is_known(self.noise):
                     return NoiseShape(sixth, std * std, 0)
                 case HessianNoise(std) if is_known(self.noise):
                     return NoiseShape(sixth, std * std, 1)
-        k, count = self.spectrum.num_dominant_levels, self.spectrum.multiplicities
+        k, spectrum, stds = self.spectrum.num_dominant_levels, self.spectrum, self.stds
         dominant, bulk = (
-            tilted_variances(lam[band], stds[band], count[band].astype(np.float64))
+            tilted_variances(
+                spectrum.eigenvalues[band],
+                stds[band],
+                spectrum.multiplicities[band].astype(np.float64),
+            )
             for band in (slice(0, k), slice(k, None))
         )
         return NoiseShape(sixth, tilted=(dominant, bulk))
+
+    def _pieces(self) -> Iterator[tuple[int, Array, Array, NDArray[np.int64]]]:
+        """Band, eigenvalues, noise and multiplicities of some levels at a time."""
+        spectrum, stds = self.spectrum, self.stds
+        k, end = spectrum.num_dominant_levels, spectrum.num_levels
+        for band, (first, last) in enumerate(((0, k), (k, end))):
+            for start in range(first, last, PIECE):
+                part = slice(start, min(last, start + PIECE))
+                yield band, spectrum.eigenvalues[part], stds[part], spectrum.multiplicities[part]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Quadratic):

@@ -733,6 +733,8 @@ def _inside(band: _Band, start: int, stop: int, count: int) -> NDArray[np.int64]
         if pieces.sum() <= count or wide == 1:
             break
         wide = max(1, wide - max(1, int(pieces.sum() - count) // 2))
+    if pieces.max() == 1:
+        return first
     parts = [
         np.linspace(at, at + size, number, endpoint=False)
         for at, size, number in zip(first.tolist(), sizes.tolist(), pieces.tolist(), strict=True)

@@ -287,13 +287,16 @@ class Levels:
         bands = (slice(0, self.split), slice(self.split, None))
         with np.errstate(over="ignore", invalid="ignore"):
             # Twice the loss of a direction is (m + sqrt(v) xi)^2 with these m^2 and v.
-            mean_sq, spread = product(np.sqrt(self.lam), mean) ** 2, product(self.lam, variance)
+            mean_sq, spread = self._curved(mean) * mean, self._curved(variance)
             loss = self.count * (mean_sq + spread) / 2.0
-            std = np.sqrt(self.count) * np.sqrt(spread) * np.sqrt(spread / 2.0 + mean_sq)
-            g_mean_sq, g_variance = product(self.lam, mean) ** 2, product(self.lam, spread)
+            g_mean_sq, g_variance = self.lam * mean_sq, self.lam * spread
             grad_sq = self.count * (g_mean_sq + g_variance)
             loss_d, loss_b = (loss[band].sum() for band in bands)
-            std_d, std_b = (_norm(std[band]) for band in bands)
+            unit = loss.max()  # in which squares do not overflow
+            unit = unit if 0.0 < unit < np.inf else 1.0
+            mean_sq, spread = mean_sq / unit, spread / unit
+            squares = self.count * spread * (spread / 2.0 + mean_sq)
+            std_d, std_b = (unit * np.sqrt(squares[band].sum()) for band in bands)
             return np.array(
                 [
                     *self._alignment(g_mean_sq, g_variance),
@@ -306,6 +309,11 @@ class Levels:
                     *(grad_sq[band].sum() for band in bands),
                 ]
             )
+
+    def _curved(self, values: Array) -> Array:
+        """Eigenvalue times value, zero where there is no curvature, even for infinite values."""
+        products = self.lam * values
+        return product(self.lam, values) if np.isnan(products.sum()) else products
 
     def one_sided(self) -> float | None:
         """Critical step size where a band has no gradient, None where both have one."""

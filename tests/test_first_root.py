@@ -141,5 +141,8 @@ def test_first_root_of_functions_with_many():
     for at, width in ((near, 1e-3 * near), (1.0 - 1e-5, 1e-7)):
         root = first_root(lambda x, a=at, w=width: (x - a) ** 2 - w * w, points, 1.0, 1e-20)
         assert root == pytest.approx(at - width, rel=1e-9)
+    # A dip around a turn that nothing around it tells of.
+    dip = first_root(lambda x: 1.0 - 2.0 * np.exp(-(((x - 1.0) / 1e-4) ** 2)), points, 1.0, 1e-14)
+    assert dip == pytest.approx(1.0 - 1e-4 * np.sqrt(np.log(2.0)), rel=1e-9)
     assert first_root(lambda x: 1.0 + x, points, 1.0, 1e-12) is None
     assert first_root(lambda x: x - 20.0, points, -1.0, 1e-12) is None

@@ -182,7 +182,7 @@ def test_progress_bar_reaches_the_end(problem, capsys):
         ({"step_size": np.inf}, "step_size must be a finite number above zero, got inf"),
         ({"step_size": "big"}, "step_size must be a finite number above zero, got 'big'"),
         ({"step_size": [1e-3] * 9}, "one value a step, num_steps = 10, got 9 values"),
-        ({"step_size": [1e-3] * 9 + [0.0]}, "step_size must be positive, got 0.0 at step 9"),
+        ({"step_size": [1e-3] * 9 + [-0.5]}, r"must not be negative, got -0\.5 at step 9"),
         ({"step_size": [1e-3] * 9 + [np.nan]}, "step_size must be .* got nan at index 9"),
         ({"num_steps": -1}, "num_steps must be an integer of at least 0 .* got -1"),
         ({"num_steps": 1.5}, "num_steps must be an integer"),
