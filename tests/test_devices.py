@@ -103,7 +103,7 @@ def test_a_driver_without_a_compiler(no_gpu, monkeypatch):
 def test_the_command_line_says_it_in_one_line(no_gpu, tmp_path):
     options = run_file(tmp_path / "s.h5", tmp_path / "t.h5")
     result = CliRunner().invoke(main, ["run", *options, "--device", "cuda"])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr.startswith("Error: device 'cuda' is not usable: looked for")
     assert len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "t.h5").exists()
@@ -115,10 +115,10 @@ def test_an_error_of_the_driver_is_one_line(tmp_path, monkeypatch):
     def failing(*arguments, **options):
         raise kind("out of\nmemory")
 
-    monkeypatch.setattr("suspalign_fast.cli.simulate", failing)
+    monkeypatch.setattr("suspalign_fast.cli.commands.simulate", failing)
     options = run_file(tmp_path / "s.h5", tmp_path / "t.h5")
     result = CliRunner().invoke(main, ["run", *options])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr == "Error: the GPU failed: out of memory\n"
 
 

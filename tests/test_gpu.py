@@ -78,7 +78,7 @@ SPECTRA = {
 @pytest.fixture(autouse=True)
 def few_calls(monkeypatch):
     """However slow the device, let calls of an engine grow to many steps."""
-    monkeypatch.setattr(sys.modules["suspalign_fast.simulate"], "COMMIT_INTERVAL", 1e3)
+    monkeypatch.setattr(sys.modules["suspalign_fast.driver"], "COMMIT_INTERVAL", 1e3)
 
 
 @pytest.fixture(autouse=True)
