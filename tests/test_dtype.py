@@ -82,10 +82,10 @@ def test_levels_keep_float64(problem):
 
 def test_memory_beyond_the_machine_is_refused_with_both_numbers(monkeypatch):
     problem = sa.Quadratic(sa.Spectrum.linear_bands(10**6, 100))
-    monkeypatch.setattr("suspalign_fast._memory.available", lambda: 14_000_000)
+    monkeypatch.setattr("suspalign_fast._memory.available", lambda: 7_000_000)
     sa.simulate(problem, 1e-3, 1, dtype="float32")
     with pytest.raises(
-        MemoryError, match=r"engine 'step' at d = 1,000,000 needs 0\.016 GB.*0\.014"
+        MemoryError, match=r"engine 'step' at d = 1,000,000 needs 0\.008 GB.*0\.007"
     ):
         sa.simulate(problem, 1e-3, 1)
     with pytest.raises(MemoryError, match=r"2,000,000 different eigenvalues needs 0\.016 GB"):
