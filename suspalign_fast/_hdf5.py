@@ -26,6 +26,7 @@ from ._deflate import encode, inflate, unshuffle
 from ._files import AnyPath, absolute, open_regular
 from ._object_header import CHUNKED, COMPACT, CONTIGUOUS, layout_classes
 from ._superblock import SIZE, PatchedFile, Superblock
+from ._threads import ForkError
 
 #: gzip cannot compress by more than this factor.
 MAX_COMPRESSION = 1100
@@ -356,13 +357,20 @@ class Output:
     ----------
     file : h5py.File
     is_open : bool
+        Whether it may be written to: not after `close`, nor in a forked child.
     """
 
     def __init__(self, path: Path, mode: str) -> None:
         self.file = h5py.File(path, mode, libver="latest")
         self.descriptor = self.file.id.get_vfd_handle()
         self.is_open = True
+        self._process = os.getpid()
         _outputs.add(self)
+
+    def check_process(self) -> None:
+        """Raise ForkError in a process that was forked from the one that opened the file."""
+        if os.getpid() != self._process:
+            raise ForkError("a forked process cannot go on with its parent's run")
 
     def close(self) -> None:
         """Write what libhdf5 still holds, and close the file."""
@@ -409,6 +417,7 @@ def _leave_to_the_parent() -> None:
     """Keep what a forked child has of open files from reaching them when it ends."""
     for output in list(_outputs):
         output.disconnect()
+        output.is_open = False
 
 
 if hasattr(os, "register_at_fork"):

@@ -32,12 +32,16 @@ def for_kernels(*, serial: bool = False) -> int:
     count = numba.get_num_threads()
     if serial or count == 1:
         return 1
+    _check_fork()
+    return count
+
+
+def _check_fork() -> None:
     if _forked_with_threads:
         raise ForkError(
             "this process was forked from one whose kernels had started threads, which it lacks: "
             "start it by multiprocessing's 'spawn' or 'forkserver', or use num_threads=1"
         )
-    return count
 
 
 @contextmanager
@@ -65,9 +69,10 @@ def turn(threads: int) -> Any:
 
     Numba's own pool of threads ("workqueue") aborts the process when two threads call it at once.
     """
-    if threads > 1 and numba.threading_layer() == "workqueue":
-        return _one_at_a_time
-    return nullcontext()
+    if threads == 1:
+        return nullcontext()
+    _check_fork()
+    return _one_at_a_time if numba.threading_layer() == "workqueue" else nullcontext()
 
 
 def _remember() -> None:

@@ -227,6 +227,7 @@ class TraceWriter:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Turn a failed write into one clear error and leave the file as the failure left it."""
+        self._output.check_process()
         try:
             with self._output.abandoned_on_failure():
                 self._check_place()

@@ -53,20 +53,42 @@ def expected():
 # --- forks -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("end", ["sys.exit(0)", "os._exit(0)", "raise ValueError"])
-def test_a_forked_child_leaves_the_parents_trace_alone(tmp_path, expected, end):
+@pytest.mark.parametrize(
+    ("end", "interval", "num_threads"),
+    [
+        ("sys.exit(0)", 0.0, 1),
+        ("sys.exit(0)", 0.05, 2),
+        ("sys.exit(0)", 1e9, 1),
+        ("os._exit(0)", 0.05, 1),
+        ("raise ValueError", 1e9, 1),
+        ("return", 0.05, 1),
+        ("return", 1e9, 1),
+        ("return", 0.05, 2),
+    ],
+)
+def test_a_forked_child_leaves_the_parents_trace_alone(tmp_path, end, num_threads, interval):
+    """It ends, or goes on with the run, while the parent has rows in wait and writes more."""
+    steps = 20_000
     script = f"""
-store.COMMIT_INTERVAL = 0.0
+store.COMMIT_INTERVAL = {interval}
 def fork():
     if os.fork() == 0:
+        time.sleep(0.3)
         {end}
+at(2000, fork, stretch=400)
+often = driver._bounded
+driver._bounded = lambda n, engine: time.sleep(0.02) or often(n, engine)
+try:
+    trace = sa.simulate(problem, 3e-3, {steps}, path=sys.argv[1], num_threads={num_threads})
     os.wait()
-at(500, fork)
-trace = sa.simulate(problem, 3e-3, {STEPS}, path=sys.argv[1])
-print(trace.status)
+    print(trace.status)
+except sa.ForkError as error:
+    sys.exit(str(error))
 """
-    process = run_script(script, tmp_path / "trace.h5")
+    process = run_script(script, tmp_path / "trace.h5", timeout=60)
     assert process.stdout.strip() == "complete", process.stderr
+    assert ("forked" in process.stderr) == (end == "return")
+    expected = sa.simulate(PROBLEM, 3e-3, steps)
     assert_same_bits(sa.load_trace(tmp_path / "trace.h5"), expected)
 
 
@@ -75,14 +97,16 @@ def test_a_forked_child_holds_no_lock(tmp_path):
 def fork():
     if os.fork() == 0:
         os.closerange(0, 3)
-        time.sleep(20)
+        time.sleep(30)
         os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
 at(50, fork)
 sa.simulate(problem, 3e-3, 200, path=sys.argv[1])
-print(len(sa.resume(sys.argv[1], num_steps=300)))
 """
-    process = run_script(script, tmp_path / "trace.h5", timeout=60)
-    assert process.stdout.strip() == "301", process.stderr
+    path = tmp_path / "trace.h5"
+    assert run_script(script, path, timeout=60).returncode == -9
+    assert sa.load_trace(path).status == "killed"
+    assert len(sa.resume(path)) == 201
 
 
 FORK = """
@@ -358,7 +382,9 @@ os._exit(0) if sys.stdout.flush() is None else None
 def test_a_progress_bar_in_a_file_has_few_lines(tmp_path):
     script = """
 at(10**9, None, stretch=1)
-sa.simulate(problem, 3e-3, 2000, progress=True)
+fast = driver._bounded
+driver._bounded = lambda n, engine: time.sleep(0.03) or fast(n, engine)
+sa.simulate(problem, 3e-3, 100, progress=True)
 """
     lines = run_script(script).stderr.replace("\r", "\n").split("\n")
     assert 1 <= len([line for line in lines if line.strip()]) <= 3
