@@ -80,8 +80,13 @@ class DiagonalNoise(Noise):
 
     Parameters
     ----------
-    values : array_like of float, shape (num_levels,) or (dim,)
+    stds : array_like of float, shape (num_levels,) or (dim,)
         Standard deviations, in the order in which the eigenvalues were given to `Spectrum`.
+
+    Attributes
+    ----------
+    values : ndarray of float
+        The same, read-only.
     """
 
     values: NDArray[np.float64]

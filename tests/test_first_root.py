@@ -146,3 +146,9 @@ def test_first_root_of_functions_with_many():
     assert dip == pytest.approx(1.0 - 1e-4 * np.sqrt(np.log(2.0)), rel=1e-9)
     assert first_root(lambda x: 1.0 + x, points, 1.0, 1e-12) is None
     assert first_root(lambda x: x - 20.0, points, -1.0, 1e-12) is None
+
+
+def test_coefficients_of_another_shape_are_named():
+    problem = sa.Quadratic(sa.Spectrum([3.0, 2.0, 1.0], 1))
+    with pytest.raises(ValueError, match=r"coefficients must be an array of shape \(3,\)"):
+        theory.exact_critical_step_size(problem, [1.0])

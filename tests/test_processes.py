@@ -201,7 +201,7 @@ def test_an_exception_in_the_middle_of_a_commit_spoils_no_row(tmp_path, monkeypa
     rng = np.random.default_rng(0)
     rung = 0
     try:
-        for i in range(30):
+        for i in range(15):
             path = tmp_path / f"{i}.h5"
             signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.02, 0.15))
             try:

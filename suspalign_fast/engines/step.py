@@ -43,9 +43,9 @@ class StepEngine(SteppingEngine):
     def bytes_of(cls, run: Run) -> int:
         """Memory that an engine takes beside what its problem holds already."""
         spectrum = run.problem.spectrum
-        own_noise = not isinstance(run.problem.noise, IsotropicNoise)
+        own_noise = type(run.problem.noise) is not IsotropicNoise
         size = np.dtype(run.dtype).itemsize * spectrum.dim
-        size += 8 * spectrum.num_levels * isinstance(run.problem.noise, HessianNoise)
+        size += 8 * spectrum.num_levels * (type(run.problem.noise) is HessianNoise)
         if not spectrum.is_simple:  # blocks with several levels hold their values
             blocks = min(spectrum.dim // BLOCK + 2, spectrum.num_levels + 1)
             size += 8 * BLOCK * blocks * (1 + own_noise)
