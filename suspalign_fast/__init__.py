@@ -6,7 +6,8 @@
 >>> trace = sa.simulate(problem, step_size=3e-3, num_steps=1_000)  # doctest: +SKIP
 """
 
-from . import phases, theory
+from . import columns as _columns  # noqa: F401  (makes the columns that every trace has)
+from . import phases, row, theory
 from ._threads import ForkError
 from .devices import DeviceError
 from .ensemble import simulate_ensemble
@@ -54,6 +55,7 @@ __all__ = [
     "phases",
     "plot_trace",
     "resume",
+    "row",
     "simulate",
     "simulate_ensemble",
     "theory",

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from . import _files, _foreign, _hdf5, _lock, _memory
 from ._column import Column
 from .engines import Rows
+from .row import RECORDED, RECORDED_BYTES, Part, columns, derived_columns
 from .run import Recording, Run, update_weights
 from .spectrum import Spectrum
-from .trace import COLUMNS, RECORDED, Conditions, Trace, derived_columns
+from .trace import Conditions, Trace
 
 FORMAT = "suspalign-trace"
 FORMAT_VERSION = 1
@@ -33,9 +34,6 @@ KILLED = "killed"
 COPY_ROWS = 65_536
 #: Arrays of a run that ``spec`` may refer to.
 ARRAYS = ("initial", "noise_stds", "step_size", "record_at")
-#: Bytes of a recorded row.
-ROW_BYTES = 8 * (1 + 1 + 8 + 6)
-ROW_SHAPES = {"power_sums": (2, 4), "noise_sums": (2, 3)}
 
 
 class TraceWriter:
@@ -116,8 +114,7 @@ class TraceWriter:
             for start in range(0, len(trace), COPY_ROWS):
                 stop = min(len(trace), start + COPY_ROWS)
                 rows = {name: trace.read(name, start, stop) for name in RECORDED}
-                rows |= derived_columns(rows["power_sums"], writer._constants, run.update)
-                writer._extend(rows)
+                writer._extend(writer._completed(rows))
             writer._output.close()
             _foreign.carry_over(path, new)
             writer._reopen(new)
@@ -178,15 +175,8 @@ class TraceWriter:
         trace = file.create_group("trace")
         chunk_rows = min(CHUNK_ROWS, run.num_rows)
         self._columns = {
-            name: Column(
-                trace,
-                name,
-                np.int64 if name == "step" else np.float64,
-                ROW_SHAPES.get(name, ()),
-                chunk_rows,
-                self._compression,
-            )
-            for name in COLUMNS
+            name: Column(trace, name, column.dtype, column.shape, chunk_rows, self._compression)
+            for name, column in columns().items()
         }
 
     def append(self, rows: Rows) -> None:
@@ -207,22 +197,26 @@ class TraceWriter:
         with self._writing():
             rows = Rows.joined(self._pending)
             now, later = rows[:count], rows[count:]
-            columns = {name: getattr(now, name) for name in RECORDED}
-            columns |= derived_columns(now.power_sums, self._constants, self.run.update)
-            self._extend(columns, last=last)
+            recorded = {name: getattr(now, name) for name in RECORDED}
+            self._extend(self._completed(recorded), last=last)
             self._pending = [later] if len(later) else []
         self._last_commit = time.monotonic()
 
-    def _extend(self, columns: dict[str, NDArray[Any]], *, last: bool = False) -> None:
+    def _completed(self, recorded: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Add the derived columns to recorded ones."""
+        part = Part(recorded.__getitem__, self._constants, self.run.update)
+        return recorded | derived_columns(part)
+
+    def _extend(self, values: dict[str, NDArray[Any]], *, last: bool = False) -> None:
         """Write rows, all columns before the count that tells readers of them."""
-        end = self._rows + len(columns["step"])
+        end = self._rows + len(values["step"])
         for name, column in self._columns.items():
-            column.append(columns[name], last=last)
+            column.append(values[name], last=last)
         self._file.flush()
         self._file.attrs.modify("committed_rows", np.int64(end))
         self._file.flush()
         self._rows = end
-        self._last_step = int(columns["step"][-1])
+        self._last_step = int(values["step"][-1])
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -312,7 +306,7 @@ class MemoryTrace:
     def check_memory(runs: Sequence[Run]) -> None:
         """Raise MemoryError if the rows of so many runs cannot fit."""
         count = sum(run.num_rows for run in runs)
-        _memory.check(f"a trace of {count:,} rows in memory", count * ROW_BYTES)
+        _memory.check(f"a trace of {count:,} rows in memory", count * RECORDED_BYTES)
 
     def append(self, rows: Rows) -> None:
         """Keep rows."""
@@ -474,12 +468,11 @@ class _Header(NamedTuple):
         return header
 
     def _check_columns(self, file: _hdf5.Reader) -> None:
-        for name in RECORDED:
+        for name, wanted in RECORDED.items():
             column = file.dataset(f"trace/{name}")
-            if column.dtype.kind != ("i" if name == "step" else "f"):
+            if column.dtype != np.dtype(wanted.dtype):
                 raise ValueError(f"column {name!r} has type {column.dtype}")
-            wanted = ROW_SHAPES.get(name, ())
-            if column.shape[1:] != wanted or not 0 <= self.num_rows <= column.shape[0]:
+            if column.shape[1:] != wanted.shape or not 0 <= self.num_rows <= column.shape[0]:
                 raise ValueError(
                     f"column {name!r} of shape {column.shape} does not hold {self.num_rows} rows"
                 )

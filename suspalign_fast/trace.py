@@ -1,5 +1,6 @@
-"""A trace: one row a recorded step, with every column of DESIGN section 5."""
+"""A trace: one row a recorded step, with every column of ``row``."""
 
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -10,52 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import power_sums as physics
+from .row import BANDS, RECORDED, SUMS, Part, columns, values_of
 from .run import Run
 
 Array = NDArray[np.float64]
-
-#: Columns an engine records; the others follow from them and the constants.
-RECORDED = ("step", "step_size", "power_sums", "noise_sums")
-#: Every column, in the order of DESIGN section 5.
-COLUMNS = (
-    "step",
-    "step_size",
-    "loss",
-    "loss_dominant",
-    "loss_bulk",
-    "grad_sq_dominant",
-    "grad_sq_bulk",
-    "alignment",
-    "critical_step_size",
-    "power_sums",
-    "noise_sums",
-)
-
-
-def derived_columns(
-    power_sums: Array, constants: Array, update: physics.Weights = physics.FULL
-) -> dict[str, Array]:
-    """Return the columns that are functions of a row's power sums.
-
-    Parameters
-    ----------
-    power_sums : ndarray of float64, shape (rows, 2, 4)
-    constants : ndarray of float64, shape (2, 3)
-    update : tuple of two float
-        Weights of the dominant and the bulk part of the update.
-    """
-    losses, grad_sq = physics.band_losses(power_sums), physics.band_grad_sq(power_sums)
-    with np.errstate(over="ignore"):
-        loss = physics.loss(power_sums)
-    return {
-        "loss": loss,
-        "loss_dominant": losses[:, 0],
-        "loss_bulk": losses[:, 1],
-        "grad_sq_dominant": grad_sq[:, 0],
-        "grad_sq_bulk": grad_sq[:, 1],
-        "alignment": physics.alignment(power_sums),
-        "critical_step_size": physics.critical_step_size(power_sums, constants, update),
-    }
 
 
 class Conditions(NamedTuple):
@@ -121,7 +80,7 @@ class Trace:
             if name in RECORDED:
                 self._cache[name] = self._read(name, 0, len(self))
             else:
-                self._cache |= derived_columns(self["power_sums"], *self._conditions)
+                self._cache[name] = values_of(columns()[name], self._part(self.__getitem__))
         return self._cache[name]
 
     def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
@@ -140,26 +99,36 @@ class Trace:
             return self._cache[name][start:stop]
         if name in RECORDED:
             return self._read(name, start, max(start, stop))
-        return derived_columns(self.read("power_sums", start, stop), *self._conditions)[name]
+        part = self._part(lambda recorded: self.read(recorded, start, stop))
+        return values_of(columns()[name], part)
+
+    def _part(self, read: Callable[[str], NDArray[Any]]) -> Part:
+        return Part(read, *self._conditions)
 
     def _check_name(self, name: str) -> None:
-        if name not in COLUMNS:
-            raise KeyError(f"a trace has no column {name!r}; it has {', '.join(COLUMNS)}")
+        if name not in columns():
+            raise KeyError(f"a trace has no column {name!r}; it has {', '.join(columns())}")
+
+    def __getattr__(self, name: str) -> NDArray[Any]:
+        if name.startswith("_") or name not in columns():
+            raise AttributeError(f"a trace has no attribute {name!r}")
+        return self[name]
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """Return all columns by name."""
-        return {name: self[name] for name in COLUMNS}
+        return {name: self[name] for name in columns()}
 
     def table(self) -> dict[str, NDArray[Any]]:
         """Return all columns as one-dimensional ones: ``pandas.DataFrame(trace.table())``.
 
         The sums are named ``S1_dominant``, ``S1_bulk``, ... ``R6_bulk``.
         """
-        flat = {name: self[name] for name in COLUMNS if self[name].ndim == 1}
-        for letter, first, name in (("S", 1, "power_sums"), ("R", 4, "noise_sums")):
-            for band, label in enumerate(("dominant", "bulk")):
-                for p in range(self[name].shape[2]):
-                    flat[f"{letter}{first + p}_{label}"] = self[name][:, band, p]
+        flat = {name: self[name] for name in columns() if self[name].ndim == 1}
+        for sums in SUMS:
+            for (band, name), (p, label) in itertools.product(
+                enumerate(BANDS), enumerate(sums.labels)
+            ):
+                flat[f"{label}_{name}"] = self[sums.name][:, band, p]
         return flat
 
     @cached_property

@@ -15,10 +15,11 @@ import numba
 import numpy as np
 from scipy import stats
 
+from suspalign_fast.kernels import domains
 from suspalign_fast.kernels.batch import BATCH, make_scratch, write_normals
 from suspalign_fast.kernels.box_muller import HALF, half_turn, squared_radius
 from suspalign_fast.kernels.jit import inlined
-from suspalign_fast.kernels.normals import GROUP, STEP_DOMAIN, seed_key
+from suspalign_fast.kernels.normals import GROUP, seed_key
 from suspalign_fast.kernels.simd import broadcast, iota, square_root, store, unsigned_to_float
 
 #: Normals of a batch at one step.
@@ -118,7 +119,7 @@ def _sample_batch(powers, products, counts, batch, num_steps, key_0, key_1):
     rows = np.empty((3, ROW), np.float32)
     for step in range(num_steps):
         z = rows[step % 3]
-        write_normals(z, 0, BATCH * batch, BATCH, STEP_DOMAIN, step, scratch)
+        write_normals(z, 0, BATCH * batch, BATCH, domains.STEP, step, scratch)
         add_powers(powers, z)
         _add_histogram(counts, z)
         for i, lag in enumerate(COORDINATE_LAGS):

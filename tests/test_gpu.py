@@ -14,8 +14,9 @@ import suspalign_fast as sa
 from suspalign_fast import devices
 from suspalign_fast.engines import make_engine
 from suspalign_fast.engines.plain_normals import philox4x32
+from suspalign_fast.kernels import domains
 from suspalign_fast.kernels.batch import fill_normals
-from suspalign_fast.kernels.normals import INITIAL_DOMAIN, STEP_DOMAIN, counter_words, seed_key
+from suspalign_fast.kernels.normals import counter_words, seed_key
 from suspalign_fast.kernels.simd import broadcast, horizontal_sum, iota
 from suspalign_fast.run import Run
 
@@ -160,21 +161,21 @@ def test_random_integers_are_identical(step):
     seed = 2**63 + 12345
     words = cuda.to_device(np.zeros((64, 4), np.uint32))
     gpu.launch(words_of_counters, 4, 16)(
-        words, STEP_DOMAIN, step & 0xFFFFFFFF, step >> 32, *seed_key(seed)
+        words, domains.STEP, step & 0xFFFFFFFF, step >> 32, *seed_key(seed)
     )
     counters = np.zeros((64, 4), np.uint32)
     counters[:, 0] = np.arange(64)
-    counters[:, 1:] = STEP_DOMAIN, step & 0xFFFFFFFF, step >> 32
+    counters[:, 1:] = domains.STEP, step & 0xFFFFFFFF, step >> 32
     expected = philox4x32(counters, tuple(map(int, seed_key(seed))))
     np.testing.assert_array_equal(words.copy_to_host(), expected)
 
 
 def test_normals_agree_to_float32_rounding():
     expected = np.empty(1000)
-    fill_normals(expected, 1.0, INITIAL_DOMAIN, 0, *seed_key(7))
+    fill_normals(expected, 1.0, domains.INITIAL, 0, *seed_key(7))
     out = cuda.device_array(1000, np.float64)
     gpu.launch(gpu.fill_normals, -(-256 // gpu.THREADS), gpu.THREADS)(
-        out, 1.0, INITIAL_DOMAIN, 0, 0, *seed_key(7)
+        out, 1.0, domains.INITIAL, 0, 0, *seed_key(7)
     )
     np.testing.assert_allclose(out.copy_to_host(), expected, rtol=5e-7, atol=1e-7)
 

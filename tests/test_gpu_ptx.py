@@ -18,10 +18,11 @@ import pytest
 
 import suspalign_fast as sa
 from suspalign_fast.engines import make_engine
+from suspalign_fast.kernels import domains
 from suspalign_fast.kernels.advance import advance_scheduled
 from suspalign_fast.kernels.batch import fill_normals
-from suspalign_fast.kernels.normals import INITIAL_DOMAIN, seed_key
-from suspalign_fast.kernels.plan import NUM_SUMS, ROW
+from suspalign_fast.kernels.normals import seed_key
+from suspalign_fast.row import NUM_SUMS, ROW_SIZE
 from suspalign_fast.run import Run
 
 from . import ptx, ptx_numbers
@@ -145,10 +146,10 @@ def test_what_is_not_known_is_refused(text):
 @pytest.mark.parametrize("step", [0, 2**40 + 7])
 def test_normals_have_the_bits_of_the_cpu(text, step, contract):
     expected, actual = np.empty(1000), np.zeros(1000)
-    fill_normals(expected, 1.7, INITIAL_DOMAIN, step, *KEY)
+    fill_normals(expected, 1.7, domains.INITIAL, step, *KEY)
     kernel = ptx.Kernel(text("fill_normals"), contract=contract)
     blocks = -(-256 // kernel.threads)
-    kernel.run(blocks, actual, 1.7, INITIAL_DOMAIN, step % 2**32, step >> 32, *KEY, order=0)
+    kernel.run(blocks, actual, 1.7, domains.INITIAL, step % 2**32, step >> 32, *KEY, order=0)
     same_bits(actual, expected)
 
 
@@ -164,10 +165,10 @@ def test_normals_have_the_bits_of_the_cpu(text, step, contract):
 )
 def test_a_changed_instruction_changes_normals(text, instruction, changed):
     expected, actual = np.empty(200), np.zeros(200)
-    fill_normals(expected, 1.0, INITIAL_DOMAIN, 0, *KEY)
+    fill_normals(expected, 1.0, domains.INITIAL, 0, *KEY)
     wrong, count = re.subn(instruction, changed, text("fill_normals"), count=1)
     assert count == 1
-    ptx.Kernel(wrong).run(1, actual, 1.0, INITIAL_DOMAIN, 0, 0, *KEY)
+    ptx.Kernel(wrong).run(1, actual, 1.0, domains.INITIAL, 0, 0, *KEY)
     assert np.count_nonzero(actual != expected) > 20
 
 
@@ -176,7 +177,7 @@ def test_a_changed_instruction_changes_normals(text, instruction, changed):
 
 def advance(kernel, engine, parts, first_step=0, order=None):
     """Do the steps of a fresh engine; return the state and the table of the parts' sums."""
-    state, table = engine.state.copy(), np.zeros((len(parts), len(SIZES), ROW))
+    state, table = engine.state.copy(), np.zeros((len(parts), len(SIZES), ROW_SIZE))
     lam, std = model(engine.run.problem)
     kernel.run(
         len(parts), state, lam, std, parts, np.array(UPDATE), SIZES.copy(), first_step % 2**32,
@@ -208,7 +209,7 @@ def test_advance_with_several_counters_a_thread_and_steps_beyond_32_bits(text, g
     engine = engine_of(problem_of(2000, 700), 1e-3, 1)
     parts, step = gpu.cut(2000, 700, 2), 2**32 + 5
     state, table = advance(ptx.Kernel(text("advance")), engine, parts, first_step=step)
-    sums = np.empty((len(SIZES), 2, ROW))
+    sums = np.empty((len(SIZES), 2, ROW_SIZE))
     advance_scheduled(
         engine.state, engine.plan, np.array(UPDATE), step, SIZES, np.arange(len(SIZES)), *KEY, sums
     )
@@ -231,15 +232,15 @@ def test_an_access_outside_an_array_is_found(text, gpu, argument, size):
     engine, parts = engine_of(problem_of(), SIZES, len(SIZES)), gpu.cut(300, 40, PARTS)
     arguments = [engine.state.copy(), *model(engine.run.problem), parts]
     arguments[argument] = arguments[argument][:size].copy()
-    table = np.zeros((len(parts), 1, ROW))
+    table = np.zeros((len(parts), 1, ROW_SIZE))
     with pytest.raises(ptx.Fault, match="no value of 8 bytes"):
         ptx.Kernel(text("sum_state")).run(len(parts), *arguments, table)
 
 
 def test_add_parts(text, gpu):
     parts = gpu.cut(3000, 400, 40)
-    table = np.random.default_rng(0).normal(size=(len(parts), 5, ROW))
-    at, out = np.array([1, 4, 0]), np.zeros((3, 2, ROW))
+    table = np.random.default_rng(0).normal(size=(len(parts), 5, ROW_SIZE))
+    at, out = np.array([1, 4, 0]), np.zeros((3, 2, ROW_SIZE))
     ptx.Kernel(text("add_parts")).run(3, table, parts, at, out, order=0)
     np.testing.assert_allclose(out, bands(table[:, at], parts), rtol=1e-13, atol=1e-13)
 
@@ -250,7 +251,7 @@ def test_add_parts(text, gpu):
 def test_sum_state(text, gpu):
     problem = problem_of(noise="diagonal")
     engine, parts = engine_of(problem, 1e-3, 5), gpu.cut(300, 40, PARTS)
-    table = np.zeros((len(parts), 1, ROW))
+    table = np.zeros((len(parts), 1, ROW_SIZE))
     ptx.Kernel(text("sum_state")).run(
         len(parts), engine.state.copy(), *model(problem), parts, table, order=0
     )
@@ -262,7 +263,7 @@ def test_sum_state(text, gpu):
 def test_observe(text, gpu, noise):
     problem = problem_of(noise=noise)
     engine, parts = engine_of(problem, 1e-3, 5), gpu.cut(300, 40, PARTS)
-    table, expected = np.zeros((len(parts), 1, ROW)), np.zeros((2, 3))
+    table, expected = np.zeros((len(parts), 1, ROW_SIZE)), np.zeros((2, 3))
     ptx.Kernel(text("observe")).run(
         len(parts), engine.state.copy(), *model(problem), parts, 0, 0, *KEY, table, order=0
     )
@@ -274,7 +275,7 @@ def test_jump_rows(text, gpu):
     problem, parts = problem_of(noise="hessian"), gpu.cut(300, 40, PARTS)
     engine = engine_of(problem, 3e-3, 9, engine="jump", record_every=3)
     state, steps = engine.state.copy(), np.array([3, 6, 9])
-    table = np.zeros((len(parts), 3, ROW))
+    table = np.zeros((len(parts), 3, ROW_SIZE))
     (move,) = make_engine(engine.run).stepper.moves.to(steps)
     _, a, b = move
     ptx.Kernel(text("jump_rows")).run(
@@ -313,12 +314,12 @@ def adaptive(kernel, engine, parts, num_steps=3, order=None, **changed):
         "tables": np.repeat(stepper.sums[None], BLOCKS, axis=0),
         "memories": np.repeat(stepper.memory[None], BLOCKS, axis=0),
         "step_sizes": np.repeat(stepper.step_size, BLOCKS),
-        "out": np.zeros((num_steps + 1, 2, ROW)),
+        "out": np.zeros((num_steps + 1, 2, ROW_SIZE)),
         "out_steps": np.zeros(num_steps + 1, np.int64),
         "out_sizes": np.zeros(num_steps + 1),
         "progress": np.zeros(2, np.int64),
     } | changed
-    turns = (np.zeros((2, len(parts), ROW)) for _ in range(2))
+    turns = (np.zeros((2, len(parts), ROW_SIZE)) for _ in range(2))
     recorded = np.append(np.arange(1, num_steps + 1), -1)
     kernel.run(
         BLOCKS, given["state"], *model(engine.run.problem), parts, np.array(UPDATE), 0, num_steps,

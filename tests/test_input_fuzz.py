@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import suspalign_fast as sa
-from suspalign_fast.trace import COLUMNS
+from suspalign_fast.row import columns
 
 hypothesis = pytest.importorskip("hypothesis")
 st = pytest.importorskip("hypothesis.strategies")
@@ -271,7 +271,7 @@ def check_trace(trace, num_steps):
     zero = (sums[:, :, 1] == 0.0).all(1)
     np.testing.assert_array_equal(np.isnan(trace.alignment), zero)
     assert ((trace.alignment >= 0.0) & (trace.alignment <= 1.0))[~zero].all()
-    for name in COLUMNS:
+    for name in columns():
         if name not in ("step_size", "alignment", "critical_step_size"):
             assert not np.isnan(trace[name]).any(), name
     repr(trace)

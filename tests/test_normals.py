@@ -4,9 +4,10 @@ import pytest
 from scipy import stats
 
 from suspalign_fast.engines import plain_normals
+from suspalign_fast.kernels import domains
 from suspalign_fast.kernels.batch import BATCH, fill_normals, only_normals
 from suspalign_fast.kernels.box_muller import box_muller
-from suspalign_fast.kernels.normals import GROUP, INITIAL_DOMAIN, STEP_DOMAIN, seed_key
+from suspalign_fast.kernels.normals import GROUP, seed_key
 from suspalign_fast.kernels.simd import load, store
 
 SEED = 0xFEDCBA9876543210
@@ -51,7 +52,7 @@ def edge_and_random_words(count):
 
 @pytest.mark.parametrize("count", [1, GROUP - 1, GROUP, 10 * GROUP + 7, BATCH * GROUP * 2 + 1])
 @pytest.mark.parametrize("step", [0, 1, 2**32 - 1, 2**32, 2**62])
-@pytest.mark.parametrize("domain", [INITIAL_DOMAIN, STEP_DOMAIN])
+@pytest.mark.parametrize("domain", [domains.INITIAL, domains.STEP])
 def test_compiled_normals_equal_the_plain_ones(count, step, domain):
     np.testing.assert_array_equal(
         compiled_normals(SEED, domain, step, count),
@@ -61,15 +62,15 @@ def test_compiled_normals_equal_the_plain_ones(count, step, domain):
 
 def test_a_normal_does_not_depend_on_how_many_are_drawn():
     long, short = (
-        compiled_normals(SEED, STEP_DOMAIN, 3, n) for n in (5 * GROUP + 3, 2 * GROUP + 9)
+        compiled_normals(SEED, domains.STEP, 3, n) for n in (5 * GROUP + 3, 2 * GROUP + 9)
     )
     np.testing.assert_array_equal(long[: short.size], short)
 
 
-@pytest.mark.parametrize("change", [{"seed": SEED + 1}, {"domain": INITIAL_DOMAIN}, {"step": 8},
+@pytest.mark.parametrize("change", [{"seed": SEED + 1}, {"domain": domains.INITIAL}, {"step": 8},
                                     {"seed": SEED ^ (1 << 63)}, {"step": 7 + 2**32}])  # fmt: skip
 def test_seed_domain_and_step_select_other_streams(change):
-    point = {"seed": SEED, "domain": STEP_DOMAIN, "step": 7, "count": 4096}
+    point = {"seed": SEED, "domain": domains.STEP, "step": 7, "count": 4096}
     here, there = compiled_normals(**point), compiled_normals(**point | change)
     assert abs(np.corrcoef(here, there)[0, 1]) < 5 / np.sqrt(4096)
     assert (here != there).mean() > 0.99
@@ -99,7 +100,7 @@ def test_zero_radius_is_zero_and_not_nan():
 
 def test_moments_and_distribution_are_gaussian():
     count = 2**22
-    z = compiled_normals(3, STEP_DOMAIN, 11, count)
+    z = compiled_normals(3, domains.STEP, 11, count)
     moments = {1: (0, 1), 2: (1, 2), 3: (0, 15), 4: (3, 96), 6: (15, 10170), 8: (105, 2016000)}
     for power, (mean, variance) in moments.items():
         assert abs((z**power).mean() - mean) < 5 * np.sqrt(variance / count), power
@@ -110,7 +111,7 @@ def test_moments_and_distribution_are_gaussian():
 
 
 def test_coordinates_and_steps_are_uncorrelated():
-    z = np.stack([compiled_normals(5, STEP_DOMAIN, t, 64 * 64) for t in range(64)])
+    z = np.stack([compiled_normals(5, domains.STEP, t, 64 * 64) for t in range(64)])
     lags = [(0, 1), (0, 16), (0, 32), (0, 48), (0, 64), (1, 0), (1, 1), (2, 0)]
     for dt, di in lags:
         product = z[dt:, di:] * z[: z.shape[0] - dt, : z.shape[1] - di]
@@ -122,11 +123,11 @@ def test_coordinates_and_steps_are_uncorrelated():
 def test_scale_multiplies_every_coordinate():
     n = 3 * GROUP + 5
     np.testing.assert_array_equal(
-        compiled_normals(1, INITIAL_DOMAIN, 0, n, scale=2.5),
-        2.5 * compiled_normals(1, INITIAL_DOMAIN, 0, n),
+        compiled_normals(1, domains.INITIAL, 0, n, scale=2.5),
+        2.5 * compiled_normals(1, domains.INITIAL, 0, n),
     )
 
 
 def test_noise_ceiling_kernel_draws_the_normals_of_the_contract():
-    expected = compiled_normals(9, STEP_DOMAIN, 2, 3 * BATCH * GROUP)[2 * BATCH * GROUP :]
+    expected = compiled_normals(9, domains.STEP, 2, 3 * BATCH * GROUP)[2 * BATCH * GROUP :]
     np.testing.assert_array_equal(only_normals(3, 3, *seed_key(9)), expected)

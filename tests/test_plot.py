@@ -17,8 +17,9 @@ from matplotlib.text import Text
 import suspalign_fast as sa
 from suspalign_fast.cli import main
 from suspalign_fast.plot import plot_trace
+from suspalign_fast.row import RECORDED
 from suspalign_fast.run import Run
-from suspalign_fast.trace import RECORDED, Trace
+from suspalign_fast.trace import Trace
 
 ROOT = Path(__file__).parents[1]
 TWO_LEVEL = sa.Spectrum.two_level(1_000, 10, 2.0, 0.1)

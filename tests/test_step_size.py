@@ -6,7 +6,7 @@ import suspalign_fast as sa
 from suspalign_fast import power_sums as physics
 from suspalign_fast.engines import make_engine
 from suspalign_fast.kernels import rules
-from suspalign_fast.kernels.rules import RULE_COLUMNS, WEIGHT
+from suspalign_fast.row import RULE_COLUMNS, WEIGHT_AT
 from suspalign_fast.run import Run
 
 from .conftest import assert_same_bits
@@ -321,8 +321,8 @@ def test_weights_are_there_after_a_checkpoint_without_them(engine):
     snapshot = {name: array.copy() for name, array in first.snapshot().items()}
     table = snapshot["table" if engine == "reference" else "sums"]
     assert table.shape == (2, RULE_COLUMNS)
-    assert table[:, WEIGHT].tolist() == [0.5, 0.4]
-    table[:, WEIGHT:] = 0.0
+    assert table[:, WEIGHT_AT].tolist() == [0.5, 0.4]
+    table[:, WEIGHT_AT:] = 0.0
     second.restore(snapshot)
     expected, actual = first.advance(20), second.advance(20)
     np.testing.assert_array_equal(actual.step_size, expected.step_size)

@@ -33,7 +33,7 @@ import numpy as np
 import suspalign_fast as sa
 from suspalign_fast._superblock import lookup3
 from suspalign_fast.checkpoint import checkpoint_path
-from suspalign_fast.trace import COLUMNS
+from suspalign_fast.row import columns
 
 #: Address space of the worker above what it starts with, and seconds a file.
 MEMORY = 4 * 2**30
@@ -50,7 +50,7 @@ Mutation = Callable[[h5py.File], None]
 
 def _use_trace(path: str) -> None:
     trace = sa.load_trace(path)
-    for name in COLUMNS:
+    for name in columns():
         if len(trace[name]) != len(trace):
             raise AssertionError(f"{name} has {len(trace[name])} rows of {len(trace)}")
     assert trace.step.dtype.kind == "i", f"step has dtype {trace.step.dtype}"

@@ -11,11 +11,12 @@ from .. import __version__, _progress, devices
 from .._column import COMPRESSIONS
 from ..datasets import digits_mlp_path
 from ..plot import check_ending, is_own_picture, plot_trace
+from ..row import columns
 from ..run import DTYPES, ENGINES, EngineName, Run, update_weights
 from ..simulate import resume, simulate
 from ..step_size import as_step_size
 from ..store import load_trace
-from ..trace import COLUMNS, Trace
+from ..trace import Trace
 from ..verify import ENGINES as VERIFY_ENGINES
 from ..verify import verify
 from . import options, text
@@ -276,7 +277,7 @@ def info(file: Path, follow: bool) -> None:
     given = trace.run.record_at is not None
     every = "at given steps" if given else f"every {spec['record_every']} steps"
     say(f"{'seed':<10} {spec['seed']}, recorded {every}")
-    say(f"{'columns':<10} {', '.join(COLUMNS)}")
+    say(f"{'columns':<10} {', '.join(columns())}")
     if len(trace):
         text.say_summary(trace)
     text.say_end(trace, file)

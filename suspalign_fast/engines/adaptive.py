@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.plan import ROW
-from ..kernels.rules import NOISY
+from ..row import NOISY_AT, ROW_SIZE, WEIGHT_AT
 from ..step_size import AdaptiveStepSize
 from .base import Engine, Rows, check_step_size, fill_constants, rule_table
 from .stepper import Stepper
@@ -35,10 +34,10 @@ class AdaptiveSteps(Stepper):
 
     def start(self, sums: Array) -> Array:
         """Return the size of the first step."""
-        self.sums[:, :ROW] = sums
+        self.sums[:, :ROW_SIZE] = sums
         if np.isfinite(sums).all():
             if self.rule.observes:
-                self.engine.observe(self.sums[:, NOISY : NOISY + 3])
+                self.engine.observe(self.sums[:, NOISY_AT:WEIGHT_AT])
             self.step_size[0] = self.rule.evaluate(self.engine.step, self.sums, self.memory)
             self._check(self.engine.step, None)
         return self.step_size.copy()
@@ -47,14 +46,14 @@ class AdaptiveSteps(Stepper):
         """Do `num_steps` steps and return the rows recorded on the way."""
         first, recorded = self.engine.step, self.engine.recorded_steps(num_steps)
         capacity = recorded.size + 1  # a row that is not finite is recorded in any case
-        sums, sizes = np.empty((capacity, 2, ROW)), np.empty(capacity)
+        sums, sizes = np.empty((capacity, 2, ROW_SIZE)), np.empty(capacity)
         steps = np.empty(capacity, np.int64)
         done, count = self.kernel(
             *self.model, first, num_steps, self.rule.address, self.rule.observes, self.memory,
             self.sums, self.step_size, recorded, *self.engine.key, sums, steps, sizes,
         )  # fmt: skip
         rows = Rows.from_sums(steps[:count], sizes[:count], sums[:count])
-        if np.isfinite(self.sums[:, :ROW]).all():
+        if np.isfinite(self.sums[:, :ROW_SIZE]).all():
             self._check(first + done, rows)
         return rows
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.normals import seed_key
-from ..kernels.rules import CONSTANTS, RULE_COLUMNS, WEIGHT
+from ..row import CONSTANTS_AT, NOISY_AT, RULE_COLUMNS, SLICES, WEIGHT_AT
 from ..run import Run
 
 
@@ -34,8 +34,8 @@ class Rows:
     def from_sums(
         cls, step: NDArray[np.int64], step_size: NDArray[np.float64], sums: NDArray[np.float64]
     ) -> "Rows":
-        """Split sums of shape (rows, 2, 7) into S_1 ... S_4 and R_4 ... R_6."""
-        return cls(step, step_size, sums[..., :4], sums[..., 4:7])
+        """Split sums of shape (rows, bands, NUM_SUMS or more) into their groups."""
+        return cls(step, step_size, *(sums[..., part] for part in SLICES.values()))
 
     @classmethod
     def joined(cls, parts: "list[Rows]") -> "Rows":
@@ -105,8 +105,8 @@ def rule_table(run: Run) -> NDArray[np.float64]:
 
 def fill_constants(table: NDArray[np.float64], run: Run) -> None:
     """Write what no step changes to a rule's table: constants and weights."""
-    table[:, CONSTANTS : CONSTANTS + 3] = run.problem.noise_constants
-    table[:, WEIGHT] = run.update
+    table[:, CONSTANTS_AT:NOISY_AT] = run.problem.noise_constants
+    table[:, WEIGHT_AT] = run.update
 
 
 class Engine(ABC):

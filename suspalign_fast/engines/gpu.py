@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from .. import _memory, devices
 from .._numba_errors import explain
-from ..kernels import gpu
+from ..kernels import domains, gpu
 from ..kernels.jit import SIMULATED
-from ..kernels.normals import COUNTERS, GROUP, INITIAL_DOMAIN
-from ..kernels.plan import ROW
+from ..kernels.normals import COUNTERS, GROUP
 from ..noise import IsotropicNoise
+from ..row import NUM_NOISY, ROW_SIZE
 from ..run import Run
 from ..step_size import AdaptiveStepSize, RowStep
 from .adaptive import AdaptiveSteps
@@ -66,9 +66,9 @@ class GpuStepEngine(SteppingEngine):
     @staticmethod
     def _table(parts: Any, size: int) -> Any:
         """Table of as many steps as fit, at least one tile of them."""
-        steps = min(TABLE_STEPS, size // (8 * ROW * len(parts)))
+        steps = min(TABLE_STEPS, size // (8 * ROW_SIZE * len(parts)))
         steps = max(1, steps // gpu.TILE) * gpu.TILE
-        return cuda.to_device(np.zeros((len(parts), steps, ROW)))
+        return cuda.to_device(np.zeros((len(parts), steps, ROW_SIZE)))
 
     def _spread(self, values: Array, out: Any = None) -> Any:
         """Return values of levels, on the device, with an entry for every direction."""
@@ -91,7 +91,7 @@ class GpuStepEngine(SteppingEngine):
         state = cuda.device_array(problem.spectrum.dim, self.run.dtype)
         counters = COUNTERS * -(-problem.spectrum.dim // GROUP)
         gpu.launch(gpu.fill_normals, _blocks(counters), gpu.THREADS)(
-            state, problem.initial, INITIAL_DOMAIN, 0, 0, *self.key
+            state, problem.initial, domains.INITIAL, 0, 0, *self.key
         )
         return state
 
@@ -145,13 +145,13 @@ class GpuStepEngine(SteppingEngine):
             self._state, self.lam, self.std, self.adaptive_parts, *_words(self.step),
             *self.key, table,
         )  # fmt: skip
-        out[...] = self._rows(table, self.adaptive_parts, np.zeros(1, np.int64))[0][:, :3]
+        out[...] = self._rows(table, self.adaptive_parts, np.zeros(1, np.int64))[0][:, :NUM_NOISY]
 
     # --- launches --------------------------------------------------------------------------
 
     def _rows(self, table: Any, parts: Any, at: NDArray[np.int64]) -> Array:
         """Sums over parts at some steps of a table."""
-        out = np.zeros((at.size, 2, ROW))
+        out = np.zeros((at.size, 2, ROW_SIZE))
         if at.size:
             device_out = cuda.device_array(out.shape, np.float64)
             gpu.launch(gpu.add_parts, at.size, gpu.PARTS_THREADS)(
@@ -185,7 +185,7 @@ class GpuStepEngine(SteppingEngine):
         self.adaptive_parts: Any = self._cut(processors)
         #: Blocks that a cooperative launch may have; the simulator has one at a time.
         self.blocks: int = 1 if SIMULATED else min(processors, len(self.adaptive_parts))
-        shape = (2, len(self.adaptive_parts), ROW)
+        shape = (2, len(self.adaptive_parts), ROW_SIZE)
         self.turns: tuple[Any, Any] = (
             cuda.to_device(np.zeros(shape)),
             cuda.to_device(np.zeros(shape)),

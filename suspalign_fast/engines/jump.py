@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.jump import jump_rows
-from ..kernels.plan import ROW
+from ..row import ROW_SIZE
 from ..run import Run
 from ..step_size import ConstantStep, KnownStepSize
 from .base import Engine, Rows
@@ -40,7 +40,7 @@ class Jumps(Stepper):
     def advance(self, num_steps: int) -> Rows:
         """Move to the rows within the next `num_steps` steps and return them."""
         recorded = self.engine.recorded_steps(num_steps)
-        sums = np.empty((recorded.size, 2, ROW))
+        sums = np.empty((recorded.size, 2, ROW_SIZE))
         for batch, a, b in self.moves.to(recorded):
             self.kernel(*self.model, a, b, recorded[batch], *self.engine.key, sums[batch])
         return Rows.from_sums(recorded, self.moves.sizes_at(recorded), sums)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.plan import ROW
+from ..row import ROW_SIZE
 from ..step_size import KnownStepSize
 from .base import Engine, Rows
 from .stepper import Stepper
@@ -32,7 +32,7 @@ class KnownSteps(Stepper):
         first, recorded = self.engine.step, self.engine.recorded_steps(num_steps)
         slots = np.full(num_steps, -1, dtype=np.int64)
         slots[recorded - first - 1] = np.arange(recorded.size)
-        sums = np.empty((recorded.size, 2, ROW))
+        sums = np.empty((recorded.size, 2, ROW_SIZE))
         sizes = self.rule.values(first, first + num_steps + 1)
         self.kernel(*self.model, first, sizes[:-1], slots, *self.engine.key, sums)
         return Rows.from_sums(recorded, sizes[recorded - first], sums)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from .. import _memory
 from ..kernels import levels
-from ..kernels.plan import ROW
+from ..row import NUM_SUMS, ROW_SIZE, sum_weights
 from ..run import Run
 from ..step_size import KnownStepSize
 from .adaptive import AdaptiveSteps
@@ -38,9 +38,8 @@ class LevelsEngine(Engine):
         self.std: Array = np.ascontiguousarray(problem.stds)
         self.level_weights: Array = spectrum.per_level(run.update)
         self.freedom: Array = spectrum.multiplicities.astype(np.float64) - 1.0
-        powers = [self.lam**p for p in (1, 2, 3, 4)]
-        powers += [self.lam**p * self.std**2 for p in (4, 5, 6)]
-        self.sum_weights: Array = np.stack([*powers, np.zeros_like(self.lam)])
+        self.sum_weights: Array = np.zeros((ROW_SIZE, count))
+        self.sum_weights[:NUM_SUMS] = sum_weights(self.lam, self.std)
         self.state = self._initial_state()
         rule = run.step_size
         self.jumps: bool = isinstance(rule, KnownStepSize)
@@ -82,7 +81,7 @@ class LevelsEngine(Engine):
 
     def sums_of(self, state: Array) -> Array:
         """Sums S_1 ... S_4, R_4 ... R_6 of both bands of a state, shape (2, 8), last column 0."""
-        sums = np.empty((2, ROW))
+        sums = np.empty((2, ROW_SIZE))
         levels.sum_levels(state, self.sum_weights, self.split, sums)
         return sums
 
@@ -91,7 +90,7 @@ class LevelsEngine(Engine):
     ) -> Array:
         """Sums one step after a state, with the noise of step `noise_step`; changes nothing."""
         eta = step_size * self.run.problem.spectrum.per_level(update)
-        sums = np.empty((1, 2, ROW))
+        sums = np.empty((1, 2, ROW_SIZE))
         levels.jump_levels(
             state.copy(), self.sum_weights, self.split, self.freedom,
             (1.0 - eta * self.lam)[None], (eta * self.std)[None], np.array([noise_step]),
@@ -111,7 +110,7 @@ class LevelsEngine(Engine):
 
     def _jump(self, num_steps: int) -> Rows:
         recorded = self.recorded_steps(num_steps)
-        sums = np.empty((recorded.size, 2, ROW))
+        sums = np.empty((recorded.size, 2, ROW_SIZE))
         for batch, a, b in self.moves.to(recorded):
             levels.jump_levels(
                 self.state, self.sum_weights, self.split, self.freedom, a, b, recorded[batch],

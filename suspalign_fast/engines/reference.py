@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _memory
-from ..kernels.normals import INITIAL_DOMAIN, STEP_DOMAIN
-from ..kernels.rules import NOISY
+from ..kernels import domains
+from ..row import NOISY_AT, NOISY_POWERS, NUM_BANDS, NUM_SUMS, WEIGHT_AT, sum_weights
 from ..run import Run
 from ..step_size import AdaptiveStepSize, KnownStepSize
 from .base import Engine, Rows, check_step_size, fill_constants, rule_table
@@ -32,7 +32,7 @@ class ReferenceEngine(Engine):
         self.weight: Array = np.repeat(spectrum.per_level(run.update), counts)
         initial = run.problem.initial
         if not isinstance(initial, np.ndarray):
-            self.state = initial * standard_normals(run.seed, INITIAL_DOMAIN, 0, spectrum.dim)
+            self.state = initial * standard_normals(run.seed, domains.INITIAL, 0, spectrum.dim)
         elif initial.size == spectrum.dim:
             self.state = initial.copy()
         else:
@@ -88,21 +88,19 @@ class ReferenceEngine(Engine):
                 rows.append(row)
             if not finite:
                 break
-        return Rows.joined(rows) if rows else self._row_of_sums(np.zeros((2, 7)))[:0]
+        return Rows.joined(rows) if rows else self._row_of_sums(np.zeros((NUM_BANDS, NUM_SUMS)))[:0]
 
     def _round(self) -> None:
         """Leave of the state what its type can hold."""
         self.state[:] = self.state.astype(self.run.dtype)
 
     def _noise(self) -> NDArray[np.float64]:
-        return standard_normals(self.run.seed, STEP_DOMAIN, self.step, self.lam.size)
+        return standard_normals(self.run.seed, domains.STEP, self.step, self.lam.size)
 
     def _row(self, rows: list[Rows] | None = None) -> Rows:
         """Return the row of the current state and choose the next step size."""
         c_sq = self.state**2
-        weights = [self.lam**p for p in (1, 2, 3, 4)]
-        weights += [self.lam**p * self.std**2 for p in (4, 5, 6)]
-        sums = self._band_sums([w * c_sq for w in weights])
+        sums = self._band_sums([w * c_sq for w in sum_weights(self.lam, self.std)])
         self._choose_step_size(sums, rows or [])
         return self._row_of_sums(sums)
 
@@ -122,11 +120,11 @@ class ReferenceEngine(Engine):
         if not np.isfinite(sums).all():
             self.step_size = np.nan
             return
-        self.table[:, :7] = sums
+        self.table[:, :NUM_SUMS] = sums
         if rule.observes:
             h = self.lam * self.state + self.std * self._noise()
-            noisy = [self.lam**p * h**2 for p in (0, 1, 2)]
-            self.table[:, NOISY : NOISY + 3] = self._band_sums(noisy)
+            noisy = [self.lam**p * h**2 for p in NOISY_POWERS]
+            self.table[:, NOISY_AT:WEIGHT_AT] = self._band_sums(noisy)
         self.step_size = rule.evaluate(self.step, self.table, self.memory)
         recorded = self.step in self.run.recorded_steps(self.step - 1, self.step)
         last = [self._row_of_sums(sums)] if recorded else []

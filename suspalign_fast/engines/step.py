@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _memory, _threads
-from ..kernels import advance
+from ..kernels import advance, domains
 from ..kernels.batch import fill_normals
-from ..kernels.normals import INITIAL_DOMAIN
-from ..kernels.plan import BLOCK, ROW, Plan, make_plan
+from ..kernels.plan import BLOCK, Plan, make_plan
 from ..noise import HessianNoise, IsotropicNoise
+from ..row import ROW_SIZE
 from ..run import Run
 from ..spectrum import Spectrum
 from ..step_size import AdaptiveStepSize, KnownStepSize
@@ -70,7 +70,7 @@ class StepEngine(SteppingEngine):
 
     def sums_of(self, state: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sums S_1 ... S_4, R_4 ... R_6 of both bands of a state, shape (2, 8), last column 0."""
-        sums = np.empty((2, ROW))
+        sums = np.empty((2, ROW_SIZE))
         advance.sum_state(state, self.plan, sums)
         return sums
 
@@ -82,7 +82,7 @@ class StepEngine(SteppingEngine):
         update: tuple[float, float],
     ) -> NDArray[np.float64]:
         """Sums one step after a state, with the noise of step `noise_step`; changes nothing."""
-        sums = np.empty((1, 2, ROW))
+        sums = np.empty((1, 2, ROW_SIZE))
         np.copyto(self._scratch, state)
         advance.advance_scheduled(
             self._scratch, self.plan, np.array(update), noise_step, np.array([step_size]),
@@ -112,7 +112,7 @@ class StepEngine(SteppingEngine):
         state = self.given_state()
         if state is None:
             state = np.empty(self.run.problem.spectrum.dim, self.run.dtype)
-            fill_normals(state, self.run.problem.initial, INITIAL_DOMAIN, 0, *self.key)
+            fill_normals(state, self.run.problem.initial, domains.INITIAL, 0, *self.key)
         return state
 
 

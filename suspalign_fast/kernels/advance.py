@@ -3,13 +3,15 @@
 import numba
 import numpy as np
 
+from ..row import NOISY_AT, NUM_BANDS, NUM_NOISY, ROW_SIZE, WEIGHT_AT
+from . import domains
 from .batch import write_normals
 from .block import TILE, observe_block, step_once, step_tile, sum_block
 from .edges import coefficients_of, load_edges, return_edges
 from .jit import inlined, internal, kernel
-from .normals import GROUP, STEP_DOMAIN
-from .plan import BAND, BLOCK, EQUAL, FIRST, KIND, LAM, LAST, ROW, START, STD, STOP
-from .rules import NOISY, finish_step, is_finite
+from .normals import GROUP
+from .plan import BAND, BLOCK, EQUAL, FIRST, KIND, LAM, LAST, START, STD, STOP
+from .rules import finish_step, is_finite
 from .work import count_workers, make_work, scratch_of, share_of
 
 #: Steps applied to a block while it is in cache.
@@ -70,7 +72,7 @@ def _advance_block(
             if slots[t + i] >= 0:
                 kind = plan.blocks[b, KIND]
             write_normals(
-                normals, i * BLOCK, first_group, groups, STEP_DOMAIN, first_step + t + i, scratch
+                normals, i * BLOCK, first_group, groups, domains.STEP, first_step + t + i, scratch
             )
         if length == TILE:
             if size != step_sizes[t]:
@@ -122,7 +124,7 @@ def add_parts(plan, table, t, out):
     """Sums of both bands at substep t, parts added in their order."""
     out[:] = 0.0
     for p in range(plan.parts.shape[0]):
-        for column in range(ROW):
+        for column in range(ROW_SIZE):
             out[plan.parts[p, BAND], column] += table[p, t, column]
 
 
@@ -133,7 +135,7 @@ def advance_scheduled(state, plan, weights, first_step, step_sizes, slots, key_0
     ``out[slots[t], band]`` receives the sums of the state after step ``first_step + t`` wherever
     ``slots[t] >= 0``.
     """
-    table = np.empty((plan.parts.shape[0], min(SUBSTEPS, step_sizes.size), ROW))
+    table = np.empty((plan.parts.shape[0], min(SUBSTEPS, step_sizes.size), ROW_SIZE))
     work = make_work(state, plan, key_0, key_1)
     for begin in range(0, step_sizes.size, SUBSTEPS):
         end = min(step_sizes.size, begin + SUBSTEPS)
@@ -157,7 +159,7 @@ def observe_share(worker, workers, state, plan, step, work, table):
         table[p] = 0.0
         for b in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
             first_group, groups = groups_of(plan, b)
-            write_normals(normals, 0, first_group, groups, STEP_DOMAIN, step, scratch)
+            write_normals(normals, 0, first_group, groups, domains.STEP, step, scratch)
             observe_block(
                 coefficients_of(state, plan, b, work.edges),
                 block_values(plan.blocks[b, LAM], plan.lam, plan.shared),
@@ -181,14 +183,14 @@ def _observe(state, plan, step, work, table, out):
     observe_parts(count_workers(plan, 1), state, plan, step, work, table)
     out[:] = 0.0
     for p in range(plan.parts.shape[0]):
-        for column in range(3):
+        for column in range(NUM_NOISY):
             out[plan.parts[p, BAND], column] += table[p, column]
 
 
 @kernel()
 def observe(state, plan, step, key_0, key_1, out):
     """Write ``sum lambda^p h^2``, p = 0, 1, 2, of the noisy gradient of a step to ``out``."""
-    table = np.empty((plan.parts.shape[0], 3))
+    table = np.empty((plan.parts.shape[0], NUM_NOISY))
     _observe(state, plan, step, make_work(state, plan, key_0, key_1), table, out)
 
 
@@ -209,19 +211,19 @@ def advance_adaptive(
     tuple of int
         Steps done and rows recorded.
     """
-    table = np.empty((plan.parts.shape[0], 1, ROW))
-    observed = np.empty((plan.parts.shape[0], 3))
+    table = np.empty((plan.parts.shape[0], 1, ROW_SIZE))
+    observed = np.empty((plan.parts.shape[0], NUM_NOISY))
     work = make_work(state, plan, key_0, key_1)
     workers = count_workers(plan, 1)
     slots = np.zeros(1, np.int64)
-    row = np.empty((2, ROW))
+    row = np.empty((NUM_BANDS, ROW_SIZE))
     rows = 0
     for t in range(num_steps):
         step = first_step + t + 1
         advance_parts(workers, state, plan, step - 1, step_size, weights, slots, work, table)
         add_parts(plan, table, 0, row)
         if observes and is_finite(row):
-            _observe(state, plan, step, work, observed, sums[:, NOISY : NOISY + 3])
+            _observe(state, plan, step, work, observed, sums[:, NOISY_AT:WEIGHT_AT])
         good, rows = finish_step(
             step, row, rule, memory, sums, step_size, recorded, rows, out, out_steps, out_sizes
         )
@@ -235,7 +237,7 @@ def advance_adaptive(
 @kernel()
 def sum_state(state, plan, out):
     """Write the sums of both bands of ``state`` to ``out``."""
-    table = np.zeros((plan.parts.shape[0], 1, ROW))
+    table = np.zeros((plan.parts.shape[0], 1, ROW_SIZE))
     edges = load_edges(state, plan)
     for p in range(plan.parts.shape[0]):
         for b in range(plan.parts[p, FIRST], plan.parts[p, LAST]):

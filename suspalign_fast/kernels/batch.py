@@ -10,9 +10,10 @@ scalars: eight rounds are left.
 
 import numpy as np
 
+from . import domains
 from .box_muller import box_muller
 from .jit import inlined, kernel
-from .normals import COUNTERS, GROUP, STEP_DOMAIN
+from .normals import COUNTERS, GROUP
 from .philox import (
     MULTIPLIER_0,
     MULTIPLIER_1,
@@ -163,5 +164,5 @@ def only_normals(num_batches, num_steps, key_0, key_1):
     normals = np.empty(BATCH * GROUP, np.float32)
     for batch in range(num_batches):
         for step in range(num_steps):
-            write_normals(normals, 0, BATCH * batch, BATCH, STEP_DOMAIN, step, scratch)
+            write_normals(normals, 0, BATCH * batch, BATCH, domains.STEP, step, scratch)
     return normals

@@ -4,11 +4,20 @@
 """
 
 from .batch import LANES
-from .coordinates import DIRECT_WAY, EQUAL_WAY, NARROW_WAY, add_noisy, jumped, moved
+from .coordinates import (
+    DIRECT_WAY,
+    EQUAL_WAY,
+    NARROW_WAY,
+    add_noisy,
+    commit_noisy,
+    jumped,
+    moved,
+    no_noisy,
+)
 from .jit import inlined
 from .normals import GROUP
 from .plan import BLOCK, EQUAL, NARROW
-from .simd import broadcast, horizontal_sum, load, load_doubles, prefetch, store_doubles, zeros
+from .simd import broadcast, load, load_doubles, prefetch, store_doubles, zeros
 
 #: Steps of one size that `step_tile` takes together.
 TILE = 4
@@ -124,14 +133,11 @@ sum_block = _by_kind(_sum_direct, _sum_narrow, _sum_equal)
 @inlined
 def observe_block(c, lam, std, normals, groups, out):
     """Add ``sum lambda^p h^2``, p = 0, 1, 2, of the noisy gradient h of a step to ``out``."""
-    zero = zeros(0.0, LANES)
-    sums = (zero, zero, zero)
+    sums = no_noisy(zeros(0.0, LANES))
     for i in range(0, GROUP * groups, LANES):
         prefetch(c, i + BLOCK)
         prefetch(lam, i + BLOCK)
         c_i = load_doubles(c, i, LANES)
         lam_i = load(lam, i, LANES)
         sums = add_noisy(sums, c_i, lam_i, load(std, i, LANES), load(normals, i, LANES))
-    out[0] += horizontal_sum(sums[0])
-    out[1] += horizontal_sum(sums[1])
-    out[2] += horizontal_sum(sums[2])
+    commit_noisy(sums, out)

@@ -4,6 +4,7 @@ import numba
 from numba import carray
 
 from .. import power_sums
+from ..row import NUM_NOISY
 from .jit import inlined
 from .rules import read_row
 
@@ -60,7 +61,7 @@ def _averaged_terms(row, state, band):
     """Update a band's averages; return its estimated S_2, S_3 and S_4 + N_2."""
     first = 8 + 3 * band
     decay, weight = state[2], state[3]
-    for p in range(3):
+    for p in range(NUM_NOISY):
         state[first + p] = decay * state[first + p] + (1.0 - decay) * row.noisy_sums[band, p]
     return (
         max(state[first] / weight - state[4 + band], 0.0),

@@ -6,8 +6,9 @@ eigenvalue that serve all steps, the sums after one more vector, and what a row 
 A vector has the lanes of a processor's registers, or a single one in a thread of a GPU.
 """
 
+from ..row import ROW_SIZE
 from .jit import inlined
-from .plan import OFFSET, ROW, SCALE
+from .plan import OFFSET, SCALE
 from .simd import (
     broadcast,
     fma,
@@ -37,12 +38,12 @@ def jumped(state, c, a, b, xi):
     return rounded_like(state, fma(zero_where_zero(a, c), c, b * to_double(xi)))
 
 
-# --- direct sums S_1 ... S_4, R_4 ... R_6 ------------------------------------------------------
+# --- direct sums S_1 ... S_4, R_4 ... R_6: the one place that says how each is made -----------
 
 
 @inlined
 def no_sums(zero):
-    """Seven sums of nothing; `zero` is a vector of zeros."""
+    """Sums of nothing, one for each of ``row.SUMS``; `zero` is a vector of zeros."""
     return (zero, zero, zero, zero, zero, zero, zero)
 
 
@@ -83,6 +84,18 @@ def commit_sums(sums, weights, row):
     row[6] += horizontal_sum(sums[6])
 
 
+@inlined
+def write_sums(out, first, column, sums):
+    """Set a column of a table from row `first` on to all sums."""
+    out[first, column] = horizontal_sum(sums[0])
+    out[first + 1, column] = horizontal_sum(sums[1])
+    out[first + 2, column] = horizontal_sum(sums[2])
+    out[first + 3, column] = horizontal_sum(sums[3])
+    out[first + 4, column] = horizontal_sum(sums[4])
+    out[first + 5, column] = horizontal_sum(sums[5])
+    out[first + 6, column] = horizontal_sum(sums[6])
+
+
 # --- four moments of a narrow block ------------------------------------------------------------
 
 
@@ -111,13 +124,13 @@ def _add_moments(moments, c, powers):
 
 @inlined
 def _add_weighted(total, weights, j, moment):
-    weight = load(weights, ROW * j, ROW)
+    weight = load(weights, ROW_SIZE * j, ROW_SIZE)
     return fma(weight, broadcast(horizontal_sum(moment), weight), total)
 
 
 @inlined
 def _commit_moments(moments, weights, row):
-    total = load(row, 0, ROW)
+    total = load(row, 0, ROW_SIZE)
     total = _add_weighted(total, weights, 0, moments[0])
     total = _add_weighted(total, weights, 1, moments[1])
     total = _add_weighted(total, weights, 2, moments[2])
@@ -145,7 +158,7 @@ def _add_squares(squares, c, powers):
 
 @inlined
 def _commit_squares(squares, weights, row):
-    store(row, 0, _add_weighted(load(row, 0, ROW), weights, 0, squares[0]))
+    store(row, 0, _add_weighted(load(row, 0, ROW_SIZE), weights, 0, squares[0]))
 
 
 DIRECT_WAY = (no_sums, powers, add_sums, commit_sums)
@@ -156,8 +169,30 @@ EQUAL_WAY = (_no_squares, _no_powers, _add_squares, _commit_squares)
 
 
 @inlined
+def no_noisy(zero):
+    """Noisy sums of nothing."""
+    return (zero, zero, zero)
+
+
+@inlined
 def add_noisy(sums, c, lam, std, xi):
     """Add ``lambda^p h^2``, p = 0, 1, 2, of the noisy gradient ``h = lambda c + s xi``."""
     h = fma(std, to_double(xi), lam * c)
     g = lam * h
     return fma(h, h, sums[0]), fma(g, h, sums[1]), fma(g, g, sums[2])
+
+
+@inlined
+def commit_noisy(sums, out):
+    """Add the lanes of all noisy sums to a row."""
+    out[0] += horizontal_sum(sums[0])
+    out[1] += horizontal_sum(sums[1])
+    out[2] += horizontal_sum(sums[2])
+
+
+@inlined
+def write_noisy(out, column, sums):
+    """Set a column of a table to all noisy sums."""
+    out[0, column] = horizontal_sum(sums[0])
+    out[1, column] = horizontal_sum(sums[1])
+    out[2, column] = horizontal_sum(sums[2])

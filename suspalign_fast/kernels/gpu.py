@@ -21,12 +21,13 @@ import numba
 import numpy as np
 from numba import cuda, float64
 
+from ..row import NOISY_AT, NUM_NOISY, NUM_SUMS, ROW_SIZE
 from . import gpu_thread
-from .gpu_thread import NUM_NOISY, TILE
+from .gpu_thread import TILE
 from .jit import SIMULATED, Decorator, cache_directory, use_package_cache
 from .normals import GROUP
-from .plan import BAND, FIRST, LAST, NUM_SUMS, ROW
-from .rules import NOISY, row_of
+from .plan import BAND, FIRST, LAST
+from .rules import row_of
 
 with contextlib.suppress(ImportError):  # of Numba itself, or simulated: the cache it has is set
     use_package_cache(importlib.import_module("numba.cuda.core.caching"))
@@ -42,15 +43,15 @@ RULE_THREAD = ADAPTIVE_THREADS - 1
 #: Threads that add up the columns of one sum.
 LANES = 2 if SIMULATED else 8
 #: Threads of `add_parts`: one for each sum and lane.
-PARTS_THREADS = LANES * ROW
+PARTS_THREADS = LANES * ROW_SIZE
 
 # Sizes of shared memory, which must be plain constants to Numba. Rows of sums are a little longer
 # than there are threads: lanes of two rows then read from different banks.
-_ROW_SIZE = THREADS + LANES
-_ADAPTIVE_ROW_SIZE = ADAPTIVE_THREADS + LANES
+_STRIDE = THREADS + LANES
+_ADAPTIVE_STRIDE = ADAPTIVE_THREADS + LANES
 _TILE_SUMS = TILE * NUM_SUMS
 _TILE_LANES = _TILE_SUMS * LANES
-_PARTS_LANES = 2 * ROW * LANES
+_PARTS_LANES = 2 * ROW_SIZE * LANES
 _ROW_LANES = NUM_SUMS * LANES
 _NOISY_LANES = NUM_NOISY * LANES
 
@@ -128,11 +129,11 @@ def _add_columns(sums, lanes, count, thread, threads):
 def _add_parts(table, parts, thread, lanes):
     """Add up the rows of all parts; call with at least PARTS_THREADS threads of a block.
 
-    Returns, to thread ``ROW * band + column``, that sum of that band.
+    Returns, to thread ``ROW_SIZE * band + column``, that sum of that band.
     """
     cuda.syncthreads()
-    column = thread % ROW
-    lane = thread // ROW
+    column = thread % ROW_SIZE
+    lane = thread // ROW_SIZE
     if lane < LANES:
         dominant = 0.0
         bulk = 0.0
@@ -143,13 +144,13 @@ def _add_parts(table, parts, thread, lanes):
             else:
                 bulk += table[p, column]
             p += LANES
-        lanes[lane * 2 * ROW + column] = dominant
-        lanes[lane * 2 * ROW + ROW + column] = bulk
+        lanes[lane * 2 * ROW_SIZE + column] = dominant
+        lanes[lane * 2 * ROW_SIZE + ROW_SIZE + column] = bulk
     cuda.syncthreads()
     total = 0.0
-    if thread < 2 * ROW:
+    if thread < 2 * ROW_SIZE:
         for other in range(LANES):
-            total += lanes[other * 2 * ROW + thread]
+            total += lanes[other * 2 * ROW_SIZE + thread]
     return total
 
 
@@ -160,8 +161,8 @@ def add_parts(table, parts, at, out):
     row = cuda.blockIdx.x
     thread = cuda.threadIdx.x
     total = _add_parts(table[:, at[row]], parts, thread, lanes)
-    if thread < 2 * ROW:
-        out[row, thread // ROW, thread % ROW] = total
+    if thread < 2 * ROW_SIZE:
+        out[row, thread // ROW_SIZE, thread % ROW_SIZE] = total
 
 
 # --- steps of known sizes ----------------------------------------------------------------------
@@ -170,7 +171,7 @@ def add_parts(table, parts, at, out):
 @_kernel(THREADS, BLOCKS)
 def advance(state, lam, std, parts, weights, step_sizes, low, high, key_0, key_1, table):
     """Apply SGD steps, a part a block; sums of part p after step t go to ``table[p, t]``."""
-    sums = cuda.shared.array((_TILE_SUMS, _ROW_SIZE), float64)
+    sums = cuda.shared.array((_TILE_SUMS, _STRIDE), float64)
     lanes = cuda.shared.array(_TILE_LANES, float64)
     p = cuda.blockIdx.x
     thread = cuda.threadIdx.x
@@ -200,7 +201,7 @@ def advance(state, lam, std, parts, weights, step_sizes, low, high, key_0, key_1
 @_kernel(THREADS, BLOCKS)
 def jump_rows(state, a, b, lam, std, parts, lows, highs, key_0, key_1, table):
     """Move one part a block to each of some steps in turn, by the same ``a`` and ``b``."""
-    sums = cuda.shared.array((NUM_SUMS, _ROW_SIZE), float64)
+    sums = cuda.shared.array((NUM_SUMS, _STRIDE), float64)
     lanes = cuda.shared.array(_ROW_LANES, float64)
     p = cuda.blockIdx.x
     thread = cuda.threadIdx.x
@@ -217,7 +218,7 @@ def jump_rows(state, a, b, lam, std, parts, lows, highs, key_0, key_1, table):
 @_kernel(THREADS, BLOCKS)
 def sum_state(state, lam, std, parts, table):
     """Write the sums of the state of part p to ``table[p, 0]``."""
-    sums = cuda.shared.array((NUM_SUMS, _ROW_SIZE), float64)
+    sums = cuda.shared.array((NUM_SUMS, _STRIDE), float64)
     lanes = cuda.shared.array(_ROW_LANES, float64)
     p = cuda.blockIdx.x
     thread = cuda.threadIdx.x
@@ -233,7 +234,7 @@ def sum_state(state, lam, std, parts, table):
 @_kernel(ADAPTIVE_THREADS)
 def observe(state, lam, std, parts, low, high, key_0, key_1, table):
     """Write the sums of the noisy gradient of a step in part p to ``table[p, 0]``."""
-    sums = cuda.shared.array((NUM_NOISY, _ADAPTIVE_ROW_SIZE), float64)
+    sums = cuda.shared.array((NUM_NOISY, _ADAPTIVE_STRIDE), float64)
     lanes = cuda.shared.array(_NOISY_LANES, float64)
     p = cuda.blockIdx.x
     thread = cuda.threadIdx.x
@@ -263,7 +264,7 @@ def make_adaptive(rule, observes):
         state, lam, std, parts, weights, first_step, num_steps, recorded, key_0, key_1, table,
         noisy, tables, memories, step_sizes, out, out_steps, out_sizes, progress,
     ):  # fmt: skip
-        sums = cuda.shared.array((NUM_SUMS, _ADAPTIVE_ROW_SIZE), float64)
+        sums = cuda.shared.array((NUM_SUMS, _ADAPTIVE_STRIDE), float64)
         lanes = cuda.shared.array(_PARTS_LANES, float64)
         flags = cuda.shared.array(2, numba.boolean)  # whether the row is finite, and to go on
         grid = cuda.cg.this_grid()
@@ -289,12 +290,12 @@ def make_adaptive(rule, observes):
                 p += cuda.gridDim.x
             grid.sync()
             total = _add_parts(table[turn], parts, thread, lanes)
-            if thread < 2 * ROW:
-                tables[block, thread // ROW, thread % ROW] = total
+            if thread < 2 * ROW_SIZE:
+                tables[block, thread // ROW_SIZE, thread % ROW_SIZE] = total
             if thread == 0:
                 flags[0] = True
             cuda.syncthreads()
-            if thread < 2 * ROW and not math.isfinite(total):
+            if thread < 2 * ROW_SIZE and not math.isfinite(total):
                 flags[0] = False
             cuda.syncthreads()
             finite = flags[0]
@@ -312,14 +313,14 @@ def make_adaptive(rule, observes):
                     p += cuda.gridDim.x
                 grid.sync()
                 total = _add_parts(noisy[turn], parts, thread, lanes)
-                if thread < 2 * ROW and thread % ROW < NUM_NOISY:
-                    tables[block, thread // ROW, NOISY + thread % ROW] = total
+                if thread < 2 * ROW_SIZE and thread % ROW_SIZE < NUM_NOISY:
+                    tables[block, thread // ROW_SIZE, NOISY_AT + thread % ROW_SIZE] = total
                 cuda.syncthreads()
             record = not finite or step == recorded[rows]
             if thread == RULE_THREAD:
                 recorder = record and block == 0
                 if recorder:  # before the rule may write to its row
-                    for column in range(ROW):
+                    for column in range(ROW_SIZE):
                         out[rows, 0, column] = tables[block, 0, column]
                         out[rows, 1, column] = tables[block, 1, column]
                     out_steps[rows] = step

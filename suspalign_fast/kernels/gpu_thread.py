@@ -10,18 +10,27 @@ A step is two words, ``low`` and ``high``, the second the same for all steps of 
 
 import numpy as np
 
-from .coordinates import add_noisy, add_sums, jumped, moved, no_sums, powers
+from ..row import NUM_SUMS
+from . import domains
+from .coordinates import (
+    add_noisy,
+    add_sums,
+    jumped,
+    moved,
+    no_noisy,
+    no_sums,
+    powers,
+    write_noisy,
+    write_sums,
+)
 from .jit import for_gpu, inlined
-from .normals import COUNTERS, GROUP, JUMP_DOMAIN, STEP_DOMAIN, counter_normals
-from .plan import NUM_SUMS
+from .normals import COUNTERS, GROUP, counter_normals
 from .simd import broadcast, horizontal_sum, iota, load, load_doubles, store_doubles, zeros
 
 #: Coordinates of a counter.
 _WORDS = GROUP // COUNTERS
 #: Steps that `take_tile` applies.
 TILE = 4
-#: Sums of the noisy gradient.
-NUM_NOISY = 3
 
 
 @inlined
@@ -61,17 +70,6 @@ def _value(values, i):
     return load(values, i if values.size > 1 else 0, 1)
 
 
-@inlined
-def _write(out, first, thread, sums):
-    out[first, thread] = horizontal_sum(sums[0])
-    out[first + 1, thread] = horizontal_sum(sums[1])
-    out[first + 2, thread] = horizontal_sum(sums[2])
-    out[first + 3, thread] = horizontal_sum(sums[3])
-    out[first + 4, thread] = horizontal_sum(sums[4])
-    out[first + 5, thread] = horizontal_sum(sums[5])
-    out[first + 6, thread] = horizontal_sum(sums[6])
-
-
 @for_gpu
 def add_values(values, first, count, stride):
     """Sum of `count` values of an array, as it lies in memory, from `first` on."""
@@ -100,20 +98,20 @@ def _take_step(sums, state, lam, std, i, start, stop, minus_eta, xi):
 def take_step(
     thread, threads, state, lam, std, start, stop, minus_eta, low, high, key_0, key_1, sums
 ):
-    """Apply one SGD step; sums of the new state go to the first seven rows."""
+    """Apply one SGD step; sums of the new state go to the first rows."""
     counter = _first_counter(start, thread)
     last = _last_counter(stop)
     i = _coordinate(counter)
     s = no_sums(zeros(0.0, 1))
     while counter < last:
-        z = _normals(counter, STEP_DOMAIN, low, high, key_0, key_1)
+        z = _normals(counter, domains.STEP, low, high, key_0, key_1)
         s = _take_step(s, state, lam, std, i, start, stop, minus_eta, z[0])
         s = _take_step(s, state, lam, std, i + COUNTERS, start, stop, minus_eta, z[1])
         s = _take_step(s, state, lam, std, i + 2 * COUNTERS, start, stop, minus_eta, z[2])
         s = _take_step(s, state, lam, std, i + 3 * COUNTERS, start, stop, minus_eta, z[3])
         counter += threads
         i += _WORDS * threads
-    _write(sums, 0, thread, s)
+    write_sums(sums, 0, thread, s)
 
 
 @inlined
@@ -145,7 +143,7 @@ def take_tile(
     thread, threads, state, lam, std, start, stop, weight, step_sizes, t, low, high, key_0, key_1,
     sums,
 ):  # fmt: skip
-    """Apply TILE steps, of sizes ``step_sizes[t:]``; their sums go to seven rows each.
+    """Apply TILE steps, of sizes ``step_sizes[t:]``; their sums go to NUM_SUMS rows each.
 
     A coordinate stays in registers for all of them.
     """
@@ -161,10 +159,10 @@ def take_tile(
     none = no_sums(zeros(0.0, 1))
     s = (none, none, none, none)
     while counter < last:
-        z_0 = _normals(counter, STEP_DOMAIN, low, high, key_0, key_1)
-        z_1 = _normals(counter, STEP_DOMAIN, low + 1, high, key_0, key_1)
-        z_2 = _normals(counter, STEP_DOMAIN, low + 2, high, key_0, key_1)
-        z_3 = _normals(counter, STEP_DOMAIN, low + 3, high, key_0, key_1)
+        z_0 = _normals(counter, domains.STEP, low, high, key_0, key_1)
+        z_1 = _normals(counter, domains.STEP, low + 1, high, key_0, key_1)
+        z_2 = _normals(counter, domains.STEP, low + 2, high, key_0, key_1)
+        z_3 = _normals(counter, domains.STEP, low + 3, high, key_0, key_1)
         s = _take_tile(
             s, state, lam, std, i, start, stop, minus_etas, z_0[0], z_1[0], z_2[0], z_3[0]
         )
@@ -182,10 +180,10 @@ def take_tile(
         )  # fmt: skip
         counter += threads
         i += _WORDS * threads
-    _write(sums, 0, thread, s[0])
-    _write(sums, NUM_SUMS, thread, s[1])
-    _write(sums, 2 * NUM_SUMS, thread, s[2])
-    _write(sums, 3 * NUM_SUMS, thread, s[3])
+    write_sums(sums, 0, thread, s[0])
+    write_sums(sums, NUM_SUMS, thread, s[1])
+    write_sums(sums, 2 * NUM_SUMS, thread, s[2])
+    write_sums(sums, 3 * NUM_SUMS, thread, s[3])
 
 
 # --- what else is done to a state --------------------------------------------------------------
@@ -202,31 +200,31 @@ def _jump(s, state, a, b, lam, std, i, start, stop, xi):
 
 @for_gpu
 def jump(thread, threads, state, a, b, lam, std, start, stop, low, high, key_0, key_1, sums):
-    """Set the state to ``a c + b xi``; its sums go to the first seven rows."""
+    """Set the state to ``a c + b xi``; its sums go to the first rows."""
     counter = _first_counter(start, thread)
     last = _last_counter(stop)
     i = _coordinate(counter)
     s = no_sums(zeros(0.0, 1))
     while counter < last:
-        z = _normals(counter, JUMP_DOMAIN, low, high, key_0, key_1)
+        z = _normals(counter, domains.JUMP, low, high, key_0, key_1)
         s = _jump(s, state, a, b, lam, std, i, start, stop, z[0])
         s = _jump(s, state, a, b, lam, std, i + COUNTERS, start, stop, z[1])
         s = _jump(s, state, a, b, lam, std, i + 2 * COUNTERS, start, stop, z[2])
         s = _jump(s, state, a, b, lam, std, i + 3 * COUNTERS, start, stop, z[3])
         counter += threads
         i += _WORDS * threads
-    _write(sums, 0, thread, s)
+    write_sums(sums, 0, thread, s)
 
 
 @for_gpu
 def sum_state(thread, threads, state, lam, std, start, stop, sums):
-    """Sums of the state go to the first seven rows."""
+    """Sums of the state go to the first rows."""
     s = no_sums(zeros(0.0, 1))
     i = start + thread
     while i < stop:
         s = add_sums(s, load_doubles(state, i, 1), powers(load(lam, i, 1), _value(std, i), None))
         i += threads
-    _write(sums, 0, thread, s)
+    write_sums(sums, 0, thread, s)
 
 
 @inlined
@@ -238,23 +236,20 @@ def _observe(s, state, lam, std, i, start, stop, xi):
 
 @for_gpu
 def observe(thread, threads, state, lam, std, start, stop, low, high, key_0, key_1, sums):
-    """Sums of the noisy gradient of a step go to the first three rows."""
+    """Sums of the noisy gradient of a step go to the first rows."""
     counter = _first_counter(start, thread)
     last = _last_counter(stop)
     i = _coordinate(counter)
-    zero = zeros(0.0, 1)
-    s = (zero, zero, zero)
+    s = no_noisy(zeros(0.0, 1))
     while counter < last:
-        z = _normals(counter, STEP_DOMAIN, low, high, key_0, key_1)
+        z = _normals(counter, domains.STEP, low, high, key_0, key_1)
         s = _observe(s, state, lam, std, i, start, stop, z[0])
         s = _observe(s, state, lam, std, i + COUNTERS, start, stop, z[1])
         s = _observe(s, state, lam, std, i + 2 * COUNTERS, start, stop, z[2])
         s = _observe(s, state, lam, std, i + 3 * COUNTERS, start, stop, z[3])
         counter += threads
         i += _WORDS * threads
-    sums[0, thread] = horizontal_sum(s[0])
-    sums[1, thread] = horizontal_sum(s[1])
-    sums[2, thread] = horizontal_sum(s[2])
+    write_noisy(sums, thread, s)
 
 
 @inlined
@@ -282,7 +277,7 @@ def add_normals(thread, threads, start, stop, low, num_steps, key_0, key_1):
     counter = _first_counter(start, thread)
     while counter < last:
         for t in range(num_steps):
-            z = _normals(counter, STEP_DOMAIN, low + t, 0, key_0, key_1)
+            z = _normals(counter, domains.STEP, low + t, 0, key_0, key_1)
             total = total + ((z[0] + z[1]) + (z[2] + z[3]))
         counter += threads
     return horizontal_sum(total)

@@ -3,6 +3,8 @@
 import numba
 import numpy as np
 
+from ..row import ROW_SIZE
+from . import domains
 from .advance import (
     SUBSTEPS,
     add_parts,
@@ -13,8 +15,8 @@ from .batch import write_normals
 from .block import jump_block
 from .edges import coefficients_of, return_edges
 from .jit import copy_values, inlined, internal, kernel
-from .normals import GROUP, JUMP_DOMAIN
-from .plan import EDGE, FIRST, KIND, LAM, LAST, ROW, START, STD, STOP
+from .normals import GROUP
+from .plan import EDGE, FIRST, KIND, LAM, LAST, START, STD, STOP
 from .work import count_workers, make_work, scratch_of, share_of
 
 
@@ -52,7 +54,7 @@ def _jump_block(state, plan, b, a_rows, b_rows, level_ends, steps, work, worker,
         if t < a_rows.shape[0]:
             _spread(a_rows[t], level_ends, start, stop, lane, a)
             _spread(b_rows[t], level_ends, start, stop, lane, spread)
-        write_normals(work.normals[worker], 0, first_group, groups, JUMP_DOMAIN, steps[t], scratch)
+        write_normals(work.normals[worker], 0, first_group, groups, domains.JUMP, steps[t], scratch)
         jump_block(
             plan.blocks[b, KIND], c, a, spread, lam, std, work.normals[worker], groups,
             plan.weights[b], table[t],
@@ -85,7 +87,7 @@ def jump_parts(workers, state, plan, a, b, level_ends, steps, work, table):
 @kernel()
 def jump_rows(state, plan, level_ends, a, b, steps, key_0, key_1, out):
     """Move the state to each of ``steps`` in turn and write the row sums to ``out``."""
-    table = np.empty((plan.parts.shape[0], min(SUBSTEPS, steps.size), ROW))
+    table = np.empty((plan.parts.shape[0], min(SUBSTEPS, steps.size), ROW_SIZE))
     work = make_work(state, plan, key_0, key_1)
     for begin in range(0, steps.size, SUBSTEPS):
         end = min(steps.size, begin + SUBSTEPS)

@@ -11,10 +11,11 @@ level draws from counter domains of its own, so X is a pure function of (seed, l
 
 import numpy as np
 
+from ..row import NOISY_AT, NUM_BANDS, NUM_NOISY, ROW_SIZE, WEIGHT_AT
+from . import domains
 from .jit import copy_values, inlined, kernel
-from .normals import GROUP, LEVEL_GAMMA_DOMAIN, LEVEL_NORMAL_DOMAIN, write_group, write_words
-from .plan import ROW
-from .rules import NOISY, finish_step, is_finite
+from .normals import GROUP, write_group, write_words
+from .rules import finish_step, is_finite
 
 UNIFORM_SCALE = 2.0**-32
 
@@ -36,7 +37,7 @@ def draw(xi, chi, freedom, step, key_0, key_1):
     for first in range(0, xi.size, GROUP):
         group = first // GROUP
         count = min(GROUP, xi.size - first)
-        write_group(normals, 0, group, LEVEL_NORMAL_DOMAIN, step, key_0, key_1)
+        write_group(normals, 0, group, domains.LEVEL_NORMAL, step, key_0, key_1)
         copy_values(xi, first, normals, 0, count)
         todo = 0
         for lane in range(count):
@@ -48,7 +49,7 @@ def draw(xi, chi, freedom, step, key_0, key_1):
         attempt = 0
         while todo > 0:
             # Each attempt has two domains, one for its normals and one for its uniforms.
-            domain = LEVEL_GAMMA_DOMAIN + 2 * attempt
+            domain = domains.LEVEL_GAMMA + 2 * attempt
             write_group(candidates, 0, group, domain, step, key_0, key_1)
             write_words(words, 0, group, domain + 1, step, key_0, key_1)
             for lane in range(count):
@@ -78,7 +79,7 @@ def _move(q, a, b, xi, chi):
 @inlined
 def _sum_levels(q, weights, split, out):
     """Sums of both bands: ``out[band, column] = sum weights[column, level] q[level]``."""
-    for column in range(ROW):
+    for column in range(ROW_SIZE):
         dominant = 0.0
         for level in range(split):
             dominant += weights[column, level] * q[level]
@@ -115,7 +116,7 @@ def observe_levels(q, lam, std, split, xi, chi, out):
     for level in range(q.size):
         band = 0 if level < split else 1
         h_sq = _move(q[level], lam[level], std[level], xi[level], chi[level])
-        for p in range(3):
+        for p in range(NUM_NOISY):
             out[band, p] += h_sq
             h_sq *= lam[level]
 
@@ -128,7 +129,7 @@ def advance_levels(
     """Apply SGD steps whose sizes a rule chooses from the row; as ``advance_adaptive``."""
     xi = np.empty(q.size)
     chi = np.empty(q.size)
-    row = np.empty((2, ROW))
+    row = np.empty((NUM_BANDS, ROW_SIZE))
     rows = 0
     draw(xi, chi, freedom, first_step + 1, key_0, key_1)
     for t in range(num_steps):
@@ -140,7 +141,7 @@ def advance_levels(
         _sum_levels(q, weights, split, row)
         draw(xi, chi, freedom, step + 1, key_0, key_1)
         if observes and is_finite(row):
-            observe_levels(q, lam, std, split, xi, chi, sums[:, NOISY : NOISY + 3])
+            observe_levels(q, lam, std, split, xi, chi, sums[:, NOISY_AT:WEIGHT_AT])
         good, rows = finish_step(
             step, row, rule, memory, sums, step_size, recorded, rows, out, out_steps, out_sizes
         )

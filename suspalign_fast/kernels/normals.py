@@ -2,7 +2,8 @@
 
 Coordinates come in groups of 64. Group ``g`` uses the 16 counters ``16 g ... 16 g + 15``; word
 ``w`` of counter ``16 g + l`` belongs to coordinate ``64 g + 16 w + l``, and words (0, 1) and
-(2, 3) go through Box-Muller together. The counter's four words are its index, the domain, and
+(2, 3) go through Box-Muller together. The counter's four words are its index, the domain (who
+draws, ``domains``), and
 the low and high word of the step; the key is the seed's low and high word.
 """
 
@@ -18,13 +19,6 @@ COUNTERS = 16
 GROUP = 4 * COUNTERS
 #: Counter indices are one 32-bit word.
 MAX_COORDINATES = 4 * 2**32
-
-# Engines and the initial state draw from disjoint counter domains.
-INITIAL_DOMAIN = 0
-STEP_DOMAIN = 1
-JUMP_DOMAIN = 2
-LEVEL_NORMAL_DOMAIN = 3
-LEVEL_GAMMA_DOMAIN = 4
 
 
 def seed_key(seed):

@@ -32,17 +32,15 @@ from numpy.typing import NDArray
 from .._checks import read_only
 from ..noise import HessianNoise, IsotropicNoise, is_known
 from ..problem import Quadratic
+from ..row import NUM_SUMS, ROW_SIZE
 from .batch import BATCH
 from .normals import GROUP
 
 BLOCK = BATCH * GROUP
 MAX_PARTS = 256
-#: A row of sums S_1, S_2, S_3, S_4, R_4, R_5, R_6, padded to a vector.
-NUM_SUMS = 7
-ROW = 8
 #: Weights of four moments in a row, then x = SCALE * lambda + OFFSET.
 NUM_MOMENTS = 4
-SCALE = NUM_MOMENTS * ROW
+SCALE = NUM_MOMENTS * ROW_SIZE
 OFFSET = SCALE + 1
 WEIGHTS = SCALE + 2
 
@@ -221,7 +219,7 @@ def _moment_weights(
 ) -> NDArray[np.float64]:
     """Weights of moments m_0 ... m_3 in the seven sums of every block."""
     weights = np.zeros((center.size, WEIGHTS))
-    moments = weights[:, :SCALE].reshape(-1, NUM_MOMENTS, ROW)
+    moments = weights[:, :SCALE].reshape(-1, NUM_MOMENTS, ROW_SIZE)
     noise = problem.noise
     hessian = type(noise) is HessianNoise
     variance = 0.0  # without a law no block is summed by weights

@@ -14,15 +14,19 @@ from numba import carray, cfunc, types
 from numpy.typing import NDArray
 
 from .._equality import same_values
+from ..row import (
+    CONSTANTS_AT,
+    NOISE_SUMS,
+    NOISY_AT,
+    NUM_BANDS,
+    POWER_SUMS,
+    RULE_COLUMNS,
+    SLICES,
+    WEIGHT_AT,
+)
 from .jit import c_function, inlined, intrinsic
 
-# Columns of the (2, RULE_COLUMNS) table that a rule reads: S_1 ... S_4, R_4 ... R_6, (unused),
-# N_1, N_2, K, then sum lambda^p h^2, p = 0, 1, 2, of the noisy gradient h, the band's weight in
-# the update, (unused).
-CONSTANTS = 8
-NOISY = 11
-WEIGHT = 14
-RULE_COLUMNS = 16
+POWER_END, NOISE_END = (SLICES[sums.name].stop for sums in (POWER_SUMS, NOISE_SUMS))
 #: Compiled functions of users that are kept.
 MAX_RULES = 256
 
@@ -67,21 +71,21 @@ class Row(NamedTuple):
 
 @inlined
 def row_of(step, table):
-    """Return the `Row` of a table of shape (2, RULE_COLUMNS)."""
+    """Return the `Row` of a table of shape (NUM_BANDS, RULE_COLUMNS), laid out in ``row``."""
     return Row(
         step,
-        table[:, :4],
-        table[:, 4:7],
-        table[:, CONSTANTS : CONSTANTS + 3],
-        table[:, NOISY : NOISY + 3],
-        table[:, WEIGHT],
+        table[:, :POWER_END],
+        table[:, POWER_END:NOISE_END],
+        table[:, CONSTANTS_AT:NOISY_AT],
+        table[:, NOISY_AT:WEIGHT_AT],
+        table[:, WEIGHT_AT],
     )
 
 
 @inlined
 def read_row(step, sums):
     """Return the `Row` of a rule's C arguments."""
-    return row_of(step, carray(sums, (2, RULE_COLUMNS)))
+    return row_of(step, carray(sums, (NUM_BANDS, RULE_COLUMNS)))
 
 
 @functools.lru_cache(maxsize=MAX_RULES)

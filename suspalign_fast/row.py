@@ -1,0 +1,241 @@
+"""What a row of a trace is: the sums that engines record, and the columns that follow from them.
+
+Kernels, rules, traces, files, pictures and pages take names, widths and offsets from here.
+
+A row has sums for the dominant and for the bulk band. `SUMS` lists them by groups, which lie one
+after the other in ROW_SIZE numbers a band, padded to whole vectors of a processor. Everything else
+that a trace shows is a derived column: a function of the recorded ones and of what is the same in
+every row of a run (`Part`). `derived` adds one; it is then an attribute and an
+item of every trace, a dataset of every file written from then on, and a line of the table in
+``docs/file-format.md``.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+BANDS = ("dominant", "bulk")
+NUM_BANDS = len(BANDS)
+#: Numbers of a vector register that rows are padded to.
+VECTOR = 8
+
+
+class Sums(NamedTuple):
+    """A group of sums that every row has for each band.
+
+    Attributes
+    ----------
+    name : str
+        Of the column.
+    letter : str
+        S_1 is the sum of power 1 in the group of letter S.
+    powers : tuple of int
+        Powers of lambda, one a sum.
+    takes_noise : bool
+        Whether c^2 is weighted by s^2.
+    meaning : str
+    """
+
+    name: str
+    letter: str
+    powers: tuple[int, ...]
+    takes_noise: bool
+    meaning: str
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the sums, like S1."""
+        return tuple(f"{self.letter}{power}" for power in self.powers)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of a row of the column: bands and powers."""
+        return NUM_BANDS, len(self.powers)
+
+
+POWER_SUMS = Sums("power_sums", "S", (1, 2, 3, 4), False, "S_p = sum lambda^p c^2 of each band")
+NOISE_SUMS = Sums("noise_sums", "R", (4, 5, 6), True, "R_p = sum lambda^p s^2 c^2 of each band")
+SUMS = (POWER_SUMS, NOISE_SUMS)
+
+#: Sums of a band in a row, and the numbers that hold them.
+NUM_SUMS = sum(len(sums.powers) for sums in SUMS)
+ROW_SIZE = VECTOR * -(-NUM_SUMS // VECTOR)
+
+
+def _slices() -> dict[str, slice]:
+    ends = np.cumsum([len(sums.powers) for sums in SUMS]).tolist()
+    return {
+        sums.name: slice(end - len(sums.powers), end) for sums, end in zip(SUMS, ends, strict=True)
+    }
+
+
+#: Where the sums of each group lie.
+SLICES = _slices()
+
+
+def sum_weights(lam: Array, std: Array) -> list[Array]:
+    """Return what c^2 is multiplied by in every sum, for directions of given lambda and s."""
+    return [
+        lam**power * std**2 if sums.takes_noise else lam**power
+        for sums in SUMS
+        for power in sums.powers
+    ]
+
+
+#: What belongs to a run: N_1, N_2 and K of each band, one of NOISE_CONSTANTS a column.
+NOISE_CONSTANTS = ("N1", "N2", "K")
+#: Powers of lambda in the sums of the noisy gradient, ``sum lambda^p h^2``.
+NOISY_POWERS = (0, 1, 2)
+NUM_NOISY = len(NOISY_POWERS)
+
+#: What a step-size rule reads of each band: the sums of the row, then at these columns the
+#: constants, the sums of the noisy gradient, and the weight of the band in the update.
+CONSTANTS_AT = ROW_SIZE
+NOISY_AT = CONSTANTS_AT + len(NOISE_CONSTANTS)
+WEIGHT_AT = NOISY_AT + NUM_NOISY
+RULE_COLUMNS = VECTOR * -(-(WEIGHT_AT + 1) // VECTOR)
+
+
+# --- columns of a trace ------------------------------------------------------------------------
+
+
+class Part:
+    """Recorded columns of some rows, each read when it is asked for, and what is the same in all.
+
+    ``part.step``, ``part.step_size``, ``part.power_sums`` of shape (rows, 2, 4) and
+    ``part.noise_sums`` of shape (rows, 2, 3) are the columns.
+
+    Parameters
+    ----------
+    read : callable
+        ``read(name)`` returns a recorded column.
+    constants : ndarray of float64, shape (2, 3)
+    update : tuple of two float
+    """
+
+    def __init__(
+        self, read: Callable[[str], NDArray[Any]], constants: Array, update: tuple[float, float]
+    ) -> None:
+        self._read = read
+        self.constants = constants
+        self.update = update
+
+    def __getattr__(self, name: str) -> NDArray[Any]:
+        if name not in RECORDED:
+            raise AttributeError(name)
+        return self._read(name)
+
+
+class Column(NamedTuple):
+    """A column of a trace.
+
+    Attributes
+    ----------
+    name : str
+    unit : str
+        In terms of the loss and the parameters theta; "1" where it has none.
+    meaning : str
+    dtype : type
+        int64 or float64.
+    shape : tuple of int
+        Shape of a row.
+    function : callable or None
+        ``function(part)`` returns its values; None where they are recorded.
+    """
+
+    name: str
+    unit: str
+    meaning: str
+    dtype: type[Any] = np.float64
+    shape: tuple[int, ...] = ()
+    function: Callable[[Part], Array] | None = None
+
+
+_STEP = Column("step", "1", "step t", np.int64)
+_STEP_SIZE = Column("step_size", "theta^2/loss", "step size that the rule assigns at the row")
+_OF_SUMS = tuple(Column(s.name, "varies", s.meaning, shape=s.shape) for s in SUMS)
+
+#: Columns that engines record; all others follow from them.
+RECORDED = {column.name: column for column in (_STEP, _STEP_SIZE, *_OF_SUMS)}
+#: Bytes of a recorded row.
+RECORDED_BYTES = sum(8 * int(np.prod(column.shape)) for column in RECORDED.values())
+
+_derived: dict[str, Column] = {}
+_Function = TypeVar("_Function", bound=Callable[[Part], Array])
+
+
+def derived(name: str, *, unit: str, meaning: str) -> Callable[[_Function], _Function]:
+    """Make a function of the recorded columns a column of every trace.
+
+    Parameters
+    ----------
+    name : str
+        An identifier that no column has yet.
+    unit, meaning : str
+
+    Raises
+    ------
+    ValueError
+        If there is a column of that name, or it is no identifier.
+
+    Examples
+    --------
+    >>> from suspalign_fast import row
+    >>> @row.derived("gradient_norm", unit="loss/theta", meaning="norm of the gradient")
+    ... def gradient_norm(part):
+    ...     return part.power_sums[..., 1].sum(-1) ** 0.5
+    >>> row.remove("gradient_norm")
+    """
+    if not name.isidentifier() or name in columns():
+        raise ValueError(f"name must be an identifier that no column has, got {name!r}")
+
+    def register(function: _Function) -> _Function:
+        _derived[name] = Column(name, unit, meaning, function=function)
+        return function
+
+    return register
+
+
+def remove(name: str) -> None:
+    """Take back a derived column.
+
+    Raises
+    ------
+    KeyError
+        If there is none of that name.
+    """
+    del _derived[name]
+
+
+def columns() -> dict[str, Column]:
+    """Return all columns by name: step and step size, the derived ones, the sums."""
+    head = {column.name: column for column in (_STEP, _STEP_SIZE)}
+    return head | _derived | {column.name: column for column in _OF_SUMS}
+
+
+def derived_columns(part: Part) -> dict[str, Array]:
+    """Return the values of all derived columns by name."""
+    return {name: values_of(column, part) for name, column in _derived.items()}
+
+
+def values_of(column: Column, part: Part) -> Array:
+    """Return the values of a derived column, one a row.
+
+    Raises
+    ------
+    ValueError
+        If its function returns anything else.
+    """
+    assert column.function is not None
+    values = np.asarray(column.function(part), dtype=np.float64)
+    expected = part.power_sums.shape[:1]
+    if values.shape != expected:
+        raise ValueError(
+            f"the function of column {column.name!r} must return an array of shape {expected}, "
+            f"got {values.shape}"
+        )
+    return values
