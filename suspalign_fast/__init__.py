@@ -26,8 +26,8 @@ from .step_size import (
     Schedule,
     StepSize,
 )
-from .store import load_trace
 from .trace import Trace
+from .trace_file import load_trace
 from .verify import verify
 
 __version__ = "0.1.0"

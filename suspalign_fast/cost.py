@@ -7,13 +7,10 @@ import numba
 
 from .kernels.batch import BATCH, only_normals
 from .kernels.normals import GROUP, seed_key
-from .kernels.plan import BLOCK
 from .run import Run
+from .spec import ENGINES
 from .step_size import KnownStepSize
 
-#: Work of a coordinate in units of one normal, and of a level and row in seconds.
-STEP_NORMALS, JUMP_NORMALS, REFERENCE_NORMALS = 1.8, 2.2, 120.0
-LEVEL_SECONDS, ROW_SECONDS = 6e-8, 4e-7
 #: Another engine is worth a hint where it saves this factor and the run takes this many seconds.
 HINT_FACTOR, HINT_SECONDS = 5.0, 2.0
 
@@ -41,18 +38,8 @@ def estimate_seconds(run: Run, num_threads: int | None, normal: float) -> float:
     normal : float
         From `seconds_per_normal`.
     """
-    spectrum = run.problem.spectrum
-    known = isinstance(run.step_size, KnownStepSize)
-    rows = run.num_rows if known else run.num_steps + 1
-    if run.engine == "levels":
-        return rows * (ROW_SECONDS + LEVEL_SECONDS * spectrum.num_levels)
     threads = num_threads or numba.get_num_threads()
-    threads = max(1, min(threads, spectrum.dim // BLOCK))
-    if run.engine == "jump":
-        return rows * spectrum.dim * JUMP_NORMALS * normal / threads
-    if run.engine == "reference":
-        return run.num_steps * spectrum.dim * REFERENCE_NORMALS * normal
-    return run.num_steps * spectrum.dim * STEP_NORMALS * normal / threads
+    return float(ENGINES[run.engine].seconds(run, threads, normal))
 
 
 def faster_engine(run: Run, num_threads: int | None, normal: float) -> tuple[str, float] | None:
@@ -60,11 +47,13 @@ def faster_engine(run: Run, num_threads: int | None, normal: float) -> tuple[str
     now = estimate_seconds(run, num_threads, normal)
     known = isinstance(run.step_size, KnownStepSize)
     others = [
-        (estimate_seconds(dataclasses.replace(run, engine=engine), num_threads, normal), engine)
-        for engine in ("levels", "jump")
-        if engine != run.engine and (known or engine == "levels")
+        (estimate_seconds(dataclasses.replace(run, engine=name), num_threads, normal), name)
+        for name in ENGINES.names()
+        if name != run.engine
+        and ENGINES[name].is_exact_in_law
+        and (known or not ENGINES[name].needs_known_steps)
     ]
-    if run.engine == "reference" or not others or now < HINT_SECONDS:
+    if ENGINES[run.engine].is_oracle or not others or now < HINT_SECONDS:
         return None
     best, engine = min(others)
     return (engine, best) if now > HINT_FACTOR * best else None

@@ -8,11 +8,10 @@ import numba
 import numpy as np
 
 from . import _checks
+from .spec import ENGINES
 
 DeviceName: TypeAlias = Literal["cpu", "cuda", "auto"]
 DEVICES = ("cpu", "cuda")
-#: Engines that run on a GPU.
-GPU_ENGINES = ("step", "jump")
 
 
 class DeviceError(RuntimeError):
@@ -37,7 +36,7 @@ def resolve(device: Any, engine: str) -> str:
     """
     check(device, engine)
     if device == "auto":
-        usable = engine in GPU_ENGINES and not is_simulated() and why_not() is None
+        usable = "cuda" in ENGINES[engine].devices() and not is_simulated() and why_not() is None
         return "cuda" if usable else "cpu"
     if device == "cuda" and (reason := why_not()):
         raise DeviceError(f"device 'cuda' is not usable: {reason}")
@@ -47,10 +46,11 @@ def resolve(device: Any, engine: str) -> str:
 def check(device: Any, engine: str) -> None:
     """Raise ValueError unless a device is one that an engine may be asked to run on."""
     _checks.choice("device", device, (*DEVICES, "auto"))
-    if device == "cuda" and engine not in GPU_ENGINES:
+    if device == "cuda" and engine in ENGINES and "cuda" not in ENGINES[engine].devices():
+        usable = [name for name in ENGINES.names() if "cuda" in ENGINES[name].devices()]
         raise ValueError(
             f"device must be 'cpu' for engine {engine!r}, got 'cuda'; engines "
-            f"{' and '.join(map(repr, GPU_ENGINES))} run on a GPU"
+            f"{' and '.join(map(repr, usable))} run on a GPU"
         )
 
 

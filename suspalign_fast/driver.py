@@ -15,7 +15,8 @@ from . import _files, _lock, _progress, checkpoint
 from .engines import Engine, make_engine
 from .engines.base import StepSizeError
 from .run import Run
-from .store import MemoryTrace, TraceWriter
+from .sink import MemoryTrace, Sink
+from .store import TraceWriter
 from .trace import Trace
 
 #: Bounds on how many rows and steps one call of an engine may cover.
@@ -161,7 +162,7 @@ class _Signals:
 
 def _drive(
     engine: Engine,
-    sink: TraceWriter | MemoryTrace,
+    sink: Sink,
     bar: Any,
     between_stretches: Callable[[], None],
 ) -> str:
@@ -177,7 +178,7 @@ def _drive(
 
 def _advance_to_end(
     engine: Engine,
-    sink: TraceWriter | MemoryTrace,
+    sink: Sink,
     bar: Any,
     between_stretches: Callable[[], None],
 ) -> str:

@@ -12,8 +12,8 @@ from . import _checks, _progress, _threads, devices
 from .driver import run_in_memory
 from .problem import Quadratic
 from .run import EngineName, Run, Update
+from .sink import MemoryTrace
 from .step_size import StepSizeLike
-from .store import MemoryTrace
 from .trace import Trace
 
 

@@ -1,36 +1,75 @@
 """Models of the gradient noise: a standard deviation s_i for every eigendirection."""
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any
+from abc import ABC
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
+from .spec import NOISES
 from .spectrum import Spectrum
+
+Array = NDArray[np.float64]
+
+#: Powers of lambda in `Scaling` that kernels know how to use.
+POWERS = (0, 1, 2)
+
+
+class Scaling(NamedTuple):
+    """A law of the noise, ``s^2 = sigma^2 lambda^power``.
+
+    Attributes
+    ----------
+    sigma : float
+        At least zero.
+    power : int
+        0, 1 or 2.
+    """
+
+    sigma: float
+    power: int
+
+    def stds(self, eigenvalues: Array) -> Array:
+        """Return s of every level; without memory of its own where all are the same."""
+        if self.power == 0:
+            return np.broadcast_to(np.float64(self.sigma), eigenvalues.shape)
+        with np.errstate(over="ignore"):
+            stds = np.sqrt(eigenvalues) if self.power == 1 else eigenvalues.copy()
+            stds *= self.sigma
+        return stds
 
 
 class Noise(ABC):
     """Independent Gaussian noise on each eigen-coefficient of the gradient.
 
-    A model of your own derives from this class or from one of the models below and says what
-    `stds` are. Nothing else is assumed of it: it is simulated as any standard deviations, one a
-    level, and stored in files as `DiagonalNoise`.
+    A model of your own derives from this class and says either what the `stds` of the levels are,
+    or, where these follow a law, its `scaling`: kernels are then faster. Nothing else is assumed of
+    it. A trace file holds its standard deviations, or, where the class is registered
+    (``docs/extending.md``), its name and the fields of its dataclass.
     """
 
-    @abstractmethod
-    def stds(self, spectrum: Spectrum) -> NDArray[np.float64]:
+    def scaling(self, spectrum: Spectrum) -> Scaling | None:
+        """Return the law ``s^2 = sigma^2 lambda^power`` of the levels, None if they have none."""
+        return None
+
+    def stds(self, spectrum: Spectrum) -> Array:
         """Return the standard deviations s of the levels of `spectrum`, shape (num_levels,).
 
         In the order of ``spectrum.eigenvalues``, which are sorted; `Spectrum.order` says how they
-        were given. Called once, when the problem is made.
+        were given. Called once, when the problem is made. By default those of `scaling`.
         """
+        law = self.scaling(spectrum)
+        if law is None:
+            raise _checks.wrong("noise", self, "a model that says its stds or its scaling")
+        return law.stds(spectrum.eigenvalues)
 
     def check(self, spectrum: Spectrum) -> None:  # noqa: B027
         """Raise ValueError if this noise does not fit `spectrum`."""
 
 
+@NOISES.register("isotropic")
 @dataclass(frozen=True)
 class IsotropicNoise(Noise):
     """The same standard deviation in every direction, ``s_i = std``.
@@ -46,11 +85,12 @@ class IsotropicNoise(Noise):
     def __post_init__(self) -> None:
         object.__setattr__(self, "std", _checks.real("std", self.std))
 
-    def stds(self, spectrum: Spectrum) -> NDArray[np.float64]:
-        """Return `std` for every level, read-only."""
-        return np.broadcast_to(np.float64(self.std), (spectrum.num_levels,))
+    def scaling(self, spectrum: Spectrum) -> Scaling:
+        """Return ``s^2 = std^2``."""
+        return Scaling(self.std, 0)
 
 
+@NOISES.register("hessian")
 @dataclass(frozen=True)
 class HessianNoise(Noise):
     """Noise covariance proportional to the Hessian, ``s_i = std * sqrt(lambda_i)``.
@@ -66,14 +106,12 @@ class HessianNoise(Noise):
     def __post_init__(self) -> None:
         object.__setattr__(self, "std", _checks.real("std", self.std))
 
-    def stds(self, spectrum: Spectrum) -> NDArray[np.float64]:
-        """Return ``std * sqrt(lambda)`` for every level."""
-        with np.errstate(over="ignore"):
-            stds = np.sqrt(spectrum.eigenvalues)
-            stds *= self.std
-        return stds
+    def scaling(self, spectrum: Spectrum) -> Scaling:
+        """Return ``s^2 = std^2 lambda``."""
+        return Scaling(self.std, 1)
 
 
+@NOISES.register("diagonal")
 @dataclass(frozen=True, eq=False)
 class DiagonalNoise(Noise):
     """A standard deviation of its own for every direction.
@@ -89,7 +127,7 @@ class DiagonalNoise(Noise):
         The same, read-only.
     """
 
-    values: NDArray[np.float64]
+    values: Array = field(metadata={"array": "noise_stds", "argument": "stds"})
 
     def __init__(self, stds: ArrayLike) -> None:
         values = _checks.non_negative_vector("stds", stds)
@@ -97,9 +135,9 @@ class DiagonalNoise(Noise):
 
     def check(self, spectrum: Spectrum) -> None:
         """Raise ValueError unless there is one value a level or a direction."""
-        per_direction(spectrum, self.values, "stds")
+        check_length(spectrum, self.values, "stds")
 
-    def stds(self, spectrum: Spectrum) -> NDArray[np.float64]:
+    def stds(self, spectrum: Spectrum) -> Array:
         """Return the values in the order of ``spectrum.eigenvalues``."""
         return in_level_order(spectrum, self.values)
 
@@ -112,13 +150,43 @@ class DiagonalNoise(Noise):
         return f"DiagonalNoise({_checks.describe(self.values)})"
 
 
-def is_known(noise: Noise) -> bool:
-    """Whether a model is one of this package's, not a class derived from one."""
-    return type(noise) in (IsotropicNoise, HessianNoise, DiagonalNoise)
+def law_of(noise: Noise, spectrum: Spectrum) -> Scaling | None:
+    """Return the law of a model where kernels can rely on it, None where its `stds` decide.
+
+    A class that says its own `stds` overrules a law that it inherits; where it says both they must
+    agree.
+
+    Raises
+    ------
+    ValueError
+        If the law has no finite standard deviation of at least zero or contradicts the `stds`.
+    """
+    order = type(noise).__mro__
+    says = {name: _definer(order, name) for name in ("scaling", "stds")}
+    if says["stds"] < says["scaling"]:
+        return None
+    law = noise.scaling(spectrum)
+    if law is None:
+        return None
+    sigma = _checks.real(f"{type(noise).__name__}.scaling(spectrum).sigma", law.sigma)
+    if law.power not in POWERS:
+        name = f"{type(noise).__name__}.scaling(spectrum).power"
+        raise _checks.wrong(name, law.power, f"one of {', '.join(map(str, POWERS))}")
+    law = Scaling(sigma, int(law.power))
+    if says["stds"] == says["scaling"]:
+        given, expected = checked_stds(noise, spectrum), law.stds(spectrum.eigenvalues)
+        if not np.allclose(given, expected, rtol=1e-12, atol=0.0):
+            raise ValueError(f"{type(noise).__name__} must have stds that follow its scaling {law}")
+    return law
 
 
-def checked_stds(noise: Noise, spectrum: Spectrum) -> NDArray[np.float64]:
-    """Return what a model of a user's own gives for a spectrum, read-only.
+def _definer(order: tuple[type, ...], name: str) -> int:
+    """Place in the method resolution order of the class that defines a method."""
+    return next(i for i, cls in enumerate(order) if name in cls.__dict__)
+
+
+def checked_stds(noise: Noise, spectrum: Spectrum) -> Array:
+    """Return what a model gives for a spectrum, read-only.
 
     Raises
     ------
@@ -133,22 +201,21 @@ def checked_stds(noise: Noise, spectrum: Spectrum) -> NDArray[np.float64]:
     return _checks.read_only(values)
 
 
-def per_direction(spectrum: Spectrum, values: NDArray[Any], name: str) -> bool:
-    """Whether `values` has one entry a direction rather than one a level.
-
-    Raises
-    ------
-    ValueError
-        If it has neither.
-    """
-    if values.shape == (spectrum.num_levels,):
-        return False
-    if values.shape == (spectrum.dim,) and spectrum.order is None:
-        return True
+def check_length(spectrum: Spectrum, values: NDArray[Any], name: str) -> None:
+    """Raise ValueError unless `values` has one entry a level or a direction."""
+    if has_one_per_direction(spectrum, values) or values.shape == (spectrum.num_levels,):
+        return
     expected = f"an array of shape ({spectrum.num_levels},), one value a level"
     if not spectrum.is_simple and spectrum.order is None:
         expected += f", or ({spectrum.dim},), one a direction"
     raise _checks.wrong(name, values, expected)
+
+
+def has_one_per_direction(spectrum: Spectrum, values: NDArray[Any]) -> bool:
+    """Whether `values` has one entry a direction rather than one a level."""
+    if values.shape == (spectrum.num_levels,):
+        return False
+    return values.shape == (spectrum.dim,) and spectrum.order is None
 
 
 def in_level_order(spectrum: Spectrum, values: NDArray[Any]) -> NDArray[Any]:

@@ -99,7 +99,7 @@ def plot_trace(
     if step_size:
         drawn.append(panels.step_sizes(axes[2], trace))
     sizes.apply(axes)
-    layout.heading(figure, caption.title(trace.run), caption.caption(trace), sizes)
+    layout.heading(figure, caption.title(trace), caption.caption(trace), sizes)
     layout.keys(figure, [(a, *parts) for a, parts in zip(axes, drawn, strict=True)], sizes)
     if path is not None:
         _save(figure, path)

@@ -1,7 +1,7 @@
 """The quadratic problem: a spectrum, a noise model and an initial state."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -11,15 +11,17 @@ from . import _checks
 from ._equality import same_values
 from .noise import (
     DiagonalNoise,
-    HessianNoise,
     IsotropicNoise,
     Noise,
+    Scaling,
+    check_length,
     checked_stds,
+    has_one_per_direction,
     in_level_order,
-    is_known,
-    per_direction,
+    law_of,
 )
-from .rise import NoiseShape, tilted_variances
+from .rise import MAX_POWER, NoiseShape, tilted_variances
+from .spec import NOISES
 from .spectrum import PIECE, Spectrum
 
 Array = NDArray[np.float64]
@@ -56,6 +58,8 @@ class Quadratic:
     spectrum: Spectrum
     noise: Noise
     initial: float | NDArray[np.float64]
+    #: The law of the noise, ``s^2 = sigma^2 lambda^power``, None where every level has its own s.
+    noise_law: Scaling | None = field(init=False)
 
     def __init__(
         self,
@@ -74,20 +78,23 @@ class Quadratic:
             start = _checks.real("initial", initial)
         else:
             start = _checks.vector("initial", initial)
-            if not per_direction(spectrum, start, "initial"):
+            check_length(spectrum, start, "initial")
+            if not has_one_per_direction(spectrum, start):
                 start = in_level_order(spectrum, start)
             start = _checks.read_only(start)
-        stds = None
-        if not is_known(noise):
-            stds = checked_stds(noise, spectrum)
-        elif isinstance(noise, DiagonalNoise):
-            if per_direction(spectrum, noise.values, "stds"):
+        stds, law = None, law_of(noise, spectrum)
+        if type(noise) is DiagonalNoise:
+            if has_one_per_direction(spectrum, noise.values):
                 if isinstance(start, np.ndarray) and start.size == spectrum.num_levels:
                     start = _checks.read_only(np.repeat(start, spectrum.multiplicities))
                 spectrum = spectrum.expand()
             else:
                 noise = DiagonalNoise(noise.stds(spectrum))
+        elif law is None:
+            stds = checked_stds(noise, spectrum)
         object.__setattr__(self, "_stds", stds)
+        object.__setattr__(self, "_was_sorted", spectrum.order is None)
+        object.__setattr__(self, "noise_law", law)
         object.__setattr__(self, "spectrum", spectrum.without_order())
         object.__setattr__(self, "noise", noise)
         object.__setattr__(self, "initial", start)
@@ -96,7 +103,21 @@ class Quadratic:
     def stds(self) -> NDArray[np.float64]:
         """Noise standard deviations s of the levels, shape (num_levels,), read-only."""
         given: NDArray[np.float64] | None = self._stds  # type: ignore[attr-defined]
-        return _checks.read_only(self.noise.stds(self.spectrum) if given is None else given)
+        if given is None:
+            given = self.noise.stds(self.spectrum)
+        return _checks.read_only(given)
+
+    @property
+    def stored_noise(self) -> Noise:
+        """The model that files describe: the noise itself where its class is registered.
+
+        Otherwise its numbers, of which no law is assumed; so, too, where they may depend on an
+        order of the levels that files do not keep.
+        """
+        by_name = NOISES.name_of(self.noise) is not None
+        if by_name and (self._stds is None or self._was_sorted):  # type: ignore[attr-defined]
+            return self.noise
+        return DiagonalNoise(self.stds)
 
     @cached_property
     def noise_constants(self) -> NDArray[np.float64]:
@@ -124,11 +145,9 @@ class Quadratic:
             for band, lam, stds, count in self._pieces():
                 sixth[band] += ((lam * stds / unit) ** 6 * count).sum()
             sixth = (unit * np.cbrt(np.sqrt(sixth))) ** 2
-            match self.noise:
-                case IsotropicNoise(std) if is_known(self.noise):
-                    return NoiseShape(sixth, std * std, 0)
-                case HessianNoise(std) if is_known(self.noise):
-                    return NoiseShape(sixth, std * std, 1)
+            law = self.noise_law
+            if law is not None and law.power <= MAX_POWER:
+                return NoiseShape(sixth, law.sigma * law.sigma, law.power)
         k, spectrum, stds = self.spectrum.num_dominant_levels, self.spectrum, self.stds
         dominant, bulk = (
             tilted_variances(

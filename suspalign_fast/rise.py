@@ -22,6 +22,8 @@ Array = NDArray[np.float64]
 
 #: A law of less skewness is normal.
 NORMAL_SKEWNESS = 1e-3
+#: Largest power of a law whose sums a row has.
+MAX_POWER = 1
 #: Relative variance of eigenvalues below which their skewness drowns in rounding.
 NARROW = 1e-8
 #: Powers of s by which a band's directions are weighted, and bins of its logarithm.

@@ -77,17 +77,18 @@ def _slices() -> dict[str, slice]:
 SLICES = _slices()
 
 
+#: Power of lambda in every sum, and whether it takes s^2.
+SUM_POWERS = tuple((power, sums.takes_noise) for sums in SUMS for power in sums.powers)
+
+
 def sum_weights(lam: Array, std: Array) -> list[Array]:
     """Return what c^2 is multiplied by in every sum, for directions of given lambda and s."""
-    return [
-        lam**power * std**2 if sums.takes_noise else lam**power
-        for sums in SUMS
-        for power in sums.powers
-    ]
+    return [lam**power * std**2 if takes_noise else lam**power for power, takes_noise in SUM_POWERS]
 
 
 #: What belongs to a run: N_1, N_2 and K of each band, one of NOISE_CONSTANTS a column.
 NOISE_CONSTANTS = ("N1", "N2", "K")
+CONSTANTS_SHAPE = (NUM_BANDS, len(NOISE_CONSTANTS))
 #: Powers of lambda in the sums of the noisy gradient, ``sum lambda^p h^2``.
 NOISY_POWERS = (0, 1, 2)
 NUM_NOISY = len(NOISY_POWERS)
@@ -222,16 +223,28 @@ def derived_columns(part: Part) -> dict[str, Array]:
     return {name: values_of(column, part) for name, column in _derived.items()}
 
 
+def check_columns(constants: Array, update: tuple[float, float]) -> None:
+    """Raise ValueError unless all derived columns have one value a row, tried on two rows."""
+    ones = {name: np.ones((2, *column.shape), column.dtype) for name, column in RECORDED.items()}
+    with np.errstate(all="ignore"):
+        derived_columns(Part(ones.__getitem__, constants, update))
+
+
 def values_of(column: Column, part: Part) -> Array:
     """Return the values of a derived column, one a row.
 
     Raises
     ------
     ValueError
-        If its function returns anything else.
+        If its function raises or returns anything else.
     """
     assert column.function is not None
-    values = np.asarray(column.function(part), dtype=np.float64)
+    try:
+        values = np.asarray(column.function(part), dtype=np.float64)
+    except Exception as error:  # whatever a function of a user's raises
+        raise ValueError(
+            f"the function of column {column.name!r} raised {type(error).__name__}: {error}"
+        ) from error
     expected = part.power_sums.shape[:1]
     if values.shape != expected:
         raise ValueError(

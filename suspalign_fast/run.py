@@ -2,43 +2,24 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, TypeAlias, get_args
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _checks, devices
 from ._equality import same_values
-from .noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise, is_known
 from .problem import Quadratic
+from .spec import ENGINES, NOISES, RULES, Arrays
 from .spectrum import Spectrum
-from .step_size import (
-    ConstantStep,
-    CriticalStep,
-    ForeignStep,
-    LossIntervalStep,
-    OnlineCriticalStep,
-    RowStep,
-    Schedule,
-    StepSize,
-    as_step_size,
-)
+from .step_size import StepSize, as_step_size
 
 EngineName: TypeAlias = Literal["step", "jump", "levels", "reference"]
 Update: TypeAlias = Literal["full", "dominant", "bulk"] | tuple[float, float]
-ENGINES: tuple[str, ...] = get_args(EngineName)
 DTYPES = ("float64", "float32")
 MAX_STEPS = 2**62
 UPDATES = {"full": (1.0, 1.0), "dominant": (1.0, 0.0), "bulk": (0.0, 1.0)}
-
-_RULES: dict[str, Any] = {
-    "critical": CriticalStep,
-    "loss_interval": LossIntervalStep,
-    "online_critical": OnlineCriticalStep,
-}
-
-Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +87,7 @@ class Run:
             "num_steps": _checks.integer("num_steps", self.num_steps, 0, MAX_STEPS),
             "seed": _checks.integer("seed", self.seed, 0, 2**64 - 1),
             "record_every": _checks.integer("record_every", self.record_every, 1, MAX_STEPS),
-            "engine": _checks.choice("engine", self.engine, ENGINES),
+            "engine": _checks.choice("engine", self.engine, ENGINES.names()),
             "device": _checks.choice("device", self.device, devices.DEVICES),
             "dtype": _dtype(self.dtype),
             "update": update_weights(self.update),
@@ -153,9 +134,9 @@ class Run:
         spec = {
             "dim": self.problem.spectrum.dim,
             "num_dominant": self.problem.spectrum.num_dominant,
-            "noise": _noise_spec(self.problem, arrays),
+            "noise": self._noise_spec(arrays),
             "initial": _initial_spec(self.problem.initial, arrays),
-            "step_size": _step_size_spec(self.step_size, arrays),
+            "step_size": RULES.describe(self.step_size.stored(), arrays),
             "num_steps": self.num_steps,
             "seed": self.seed,
             "record_every": self.record_every,
@@ -168,6 +149,13 @@ class Run:
             spec["record_at"] = {"array": "record_at"}
             arrays["record_at"] = self.record_at
         return json.dumps(spec), arrays
+
+    def _noise_spec(self, arrays: Arrays) -> dict[str, Any]:
+        stored = self.problem.stored_noise
+        described = NOISES.describe(stored, arrays)
+        if stored is not self.problem.noise:
+            described["class"] = type(self.problem.noise).__qualname__
+        return described
 
     @classmethod
     def from_json(cls, text: str, arrays: Arrays, spectrum: Spectrum) -> "Run":
@@ -189,10 +177,10 @@ class Run:
             return cls(
                 problem=Quadratic(
                     spectrum,
-                    noise=_noise_from_spec(spec["noise"], arrays),
+                    noise=NOISES.make(spec["noise"], arrays),
                     initial=arrays[initial["array"]] if "array" in initial else initial["std"],
                 ),
-                step_size=_step_size_from_spec(spec["step_size"], arrays),
+                step_size=RULES.make(spec["step_size"], arrays),
                 update=tuple(spec["update"]),
                 record_at=arrays["record_at"] if "record_at" in spec else None,
                 dtype=spec.get("dtype", "float64"),
@@ -263,68 +251,8 @@ def _record_at(
     return array if array[0] == 0 else np.concatenate([[0], array])
 
 
-def _noise_spec(problem: Quadratic, arrays: Arrays) -> dict[str, Any]:
-    noise = problem.noise
-    if not is_known(noise):  # a user's own class: its numbers, whose law is not assumed anywhere
-        arrays["noise_stds"] = problem.stds
-        return {"model": "diagonal", "array": "noise_stds", "class": type(noise).__qualname__}
-    match noise:
-        case IsotropicNoise(std):
-            return {"model": "isotropic", "std": std}
-        case HessianNoise(std):
-            return {"model": "hessian", "std": std}
-        case DiagonalNoise(values=values):
-            arrays["noise_stds"] = values
-            return {"model": "diagonal", "array": "noise_stds"}
-    raise _checks.wrong("noise", noise, "a model this package can store")
-
-
-def _noise_from_spec(spec: dict[str, Any], arrays: Arrays) -> Noise:
-    match spec["model"]:
-        case "isotropic":
-            return IsotropicNoise(spec["std"])
-        case "hessian":
-            return HessianNoise(spec["std"])
-        case "diagonal":
-            return DiagonalNoise(arrays[spec["array"]])
-    raise ValueError(f"the run's noise model {spec['model']!r} is not known")
-
-
 def _initial_spec(initial: float | NDArray[np.float64], arrays: Arrays) -> dict[str, Any]:
     if isinstance(initial, np.ndarray):
         arrays["initial"] = initial
         return {"array": "initial"}
     return {"std": initial}
-
-
-def _step_size_spec(rule: StepSize, arrays: Arrays) -> dict[str, Any]:
-    # Only what is exactly of these classes: one derived from them may do anything else.
-    for kind, rule_type in _RULES.items():
-        if type(rule) is rule_type:
-            return {"rule": kind} | asdict(rule)  # type: ignore[call-overload]
-    if type(rule) in (ConstantStep, Schedule, RowStep, ForeignStep):
-        match rule:
-            case ConstantStep(value):
-                return {"rule": "constant", "value": value}
-            case Schedule():
-                arrays["step_size"] = rule.sizes
-                return {"rule": "schedule", "array": "step_size"}
-            case RowStep():
-                return {"rule": "function", "name": rule.name}
-            case ForeignStep(name):
-                return {"rule": "function", "name": name}
-    expected = "a number, an array or a rule of this package to be stored, not of a derived class"
-    raise _checks.wrong("step_size", rule, expected)
-
-
-def _step_size_from_spec(spec: dict[str, Any], arrays: Arrays) -> StepSize:
-    match spec["rule"]:
-        case "constant":
-            return ConstantStep(spec["value"])
-        case "schedule":
-            return Schedule(arrays[spec["array"]])
-        case "function":
-            return ForeignStep(str(spec["name"]))
-        case kind if kind in _RULES:
-            return _RULES[kind](**{name: spec[name] for name in spec if name != "rule"})
-    raise ValueError(f"the run's step-size rule {spec['rule']!r} is not known")

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _checks, _files, _lock, _threads, checkpoint, devices
@@ -13,6 +14,7 @@ from .driver import Interrupted, quiet, run_in_memory, run_to_file, tidy
 from .engines import Engine, make_engine
 from .problem import Quadratic
 from .run import MAX_STEPS, EngineName, Run, Update
+from .sink import MemoryTrace
 from .step_size import (
     ForeignStep,
     RowStep,
@@ -21,10 +23,11 @@ from .step_size import (
     as_step_size,
     refuse_foreign,
 )
-from .store import MemoryTrace, TraceWriter, load_trace, load_unlocked, read_run_id
+from .store import TraceWriter
 from .trace import Trace
+from .trace_file import load_trace, load_unlocked, read_run_id
 
-__all__ = ["Interrupted", "resume", "simulate"]
+__all__ = ["Interrupted", "execute", "resume", "simulate"]
 
 
 def simulate(
@@ -120,8 +123,6 @@ def simulate(
     ForkError
         In a process forked from one whose kernels had started threads.
     """
-    every = _checks.real("checkpoint_every", checkpoint_every, positive=True)
-    _checks.choice("compression", compression, COMPRESSIONS)
     run = Run(
         problem=problem,
         step_size=step_size,  # type: ignore[arg-type]
@@ -134,6 +135,41 @@ def simulate(
         dtype=dtype,  # type: ignore[arg-type]
         update=update,  # type: ignore[arg-type]
     )
+    return execute(
+        run,
+        path=path,
+        overwrite=overwrite,
+        compression=compression,
+        checkpoint_every=checkpoint_every,
+        num_threads=num_threads,
+        progress=progress,
+    )
+
+
+def execute(
+    run: Run,
+    *,
+    path: _files.AnyPath | None = None,
+    overwrite: bool = False,
+    compression: Literal["gzip", "none"] = "gzip",
+    checkpoint_every: float = 60.0,
+    num_threads: int | None = None,
+    progress: bool = False,
+) -> Trace:
+    """Simulate a run: what `simulate` does with the `Run` that it makes of its arguments.
+
+    Parameters
+    ----------
+    run : Run
+    path, overwrite, compression, checkpoint_every, num_threads, progress
+        As in `simulate`.
+
+    Returns
+    -------
+    Trace
+    """
+    every = _checks.real("checkpoint_every", checkpoint_every, positive=True)
+    _checks.choice("compression", compression, COMPRESSIONS)
     with _threads.limited(num_threads), quiet():
         if path is None:
             MemoryTrace.check_memory([run])
@@ -212,6 +248,7 @@ def resume(
             tidy(target)
             return load_trace(path)
         refuse_foreign(run.step_size)
+        _check_noise(run, trace)
         run = dataclasses.replace(run, device=devices.resolve(where, run.engine))
         with _threads.limited(num_threads), quiet():
             engine = _restored(run, trace)
@@ -234,6 +271,20 @@ def _with_rule(run: Run, step_size: Any) -> Run:
             f"step_size must be the function {run.step_size.name!r} of the run, got {given!r}"
         )
     return dataclasses.replace(run, step_size=rule)
+
+
+def _check_noise(run: Run, trace: Trace) -> None:
+    """Raise ValueError unless the noise is what it was: a class of a user's own may have changed.
+
+    Constants of the noise may differ in their last digits from machine to machine.
+    """
+    with np.errstate(all="ignore"):
+        same = np.isclose(run.problem.noise_constants, trace.constants, rtol=1e-9, equal_nan=True)
+    if not same.all():
+        raise ValueError(
+            f"noise must be that of the run in {trace.path}, and {run.problem.noise!r} has other "
+            "standard deviations now"
+        )
 
 
 def _restored(run: Run, trace: Trace) -> Engine:

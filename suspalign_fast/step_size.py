@@ -4,7 +4,7 @@ import ctypes
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias, cast
 
 import numpy as np
@@ -16,6 +16,7 @@ from ._numba_errors import explain
 from .kernels import built_in_rules
 from .kernels.rules import compile_rule, entry_address, row_of, with_memory
 from .problem import Quadratic
+from .spec import RULES
 
 
 class StepSize(ABC):
@@ -23,6 +24,10 @@ class StepSize(ABC):
 
     def check(self, num_steps: int) -> None:  # noqa: B027
         """Raise ValueError if this rule cannot serve a run of `num_steps` steps."""
+
+    def stored(self) -> "StepSize":
+        """Return the rule that files describe in place of this one."""
+        return self
 
 
 class KnownStepSize(StepSize):
@@ -33,6 +38,7 @@ class KnownStepSize(StepSize):
         """Return the step sizes of steps ``start ... stop - 1``; NaN past the end of a schedule."""
 
 
+@RULES.register("constant")
 @dataclass(frozen=True)
 class ConstantStep(KnownStepSize):
     """The same step size at every step."""
@@ -47,6 +53,7 @@ class ConstantStep(KnownStepSize):
         return np.full(stop - start, self.value)
 
 
+@RULES.register("schedule")
 @dataclass(frozen=True, eq=False)
 class Schedule(KnownStepSize):
     """One step size of at least zero for each step, given in advance.
@@ -57,7 +64,7 @@ class Schedule(KnownStepSize):
         0 is a step that moves nothing, as at the start of a warm-up.
     """
 
-    sizes: NDArray[np.float64]
+    sizes: NDArray[np.float64] = field(metadata={"array": "step_size"})
 
     def __init__(self, sizes: ArrayLike) -> None:
         array = _checks.vector("step_size", sizes)
@@ -153,6 +160,7 @@ class _CappedStep(AdaptiveStepSize):
         return self.max_step or 1.0 / float(problem.spectrum.eigenvalues[0])
 
 
+@RULES.register("critical")
 @dataclass(frozen=True)
 class CriticalStep(_CappedStep):
     """A fraction of the critical step size of the run's update at every step.
@@ -181,6 +189,7 @@ class CriticalStep(_CappedStep):
         return np.array([self.fraction, self._cap(problem)])
 
 
+@RULES.register("loss_interval", aliases=("interval",))
 @dataclass(frozen=True)
 class LossIntervalStep(_CappedStep):
     """A step inside the loss interval, where bulk steps lower and dominant steps raise the loss.
@@ -213,6 +222,7 @@ class LossIntervalStep(_CappedStep):
         return np.array([self.position, self._cap(problem)])
 
 
+@RULES.register("online_critical", aliases=("online",))
 @dataclass(frozen=True)
 class OnlineCriticalStep(_CappedStep):
     """A fraction of the critical step size as a practitioner can estimate it.
@@ -298,6 +308,10 @@ class RowStep(AdaptiveStepSize):
         """Name of the function, by which a trace file knows it."""
         return str(self.function.py_func.__qualname__)
 
+    def stored(self) -> "StepSize":
+        """Return what stands for the function in files: its name."""
+        return ForeignStep(self.name) if type(self) is RowStep else self
+
     def raised(
         self, step: int, sums: NDArray[np.float64], memory: NDArray[np.float64]
     ) -> Exception | None:
@@ -325,6 +339,7 @@ class RowStep(AdaptiveStepSize):
         return np.zeros(1) if self.state is None else self.state.copy()
 
 
+@RULES.register("function")
 @dataclass(frozen=True)
 class ForeignStep(StepSize):
     """Stands in a loaded trace for a rule whose code the file does not hold.

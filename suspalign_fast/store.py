@@ -1,42 +1,37 @@
 """The trace file: rows appended to chunked HDF5 as the run goes on (docs/file-format.md)."""
 
-import json
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _files, _foreign, _hdf5, _lock, _memory
+from . import _files, _foreign, _hdf5, _lock
 from ._column import Column
 from .engines import Rows
-from .row import RECORDED, RECORDED_BYTES, Part, columns, derived_columns
-from .run import Recording, Run, update_weights
-from .spectrum import Spectrum
-from .trace import Conditions, Trace
+from .row import RECORDED, Part, check_columns, columns, derived_columns
+from .run import Run
+from .sink import Sink
+from .trace import STATUSES, Trace
+from .trace_file import FORMAT, FORMAT_VERSION, TraceFile, load_trace, one_line, run_id_of
 
-FORMAT = "suspalign-trace"
-FORMAT_VERSION = 1
+__all__ = ["TraceWriter", "load_trace"]
+
 CHUNK_ROWS = 4096
 #: Rows wait for a full chunk at most this many seconds.
 COMMIT_INTERVAL = 1.0
-#: What a file says of its run, and what is said of one that is "running" and whose writer is gone.
-STATUSES = ("running", "complete", "diverged", "failed", "interrupted")
-KILLED = "killed"
 #: Rows copied at once when a trace is continued.
 COPY_ROWS = 65_536
-#: Arrays of a run that ``spec`` may refer to.
-ARRAYS = ("initial", "noise_stds", "step_size", "record_at")
 
 
-class TraceWriter:
+class TraceWriter(Sink):
     """Writes the rows of one run to a new file; other processes may read it meanwhile.
 
     The file gets its name once it is laid out, so no reader ever sees one that is not.
@@ -82,6 +77,7 @@ class TraceWriter:
         self._owns_lock = lock is None
         self._compression = compression
         self._constants = run.problem.noise_constants
+        check_columns(self._constants, run.update)
         self._outputs: list[_hdf5.Output] = []
         self._rows = 0
         self._last_step = -1
@@ -107,7 +103,7 @@ class TraceWriter:
         assert trace.path is not None
         path = _files.real(trace.path)
         with _hdf5.Reader(path, live=False) as old:
-            compression, run_id = old.dataset("trace/step").compression, _run_id(old)
+            compression, run_id = old.dataset("trace/step").compression, run_id_of(old)
         writer = cls.__new__(cls)
         writer._start(path, run, run_id, compression, lock)
         with writer._replacement(overwrite=True) as new:
@@ -139,7 +135,7 @@ class TraceWriter:
             if isinstance(error, FileExistsError | _foreign.NotCopiedError):
                 raise
             if isinstance(error, OSError | RuntimeError):  # libhdf5 raises both
-                reason = _one_line(error)
+                reason = one_line(error)
                 raise OSError(f"{self.path} cannot be written: {reason}") from error
             raise
         finally:
@@ -228,7 +224,7 @@ class TraceWriter:
                 yield
         except Exception as error:
             raise OSError(
-                f"writing {self.path} failed after {self._rows} committed rows: {_one_line(error)}"
+                f"writing {self.path} failed after {self._rows} committed rows: {one_line(error)}"
             ) from error
         finally:
             if not self._output.is_open:
@@ -287,228 +283,3 @@ class TraceWriter:
             if self._output.is_open:
                 self._output.close()
             self._release()
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-class MemoryTrace:
-    """Collects the rows of one run in memory, with the surface of `TraceWriter`."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._count = 0
-        self._status = STATUSES[0]
-        self._columns: dict[str, NDArray[Any]] = {}
-
-    @staticmethod
-    def check_memory(runs: Sequence[Run]) -> None:
-        """Raise MemoryError if the rows of so many runs cannot fit."""
-        count = sum(run.num_rows for run in runs)
-        _memory.check(f"a trace of {count:,} rows in memory", count * RECORDED_BYTES)
-
-    def append(self, rows: Rows) -> None:
-        """Keep rows."""
-        stop = self._count + len(rows)
-        for name in RECORDED:
-            values = getattr(rows, name)
-            if name not in self._columns:
-                # Memory that is never written to is never taken.
-                shape = (self._run.num_rows, *values.shape[1:])
-                self._columns[name] = np.empty(shape, values.dtype)
-            self._columns[name][self._count : stop] = values
-        self._count = stop
-
-    def finish(self, status: str) -> None:
-        """Set the final status."""
-        self._status = status
-
-    def trace(self) -> Trace:
-        """Return the trace of all rows."""
-        columns = {name: values[: self._count] for name, values in self._columns.items()}
-        if self._count < self._run.num_rows:
-            columns = {name: values.copy() for name, values in columns.items()}
-        return Trace.from_columns(self._run, self._status, columns)
-
-    def __enter__(self) -> "MemoryTrace":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-
-def load_trace(path: _files.AnyPath) -> Trace:
-    """Open the trace in a file; everything else is read on first use.
-
-    Parameters
-    ----------
-    path : path-like
-        A file written by ``simulate(..., path=...)`` or ``suspalign run``, also while the run
-        still writes it: the trace then holds the rows committed so far.
-
-    Returns
-    -------
-    Trace
-        Its `status` is "killed" where the file says "running" and no process writes it.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read or is not a trace file of a version this package knows; from the
-        first use of a column or of `run` if that is damaged.
-    """
-    return _load(_files.absolute(path), None)
-
-
-def load_unlocked(path: Path) -> Trace:
-    """Open the trace in a file whose lock is ours, so that no other run writes it."""
-    return _load(path, live=False)
-
-
-def _load(source: Path, live: bool | None) -> Trace:
-    held = _lock.is_held(source) if live is None else live
-    with _hdf5.Reader(source, live=held) as file:
-        try:
-            header = _Header.read(file)
-        except _NotOursError as error:
-            raise OSError(f"{source} {error}") from None
-        except Exception as error:  # whatever a file that is not ours makes the library raise
-            raise OSError(f"{source} is a damaged suspalign trace: {_one_line(error)}") from error
-    is_killed = header.status == STATUSES[0] and held is False
-    status = KILLED if is_killed else header.status
-    return TraceFile(source, header.run_id, live).trace(status, header.num_rows)
-
-
-def read_run_id(path: Path) -> str:
-    """Return the identity of the run behind a trace file whose lock is ours."""
-    with _hdf5.Reader(path, live=False) as file:
-        return _run_id(file)
-
-
-class TraceFile:
-    """Reads parts of one run's trace file; of no other run's that takes its place.
-
-    Parameters
-    ----------
-    path : Path
-    run_id : str
-    live : bool, optional
-        Whether a writer has it open; by default its lock tells, each time.
-    """
-
-    def __init__(self, path: Path, run_id: str, live: bool | None = None) -> None:
-        self.path: Path = path
-        self.run_id: str = run_id
-        self._live = live
-
-    def trace(self, status: str, num_rows: int, run: Run | None = None) -> Trace:
-        """Return the trace of the file's first rows."""
-        return Trace(run or self.run, status, num_rows, self.column, self.path, self.conditions)
-
-    def run(self) -> Run:
-        """Read the run."""
-        with self._open("the run") as file:
-            spec, arrays = _spec(file), _arrays(file)
-            return Run.from_json(spec, arrays, Spectrum.read(file))
-
-    def conditions(self) -> Conditions:
-        """Read the constants of the noise and the weights of the update."""
-        with self._open("the constants of the noise") as file:
-            weights = update_weights(json.loads(_spec(file))["update"])
-            return Conditions(file.read("run/noise_constants"), weights)
-
-    def column(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        """Read rows of a column."""
-        with self._open(f"column {name!r}") as file:
-            return file.dataset(f"trace/{name}").rows(start, stop)
-
-    @contextmanager
-    def _open(self, what: str) -> Iterator[_hdf5.Reader]:
-        with _hdf5.Reader(self.path, live=self._live) as file:
-            try:
-                if _run_id(file) != self.run_id:
-                    raise ValueError("another run replaced the file since the trace was loaded")
-                yield file
-            except Exception as error:
-                reason = _one_line(error)
-                raise OSError(f"{self.path} cannot be read: {what}: {reason}") from error
-
-
-class _NotOursError(ValueError):
-    """The file is not a trace, or one of a later version."""
-
-
-class _Header(NamedTuple):
-    """What is read of a file at once."""
-
-    status: str
-    num_rows: int
-    run_id: str
-
-    @classmethod
-    def read(cls, file: _hdf5.Reader) -> "_Header":
-        """Read and check it."""
-        if _format(file) != FORMAT:
-            raise _NotOursError(f"is not a suspalign trace: its 'format' is not {FORMAT!r}")
-        version = int(file.attribute("", "format_version"))
-        if version > FORMAT_VERSION:
-            raise _NotOursError(
-                f"has trace format version {version}; this package reads up to {FORMAT_VERSION}"
-            )
-        status = str(file.attribute("", "status"))
-        if status not in STATUSES:
-            raise ValueError(f"unknown status {status!r}")
-        header = cls(status, int(file.attribute("", "committed_rows")), _run_id(file))
-        header._check_columns(file)
-        Spectrum.check(file)
-        if file.dataset("run/noise_constants").shape != (2, 3):
-            raise ValueError("the constants of the noise are not of both bands")
-        header._check_rows(file, Recording.from_spec(json.loads(_spec(file)), file.read))
-        return header
-
-    def _check_columns(self, file: _hdf5.Reader) -> None:
-        for name, wanted in RECORDED.items():
-            column = file.dataset(f"trace/{name}")
-            if column.dtype != np.dtype(wanted.dtype):
-                raise ValueError(f"column {name!r} has type {column.dtype}")
-            if column.shape[1:] != wanted.shape or not 0 <= self.num_rows <= column.shape[0]:
-                raise ValueError(
-                    f"column {name!r} of shape {column.shape} does not hold {self.num_rows} rows"
-                )
-
-    def _check_rows(self, file: _hdf5.Reader, recording: Recording) -> None:
-        """Raise ValueError unless rows and description are of the same run."""
-        if self.num_rows > recording.num_rows or (
-            self.status == "complete" and self.num_rows < recording.num_rows
-        ):
-            raise ValueError(
-                f"it has {self.num_rows} rows and says that it is {self.status}, its run has "
-                f"{recording.num_rows}"
-            )
-        if self.num_rows:
-            last = int(file.dataset("trace/step").rows(self.num_rows - 1, self.num_rows)[0])
-            if last != recording.step_of_row(self.num_rows - 1):
-                raise ValueError(f"its row {self.num_rows - 1} is not one of its run: step {last}")
-
-
-def _spec(file: _hdf5.Reader) -> str:
-    return str(file.attribute("", "spec"))
-
-
-def _arrays(file: _hdf5.Reader) -> dict[str, NDArray[Any]]:
-    return {name: file.read(f"run/{name}") for name in ARRAYS if file.has(f"run/{name}")}
-
-
-def _format(file: _hdf5.Reader) -> str:
-    try:
-        return str(file.attribute("", "format"))
-    except (KeyError, ValueError):
-        return ""
-
-
-def _run_id(file: _hdf5.Reader) -> str:
-    try:
-        return str(file.attribute("", "run_id"))
-    except KeyError:  # files of the first version had none
-        return ""

@@ -19,7 +19,7 @@ from . import _checks
 from ._equality import same_values
 from ._first_root import first_root, with_clusters
 from .kernels.ratio import ratio_moments
-from .noise import per_direction
+from .noise import check_length
 from .problem import Quadratic
 from .run import Update, update_weights
 from .spectrum import Spectrum
@@ -428,7 +428,7 @@ def _started(problem: Quadratic, coefficients: ArrayLike) -> Quadratic:
     if not isinstance(problem, Quadratic):
         raise _checks.wrong("problem", problem, "a Quadratic")
     values = _checks.vector("coefficients", coefficients)
-    per_direction(problem.spectrum, values, "coefficients")
+    check_length(problem.spectrum, values, "coefficients")
     return Quadratic(problem.spectrum, problem.noise, values)
 
 

@@ -8,13 +8,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from . import _checks
 from . import power_sums as physics
-from .row import BANDS, RECORDED, SUMS, Part, columns, values_of
-from .run import Run
+from .problem import Quadratic
+from .row import BANDS, CONSTANTS_SHAPE, RECORDED, SUMS, Part, columns, values_of
+from .run import Run, Update, update_weights
 
 Array = NDArray[np.float64]
+
+
+#: What a file says of its run, and what is said of one that is "running" and whose writer is gone.
+STATUSES = ("running", "complete", "diverged", "failed", "interrupted")
+KILLED = "killed"
 
 
 class Conditions(NamedTuple):
@@ -28,12 +35,14 @@ class Trace:
     """Rows of a run, in memory or read from its file column by column on first use.
 
     Columns are attributes and items: ``trace.alignment`` or ``trace["alignment"]``. Made by
-    `simulate` and `load_trace`.
+    `simulate` and `load_trace`; `measured` makes one of rows from anywhere else.
 
     Attributes
     ----------
     run : Run
-        The problem and how it was simulated.
+        The problem and how it was simulated; an error where rows were measured.
+    problem : Quadratic or None
+        None where rows were measured.
     status : str
         "running", "complete", "diverged", "failed" or "interrupted"; "killed" where a file says
         "running" and no process writes it.
@@ -43,16 +52,17 @@ class Trace:
 
     def __init__(
         self,
-        run: Run | Callable[[], Run],
+        run: Run | Callable[[], Run] | None,
         status: str,
         num_rows: int,
         read: Callable[[str, int, int], NDArray[Any]],
         path: Path | None = None,
         conditions: Callable[[], Conditions] | None = None,
+        source: str = "",
     ) -> None:
         self.status = status
         self.path = path
-        self._given_run, self._given_conditions = run, conditions
+        self._given_run, self._given_conditions, self._source = run, conditions, source
         self._num_rows = num_rows
         self._read = read
         self._cache: dict[str, NDArray[Any]] = {}
@@ -66,10 +76,85 @@ class Trace:
 
         return cls(run, status, len(columns["step"]), read)
 
+    @classmethod
+    def measured(
+        cls,
+        columns: Mapping[str, ArrayLike],
+        constants: ArrayLike,
+        *,
+        source: str,
+        update: Update = "full",
+        status: str = "complete",
+    ) -> "Trace":
+        """Return a trace of rows that were measured, on a network or whatever else.
+
+        Parameters
+        ----------
+        columns : mapping of str to array_like
+            "step", "step_size", "power_sums" of shape (rows, 2, 4) and "noise_sums" of shape
+            (rows, 2, 3): what engines record.
+        constants : array_like, shape (2, 3)
+            N_1, N_2 and K of both bands.
+        source : str
+            What was measured, for pictures.
+        update : {"full", "dominant", "bulk"} or tuple of two float
+        status : str
+
+        Raises
+        ------
+        ValueError
+            If a column is missing or has another shape.
+
+        Examples
+        --------
+        >>> import suspalign_fast as sa
+        >>> rows = {"step": [0, 1], "step_size": [0.1, 0.1]}
+        >>> rows |= {"power_sums": [[[1, 1, 1, 1], [3, 1, 1, 1]]] * 2}
+        >>> rows |= {"noise_sums": [[[0, 0, 0]] * 2] * 2}
+        >>> trace = sa.Trace.measured(rows, [[0, 0, 0]] * 2, source="two losses")
+        >>> trace.alignment
+        array([0.5, 0.5])
+        """
+        checked: dict[str, NDArray[Any]] = {}
+        count = len(np.asarray(columns.get("step", [])))
+        for name, column in RECORDED.items():
+            shape = (count, *column.shape)
+            if name not in columns or np.shape(columns[name]) != shape:
+                found = np.shape(columns[name]) if name in columns else None
+                raise ValueError(f"column {name!r} must have shape {shape}, got {found}")
+            checked[name] = np.asarray(columns[name], column.dtype)
+        numbers = np.asarray(constants, np.float64)
+        if numbers.shape != CONSTANTS_SHAPE:
+            raise _checks.wrong("constants", numbers, f"of shape {CONSTANTS_SHAPE}")
+        conditions = Conditions(numbers, update_weights(update))
+
+        def read(name: str, start: int, stop: int) -> NDArray[Any]:
+            return checked[name][start:stop]
+
+        return cls(None, status, count, read, None, lambda: conditions, source)
+
     @cached_property
     def run(self) -> Run:
-        """The problem and how it was simulated."""
+        """The problem and how it was simulated.
+
+        Raises
+        ------
+        ValueError
+            If the rows were measured: there is neither.
+        """
+        if self._given_run is None:
+            raise ValueError(f"the trace has no run: its rows were measured on {self.source}")
         return self._given_run if isinstance(self._given_run, Run) else self._given_run()
+
+    @property
+    def problem(self) -> Quadratic | None:
+        """The quadratic, None where rows were measured on something else."""
+        return None if self._given_run is None else self.run.problem
+
+    @property
+    def source(self) -> str:
+        """What the rows are of."""
+        return f"SGD on {self.run.problem!r}" if self._given_run is not None else self._source
 
     def __len__(self) -> int:
         return self._num_rows
@@ -144,7 +229,9 @@ class Trace:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The run as a dictionary."""
+        """The run as a dictionary; the source alone where there is none."""
+        if self._given_run is None:
+            return {"source": self.source}
         spec: dict[str, Any] = json.loads(self.run.to_json()[0])
         return spec
 
@@ -220,7 +307,7 @@ class Trace:
             self.constants,
             self.step_size,
             self._conditions.update,
-            self.run.problem.noise_shape,
+            None if self.problem is None else self.problem.noise_shape,
         )
 
     @property
@@ -235,6 +322,8 @@ class Trace:
 
     def __repr__(self) -> str:
         where = "" if self.path is None else f", path={str(self.path)!r}"
+        if self._given_run is None:
+            return f"Trace({len(self)} rows, status={self.status!r}, source={self.source!r}{where})"
         return (
             f"Trace({len(self)} rows, engine={self.run.engine!r}, status={self.status!r}, "
             f"problem={self.run.problem!r}{where})"

@@ -20,9 +20,11 @@ ENDS = {
 }
 
 
-def title(run: Run) -> list[str]:
+def title(trace: Trace) -> list[str]:
     """Return the problem's size and gap, in parts that are not to be broken (with mathtext)."""
-    spectrum = run.problem.spectrum
+    if trace.problem is None:
+        return [_cut(trace.source)]
+    spectrum = trace.problem.spectrum
     ratio = spectrum.gap_ratio
     gap = "\\infty" if np.isinf(ratio) else f"{ratio:.3g}"
     return [
@@ -34,6 +36,8 @@ def title(run: Run) -> list[str]:
 
 def caption(trace: Trace) -> list[str]:
     """Return how the run was made and how it ended, in parts that are not to be broken."""
+    if trace.problem is None:
+        return [status(trace)]
     run = trace.run
     parts = [f"engine {run.engine}", noise(run.problem.noise), _initial(run), rule(run.step_size)]
     parts += [_update(run.update)] if run.update != UPDATES["full"] else []
@@ -44,6 +48,8 @@ def caption(trace: Trace) -> list[str]:
 
 def status(trace: Trace) -> str:
     """Return how far the run went and how it ended."""
+    if trace.problem is None:
+        return f"{len(trace):,} rows, {trace.status}"
     steps = f"{trace.run.num_steps:,} steps"
     if trace.status == "complete":
         return f"{steps}, complete"
@@ -55,7 +61,9 @@ def status(trace: Trace) -> str:
 
 def why_no_exact(trace: Trace, most_levels: int) -> str:
     """Return why the exact theory cannot be drawn beside a trace, nothing if it can."""
-    levels = trace.run.problem.spectrum.num_levels
+    if trace.problem is None:
+        return "no exact curve: not a quadratic"
+    levels = trace.problem.spectrum.num_levels
     if len(trace) == 0:
         diverged = trace.status == "diverged"
         return "no rows: the initial state is not finite" if diverged else "no rows yet"

@@ -12,11 +12,12 @@ from .._column import COMPRESSIONS
 from ..datasets import digits_mlp_path
 from ..plot import check_ending, is_own_picture, plot_trace
 from ..row import columns
-from ..run import DTYPES, ENGINES, EngineName, Run, update_weights
-from ..simulate import resume, simulate
+from ..run import DTYPES, EngineName, Run, update_weights
+from ..simulate import execute, resume
+from ..spec import ENGINES
 from ..step_size import as_step_size
-from ..store import load_trace
 from ..trace import Trace
+from ..trace_file import load_trace
 from ..verify import ENGINES as VERIFY_ENGINES
 from ..verify import verify
 from . import options, text
@@ -49,7 +50,7 @@ def main() -> None:
 @click.option("--seed", type=int, default=0, help="Seed of the counter-based generator.")
 @click.option("--record-every", type=int, default=1, help="Record every n-th step.")
 @click.option("--rows", type=int, help="Record about so many steps, logarithmically spaced.")
-@click.option("--engine", type=click.Choice(ENGINES), default="step", help="Engine.")
+@click.option("--engine", type=click.Choice(ENGINES.names()), default="step", help="Engine.")
 @click.option(
     "--device",
     type=options.DEVICES,
@@ -130,17 +131,8 @@ def run(
     else:
         text.say_estimate(plan, workers)
     started = time.perf_counter()
-    trace = simulate(
-        problem,
-        plan.step_size,
-        steps,
-        seed=seed,
-        record_every=record_every,
-        record_at=plan.record_at,
-        engine=engine,
-        device=where,
-        dtype=dtype,
-        update=plan.update,
+    trace = execute(
+        plan,
         path=output,
         overwrite=overwrite,
         compression=compression,
@@ -268,15 +260,9 @@ def verify_command(
 def info(file: Path, follow: bool) -> None:
     """Print what a trace FILE holds, also while a run writes it."""
     trace = _follow(file) if follow else load_trace(file)
-    spec = trace.spec
     say(f"file       {file} ({text.file_size(file)})")
-    say(f"status     {trace.status}, {len(trace):,} of {trace.run.num_rows:,} rows")
-    say(f"spectrum   {text.spectrum(trace.run.problem.spectrum)}")
-    for name in ("engine", "device", "noise", "initial", "step_size", "update", "num_steps"):
-        say(f"{name:<10} {text.plain(spec[name])}")
-    given = trace.run.record_at is not None
-    every = "at given steps" if given else f"every {spec['record_every']} steps"
-    say(f"{'seed':<10} {spec['seed']}, recorded {every}")
+    for name, value in text.description(trace).items():
+        say(f"{name:<10} {value}")
     say(f"{'columns':<10} {', '.join(columns())}")
     if len(trace):
         text.say_summary(trace)

@@ -8,21 +8,18 @@ import click
 import numpy as np
 
 from .. import _checks, _threads, devices
-from ..noise import HessianNoise, IsotropicNoise
 from ..plot import LARGEST, SIZES, SMALLEST, check_size
 from ..problem import Quadratic
+from ..spec import NOISES, RULES, takes_one_number
 from ..spectrum import Spectrum
-from ..step_size import CriticalStep, LossIntervalStep, OnlineCriticalStep, StepSize
+from ..step_size import StepSize
 from .output import warn
 
 Command = Callable[..., None]
 
-RULES: dict[str, Any] = {
-    "critical": CriticalStep,
-    "interval": LossIntervalStep,
-    "online": OnlineCriticalStep,
-}
-NOISES: dict[str, Any] = {"isotropic": IsotropicNoise, "hessian": HessianNoise}
+#: What options may name: classes that a single number makes.
+RULES_OF_A_NUMBER = [name for name in RULES.names() if takes_one_number(RULES[name])]
+NOISES_OF_A_NUMBER = [name for name in NOISES.names() if takes_one_number(NOISES[name])]
 DEVICES = click.Choice((*devices.DEVICES, "auto"))
 
 
@@ -43,7 +40,7 @@ def problem(command: Command) -> Command:
             help="Spectrum file (Spectrum.save).  [default: the shipped spectrum of a network]",
         ),
         click.option(
-            "--noise", type=click.Choice(list(NOISES)), default="hessian", help="Noise model."
+            "--noise", type=click.Choice(NOISES_OF_A_NUMBER), default="hessian", help="Noise model."
         ),
         click.option("--noise-std", type=float, default=0.3, help="Noise standard deviation."),
         click.option("--initial", type=float, default=10.0, help="Std of initial coefficients."),
@@ -94,10 +91,11 @@ def step_size(text: str) -> float | StepSize:
         value = float(number)
     except ValueError:
         value = float("nan")
-    if (":" in text and kind not in RULES) or np.isnan(value):
+    known = kind in RULES and takes_one_number(RULES[kind])
+    if (":" in text and not known) or np.isnan(value):
         raise ValueError(
-            f"--step-size must be a number or one of {', '.join(RULES)} with a number like "
-            f"'critical:0.9', got {text!r}"
+            f"--step-size must be a number or one of {', '.join(RULES_OF_A_NUMBER)} with a number "
+            f"like 'critical:0.9', got {text!r}"
         )
     if not kind:
         return value

@@ -89,10 +89,26 @@ def say_end(trace: Trace, path: Path) -> None:
         else ""
     )
     if trace.status == "diverged":
-        reason = why_unstable(trace.run)
+        reason = "" if trace.problem is None else why_unstable(trace.run)
         say(f"diverged   {'a sum overflowed' + last}{': ' + reason if reason else ''}")
     elif trace.status in ("killed", "interrupted"):
         say(f"{trace.status:<10} go on with: suspalign resume {path}")
+
+
+def description(trace: Trace) -> dict[str, str]:
+    """Describe a trace and its run, line by line."""
+    if trace.problem is None:
+        return {"status": f"{trace.status}, {len(trace):,} rows", "source": trace.source}
+    run, spec = trace.run, trace.spec
+    lines = {
+        "status": f"{trace.status}, {len(trace):,} of {run.num_rows:,} rows",
+        "spectrum": spectrum(run.problem.spectrum),
+    }
+    for name in ("engine", "device", "noise", "initial", "step_size", "update", "num_steps"):
+        lines[name] = plain(spec[name])
+    given = run.record_at is not None
+    every = "at given steps" if given else f"every {run.record_every} steps"
+    return lines | {"seed": f"{run.seed}, recorded {every}"}
 
 
 def plain(value: Any) -> str:

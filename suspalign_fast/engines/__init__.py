@@ -1,6 +1,10 @@
-"""Engines: ways to produce the rows of a trace. See DESIGN section 4 for which is exact in what."""
+"""Engines: ways to produce the rows of a trace. ``docs/model.md`` says which is exact in what.
+
+Importing this package registers its engines under their names (``spec.ENGINES``).
+"""
 
 from ..run import Run
+from ..spec import ENGINES
 from ..step_size import refuse_foreign
 from .base import Engine, Rows
 from .jump import JumpEngine
@@ -18,13 +22,6 @@ __all__ = [
     "make_engine",
 ]
 
-_ENGINES: dict[str, type[Engine]] = {
-    "step": StepEngine,
-    "jump": JumpEngine,
-    "levels": LevelsEngine,
-    "reference": ReferenceEngine,
-}
-
 
 def make_engine(run: Run, *, serial: bool = False) -> Engine:
     """Return the engine a run asks for, at its initial state.
@@ -41,12 +38,5 @@ def make_engine(run: Run, *, serial: bool = False) -> Engine:
         If the step-size rule is a function whose code is not there.
     """
     refuse_foreign(run.step_size)
-    return _engine_type(run)(run, serial=serial)
-
-
-def _engine_type(run: Run) -> type[Engine]:
-    if run.device == "cpu":
-        return _ENGINES[run.engine]
-    from . import gpu  # which loads Numba's CUDA target
-
-    return {"step": gpu.GpuStepEngine, "jump": gpu.GpuJumpEngine}[run.engine]
+    engine: Engine = ENGINES[run.engine].on(run.device)(run, serial=serial)
+    return engine

@@ -1,8 +1,10 @@
 """What every engine does: hand out the initial row, then advance and hand out recorded rows."""
 
+import importlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,6 +111,10 @@ def fill_constants(table: NDArray[np.float64], run: Run) -> None:
     table[:, WEIGHT_AT] = run.update
 
 
+#: The plane that every engine has.
+STATE = "state"
+
+
 class Engine(ABC):
     """Simulates one run, a stretch of steps at a time.
 
@@ -116,8 +122,9 @@ class Engine(ABC):
     ----------
     step : int
         Steps done so far.
-    state : ndarray of the run's dtype
-        What the steps act on; with `step` it determines everything that follows.
+    planes : dict of ndarray
+        What the steps act on, by the names that checkpoints use; plain SGD has one plane, STATE.
+        With `step` and the memory of a rule they determine everything that follows.
     """
 
     def __init__(self, run: Run, *, serial: bool = False) -> None:
@@ -126,9 +133,53 @@ class Engine(ABC):
         self.step: int = 0
         self.key: tuple[np.uint32, np.uint32] = seed_key(run.seed)
 
-    state: NDArray[Any]
+    planes: dict[str, NDArray[Any]]
+
+    @property
+    def state(self) -> NDArray[Any]:
+        """The first plane: coefficients, or squares of levels."""
+        return self.planes[STATE]
+
     #: Whether steps between recorded rows cost nothing.
     jumps: bool = False
+
+    # --- what an engine says of itself: nobody else knows engines by their classes --------------
+
+    #: Devices beside the CPU it runs on: module and class, loaded when it is asked for.
+    elsewhere: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    #: Whether it takes only step sizes that are known in advance.
+    needs_known_steps: ClassVar[bool] = False
+    #: Whether rows have the law of SGD's, though they are not those of the path of the seed.
+    is_exact_in_law: ClassVar[bool] = False
+    #: Whether it is here to be compared with, slowly.
+    is_oracle: ClassVar[bool] = False
+
+    @classmethod
+    def devices(cls) -> tuple[str, ...]:
+        """Return the devices it runs on."""
+        return ("cpu", *cls.elsewhere)
+
+    @classmethod
+    def on(cls, device: str) -> "type[Engine]":
+        """Return the class that runs on a device."""
+        if device == "cpu":
+            return cls
+        module, name = cls.elsewhere[device]
+        found: type[Engine] = getattr(importlib.import_module(module), name)
+        return found
+
+    @classmethod
+    def seconds(cls, run: Run, threads: int, normal: float) -> float:
+        """Return the expected time of a run, NaN where nobody knows.
+
+        Parameters
+        ----------
+        run : Run
+        threads : int
+        normal : float
+            Seconds of a normal on one core.
+        """
+        return float("nan")
 
     @abstractmethod
     def initial_row(self) -> Rows:
@@ -144,7 +195,7 @@ class Engine(ABC):
 
     def mutable(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that steps change, beside `step`; a checkpoint is made of them."""
-        return {"state": self.state}
+        return dict(self.planes)
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Return everything that the rows to come depend on, as the arrays themselves."""

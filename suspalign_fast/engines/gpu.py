@@ -12,16 +12,15 @@ from .. import _memory, devices
 from .._numba_errors import explain
 from ..kernels import domains, gpu
 from ..kernels.jit import SIMULATED
+from ..kernels.move import moves_of
 from ..kernels.normals import COUNTERS, GROUP
-from ..noise import IsotropicNoise
+from ..kernels.rules import Record, Ruling
 from ..row import NUM_NOISY, ROW_SIZE
 from ..run import Run
 from ..step_size import AdaptiveStepSize, RowStep
-from .adaptive import AdaptiveSteps
-from .jump import Jumps, check_known
-from .known import KnownSteps
-from .step import level_ends
-from .stepper import SteppingEngine
+from .base import STATE
+from .coordinates import check_dim, given_coefficients, level_ends
+from .steppers import AdaptiveSteps, Jumps, KnownSteps, SteppingEngine, check_known
 
 Array = NDArray[np.float64]
 
@@ -42,8 +41,10 @@ class GpuStepEngine(SteppingEngine):
 
     def __init__(self, run: Run, *, serial: bool = False) -> None:
         super().__init__(run, serial=serial)
+        check_dim(run)
         spectrum = run.problem.spectrum
-        isotropic = type(run.problem.noise) is IsotropicNoise
+        law = run.problem.noise_law
+        isotropic = law is not None and law.power == 0
         arrays = self.arrays_per_direction - isotropic
         needed = spectrum.dim * (np.dtype(run.dtype).itemsize + 8 * arrays) + TABLE_BYTES
         there = None if SIMULATED else _free_memory()
@@ -53,7 +54,6 @@ class GpuStepEngine(SteppingEngine):
         self.lam: Any = self._spread(spectrum.eigenvalues)
         stds = run.problem.stds
         self.std: Any = cuda.to_device(stds[:1].copy()) if isotropic else self._spread(stds)
-        self.weights: Any = cuda.to_device(np.array(run.update))
         self.table: Any = self._table(self.parts, TABLE_BYTES)
         self._state = self._initial_state()
         self._prepare(processors)
@@ -85,7 +85,7 @@ class GpuStepEngine(SteppingEngine):
         return out
 
     def _initial_state(self) -> Any:
-        if (given := self.given_state()) is not None:
+        if (given := given_coefficients(self.run)) is not None:
             return cuda.to_device(given)
         problem = self.run.problem
         state = cuda.device_array(problem.spectrum.dim, self.run.dtype)
@@ -121,18 +121,17 @@ class GpuStepEngine(SteppingEngine):
     # --- what every engine does ------------------------------------------------------------
 
     @property
-    def state(self) -> NDArray[Any]:  # type: ignore[override]
-        """A copy of the state."""
-        copy: NDArray[Any] = self._state.copy_to_host()
-        return copy
+    def planes(self) -> dict[str, NDArray[Any]]:  # type: ignore[override]
+        """Copies of the planes."""
+        return {STATE: self._state.copy_to_host()}
 
     def restore(self, snapshot: dict[str, NDArray[Any]]) -> None:
         """Go on where a snapshot of the same run was taken, on whatever device."""
         super().restore(snapshot)
-        self._state.copy_to_device(np.ascontiguousarray(snapshot["state"]))
+        self._state.copy_to_device(np.ascontiguousarray(snapshot[STATE]))
 
     def initial_sums(self) -> Array:
-        """Sums of the state, shape (2, 8)."""
+        """Sums of the state, shape (bands, ROW_SIZE)."""
         gpu.launch(gpu.sum_state, len(self.parts), gpu.THREADS)(
             self._state, self.lam, self.std, self.parts, self.table
         )
@@ -161,20 +160,20 @@ class GpuStepEngine(SteppingEngine):
         return out
 
     def _advance_known(
-        self, first_step: int, step_sizes: Array, slots: NDArray[np.int64], key_0: Any, key_1: Any,
+        self, first_step: int, moves: Array, slots: NDArray[np.int64], key_0: Any, key_1: Any,
         out: Array,
     ) -> None:  # fmt: skip
-        """As `kernels.advance.advance_scheduled`, in launches of as many steps as the table has."""
-        if step_sizes.size == 0:
+        """As `kernels.advance.advance_known`, in launches of as many steps as the table has."""
+        if len(moves) == 0:
             return
-        sizes = cuda.to_device(step_sizes)
+        there = cuda.to_device(moves)
         begin = 0
-        while begin < step_sizes.size:
+        while begin < len(moves):
             low, high = _words(first_step + begin)
-            end = min(step_sizes.size, begin + self.table.shape[1], begin + WORD - low)
+            end = min(len(moves), begin + self.table.shape[1], begin + WORD - low)
             gpu.launch(gpu.advance, len(self.parts), gpu.THREADS)(
-                self._state, self.lam, self.std, self.parts, self.weights, sizes[begin:end], low,
-                high, key_0, key_1, self.table,
+                self._state, self.lam, self.std, self.parts, there[begin:end], low, high, key_0,
+                key_1, self.table,
             )  # fmt: skip
             at = np.flatnonzero(slots[begin:end] >= 0)
             out[slots[begin:end][at]] = self._rows(self.table, self.parts, at)
@@ -193,25 +192,28 @@ class GpuStepEngine(SteppingEngine):
         self.kernel: Any = gpu.make_adaptive(rule.compiled, rule.observes)
 
     def _advance_adaptive(
-        self, first_step: int, num_steps: int, address: int, observes: bool, memory: Array,
-        sums: Array, step_size: Array, recorded: NDArray[np.int64], key_0: Any, key_1: Any,
-        out: Array, out_steps: NDArray[np.int64], out_sizes: Array,
+        self, first_step: int, num_steps: int, ruling: Ruling, record: Record, key_0: Any,
+        key_1: Any,
     ) -> tuple[int, int]:  # fmt: skip
         """As `kernels.advance.advance_adaptive`, in one launch."""
+        changing = ruling.sums, ruling.memory, ruling.step_size
+        moves = moves_of(ruling.step_size, ruling.weights)
         changed = [
             cuda.to_device(np.repeat(array[None], self.blocks, axis=0))
-            for array in (sums, memory, step_size[0])
+            for array in (ruling.sums, ruling.memory, ruling.step_size[0])
         ]
-        results = [cuda.to_device(array) for array in (out, out_steps, out_sizes)]
+        results = [cuda.to_device(array) for array in record[1:]]
         progress = cuda.to_device(np.full(2, -1, np.int64))
         gpu.launch(self.kernel, self.blocks, gpu.ADAPTIVE_THREADS)(
-            self._state, self.lam, self.std, self.adaptive_parts, self.weights, first_step,
-            num_steps, cuda.to_device(np.append(recorded, -1)), key_0, key_1, *self.turns,
-            *changed, *results, progress,
+            self._state, self.lam, self.std, self.adaptive_parts,
+            cuda.to_device(ruling.weights), first_step, num_steps,
+            cuda.to_device(np.append(record.wanted, -1)), key_0, key_1, *self.turns,
+            cuda.to_device(np.repeat(moves, self.blocks, axis=0)), *changed, *results, progress,
         )  # fmt: skip
-        for array, result in zip((out, out_steps, out_sizes), results, strict=True):
+        for array, result in zip(record[1:], results, strict=True):
             result.copy_to_host(array)
-        sums[...], memory[...], step_size[0] = (array.copy_to_host()[0] for array in changed)
+        for array, result in zip(changing, changed, strict=True):
+            array[...] = result.copy_to_host()[0]
         done, rows = progress.copy_to_host().tolist()
         if done < 0:
             raise devices.DeviceError(

@@ -1,29 +1,42 @@
 """Two random numbers a level and row, whatever the dimension (``kernels.levels``)."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _memory
 from ..kernels import levels
-from ..row import NUM_SUMS, ROW_SIZE, sum_weights
+from ..kernels.levels import Levels
+from ..row import NUM_BANDS, NUM_SUMS, ROW_SIZE, sum_weights
 from ..run import Run
+from ..spec import ENGINES
 from ..step_size import KnownStepSize
-from .adaptive import AdaptiveSteps
-from .base import Engine, Rows
-from .moves import Moves
+from .base import STATE
+from .steppers import AdaptiveSteps, Jumps, SteppingEngine
 
 Array = NDArray[np.float64]
 #: Arrays with an entry for every level that the engine holds at once.
 ARRAYS = 24
 
 
-class LevelsEngine(Engine):
+#: Seconds of a row, and of a level in it.
+ROW_SECONDS, LEVEL_SECONDS = 4e-7, 6e-8
+
+
+@ENGINES.register("levels")
+class LevelsEngine(SteppingEngine):
     """Moves ``Q = sum c^2`` of each level: from row to row, or step by step under a rule.
 
     Exact in law at the recorded rows. The state has shape (num_levels,).
     """
+
+    is_exact_in_law = True
+
+    @classmethod
+    def seconds(cls, run: Run, threads: int, normal: float) -> float:
+        """Return the expected time of a run."""
+        known = isinstance(run.step_size, KnownStepSize)
+        rows = run.num_rows if known else run.num_steps + 1
+        return rows * (ROW_SECONDS + LEVEL_SECONDS * run.problem.spectrum.num_levels)
 
     def __init__(self, run: Run, *, serial: bool = False) -> None:
         if run.dtype != "float64":
@@ -33,56 +46,32 @@ class LevelsEngine(Engine):
         spectrum = problem.spectrum
         count = spectrum.num_levels
         _memory.check(f"engine 'levels' with {count:,} levels", ARRAYS * 8 * count)
-        self.split: int = spectrum.num_dominant_levels
-        self.lam: Array = spectrum.eigenvalues
-        self.std: Array = np.ascontiguousarray(problem.stds)
-        self.level_weights: Array = spectrum.per_level(run.update)
-        self.freedom: Array = spectrum.multiplicities.astype(np.float64) - 1.0
-        self.sum_weights: Array = np.zeros((ROW_SIZE, count))
-        self.sum_weights[:NUM_SUMS] = sum_weights(self.lam, self.std)
-        self.state = self._initial_state()
-        rule = run.step_size
-        self.jumps: bool = isinstance(rule, KnownStepSize)
-        if isinstance(rule, KnownStepSize):
-            rate, push = (spectrum.weighted(values, run.update) for values in (self.lam, self.std))
-            self.moves: Moves = Moves(rule, rate, push)
+        weights = np.zeros((ROW_SIZE, count))
+        weights[:NUM_SUMS] = sum_weights(spectrum.eigenvalues, problem.stds)
+        self.levels: Levels = Levels(
+            spectrum.eigenvalues,
+            np.ascontiguousarray(problem.stds),
+            spectrum.multiplicities.astype(np.float64) - 1.0,
+            weights,
+            spectrum.num_dominant_levels,
+        )
+        self.planes = {STATE: self._initial_state()}
+        self.jumps: bool = isinstance(run.step_size, KnownStepSize)
+        model = self.state, self.levels
+        if self.jumps:
+            self.stepper = Jumps(self, levels.jump_levels, *model)
         else:
-            self.stepper: AdaptiveSteps = AdaptiveSteps(
-                self, levels.advance_levels, self.state, self.lam, self.std,
-                self.level_weights, self.sum_weights, self.split, self.freedom,
-            )  # fmt: skip
+            self.stepper = AdaptiveSteps(self, levels.advance_levels, *model)
         self.advance(0)  # compiles, so that a progress bar starts with the steps
 
-    def mutable(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays that steps change."""
-        if self.jumps:
-            return {"state": self.state, "now": self.moves.now}
-        return {"state": self.state} | self.stepper.mutable()
-
-    def refill(self) -> None:
-        """Write what no step changes again."""
-        if not self.jumps:
-            self.stepper.refill()
-
-    def initial_row(self) -> Rows:
-        """Return row 0, the initial state."""
-        sums = self.sums_of(self.state)
-        if self.jumps:
-            sizes = self.moves.rule.values(self.step, self.step + 1)
-        else:
-            sizes = self.stepper.start(sums)
-        return Rows.from_sums(np.array([self.step]), sizes, sums[None])
-
-    def advance(self, num_steps: int) -> Rows:
-        """Do `num_steps` steps and return the rows recorded on the way."""
-        rows = self._jump(num_steps) if self.jumps else self.stepper.advance(num_steps)
-        self.step += num_steps
-        return rows
+    def initial_sums(self) -> Array:
+        """Sums of the state, shape (bands, ROW_SIZE)."""
+        return self.sums_of(self.state)
 
     def sums_of(self, state: Array) -> Array:
-        """Sums S_1 ... S_4, R_4 ... R_6 of both bands of a state, shape (2, 8), last column 0."""
-        sums = np.empty((2, ROW_SIZE))
-        levels.sum_levels(state, self.sum_weights, self.split, sums)
+        """Sums of both bands of a state, laid out as ``row`` says, shape (bands, ROW_SIZE)."""
+        sums = np.empty((NUM_BANDS, ROW_SIZE))
+        levels.sum_levels(state, self.levels, sums)
         return sums
 
     def sums_after(
@@ -90,46 +79,35 @@ class LevelsEngine(Engine):
     ) -> Array:
         """Sums one step after a state, with the noise of step `noise_step`; changes nothing."""
         eta = step_size * self.run.problem.spectrum.per_level(update)
-        sums = np.empty((1, 2, ROW_SIZE))
+        a, b = 1.0 - eta * self.levels.lam, eta * self.levels.std
+        sums = np.empty((1, NUM_BANDS, ROW_SIZE))
         levels.jump_levels(
-            state.copy(), self.sum_weights, self.split, self.freedom,
-            (1.0 - eta * self.lam)[None], (eta * self.std)[None], np.array([noise_step]),
-            *self.key, sums,
-        )  # fmt: skip
+            state.copy(), self.levels, a[None], b[None], np.array([noise_step]), *self.key, sums
+        )
         return sums[0]
 
     def scaled_bulk(self, state: Array, factor: float) -> Array:
         """Return a state with its bulk coefficients multiplied by a factor."""
         scaled = state.copy()
-        scaled[self.split :] *= factor**2
+        scaled[self.levels.split :] *= factor**2
         return scaled
 
     def squares(self, state: Array) -> Array:
         """Squared norm of the coefficients behind each entry of a state."""
         return state
 
-    def _jump(self, num_steps: int) -> Rows:
-        recorded = self.recorded_steps(num_steps)
-        sums = np.empty((recorded.size, 2, ROW_SIZE))
-        for batch, a, b in self.moves.to(recorded):
-            levels.jump_levels(
-                self.state, self.sum_weights, self.split, self.freedom, a, b, recorded[batch],
-                *self.key, sums[batch],
-            )  # fmt: skip
-        return Rows.from_sums(recorded, self.moves.sizes_at(recorded), sums)
-
     def observe(self, out: Array) -> None:
         """Write the sums of the next step's noisy gradient."""
         xi, chi = np.empty((2, self.state.size))
-        levels.draw(xi, chi, self.freedom, self.step + 1, *self.key)
-        levels.observe_levels(self.state, self.lam, self.std, self.split, xi, chi, out)
+        levels.draw(xi, chi, self.levels.freedom, self.step + 1, *self.key)
+        levels.observe_levels(self.state, self.levels, xi, chi, out)
 
     def _initial_state(self) -> Array:
         """Squared norms of the levels' initial coefficients."""
         spectrum, initial = self.run.problem.spectrum, self.run.problem.initial
         if not isinstance(initial, np.ndarray):
             xi, chi = np.empty((2, spectrum.num_levels))
-            levels.draw(xi, chi, self.freedom, 0, *self.key)  # no move has target step 0
+            levels.draw(xi, chi, self.levels.freedom, 0, *self.key)  # no move has target step 0
             return initial * initial * (xi**2 + chi)
         if initial.size == spectrum.num_levels:
             return initial**2 * spectrum.multiplicities

@@ -9,8 +9,9 @@ from .. import _memory
 from ..kernels import domains
 from ..row import NOISY_AT, NOISY_POWERS, NUM_BANDS, NUM_SUMS, WEIGHT_AT, sum_weights
 from ..run import Run
+from ..spec import ENGINES
 from ..step_size import AdaptiveStepSize, KnownStepSize
-from .base import Engine, Rows, check_step_size, fill_constants, rule_table
+from .base import STATE, Engine, Rows, check_step_size, fill_constants, rule_table
 from .plain_normals import standard_normals
 
 Array = NDArray[np.float64]
@@ -18,8 +19,20 @@ Array = NDArray[np.float64]
 ARRAYS = 24
 
 
+#: Work of a coordinate and step, in normals.
+NORMALS = 120.0
+
+
+@ENGINES.register("reference")
 class ReferenceEngine(Engine):
     """One step after another on whole arrays of float64."""
+
+    is_oracle = True
+
+    @classmethod
+    def seconds(cls, run: Run, threads: int, normal: float) -> float:
+        """Return the expected time of a run."""
+        return run.num_steps * run.problem.spectrum.dim * NORMALS * normal
 
     def __init__(self, run: Run, *, serial: bool = False) -> None:
         super().__init__(run, serial=serial)
@@ -32,12 +45,12 @@ class ReferenceEngine(Engine):
         self.weight: Array = np.repeat(spectrum.per_level(run.update), counts)
         initial = run.problem.initial
         if not isinstance(initial, np.ndarray):
-            self.state = initial * standard_normals(run.seed, domains.INITIAL, 0, spectrum.dim)
+            state = initial * standard_normals(run.seed, domains.INITIAL, 0, spectrum.dim)
         elif initial.size == spectrum.dim:
-            self.state = initial.copy()
+            state = initial.copy()
         else:
-            self.state = np.repeat(initial, counts)
-
+            state = np.repeat(initial, counts)
+        self.planes = {STATE: state}
         self._round()
         self.table: Array = rule_table(run)
         rule = run.step_size
@@ -57,8 +70,7 @@ class ReferenceEngine(Engine):
 
     def mutable(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that steps change."""
-        return {
-            "state": self.state,
+        return self.planes | {
             "memory": self.memory,
             "table": self.table,
             "step_size": self._size,
@@ -79,7 +91,7 @@ class ReferenceEngine(Engine):
         for _ in range(num_steps):
             eta = self.step_size * self.weight
             with np.errstate(over="ignore", invalid="ignore"):
-                self.state -= eta * (self.lam * self.state + self.std * self._noise())
+                self.state[:] -= eta * (self.lam * self.state + self.std * self._noise())
                 self._round()
                 self.step += 1
                 row = self._row(rows)

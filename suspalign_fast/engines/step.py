@@ -1,7 +1,8 @@
 """The default engine: every step of the sample path, in compiled kernels (DESIGN section 4)."""
 
 import functools
-from typing import Any
+from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,28 +10,36 @@ from numpy.typing import NDArray
 from .. import _memory, _threads
 from ..kernels import advance, domains
 from ..kernels.batch import fill_normals
+from ..kernels.move import moves_of
 from ..kernels.plan import BLOCK, Plan, make_plan
-from ..noise import HessianNoise, IsotropicNoise
-from ..row import ROW_SIZE
+from ..row import NUM_BANDS, ROW_SIZE
 from ..run import Run
-from ..spectrum import Spectrum
+from ..spec import ENGINES
 from ..step_size import AdaptiveStepSize, KnownStepSize
-from .adaptive import AdaptiveSteps
-from .known import KnownSteps
-from .stepper import SteppingEngine
+from .base import STATE
+from .coordinates import check_dim, given_coefficients
+from .steppers import AdaptiveSteps, KnownSteps, SteppingEngine
+
+#: Work of a coordinate and step, in normals.
+NORMALS = 1.8
 
 
+@ENGINES.register("step")
 class StepEngine(SteppingEngine):
     """SGD step by step on an array of float64 coefficients, updated in place."""
 
+    elsewhere: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "cuda": ("suspalign_fast.engines.gpu", "GpuStepEngine")
+    }
+
     def __init__(self, run: Run, *, serial: bool = False) -> None:
         super().__init__(run, serial=serial)
+        check_dim(run)
         spectrum = run.problem.spectrum
         _memory.check(f"engine {run.engine!r} at d = {spectrum.dim:,}", self.bytes_of(run))
         self.threads: int = _threads.for_kernels(serial=serial)
         self._plan = make_plan(run.problem)
-        self.weights: NDArray[np.float64] = np.array(run.update)
-        self.state: NDArray[Any] = self._initial_state()
+        self.planes = {STATE: self._initial_state()}
         self._prepare()
         self.advance(0)  # compiles, so that a progress bar starts with the steps
 
@@ -40,12 +49,19 @@ class StepEngine(SteppingEngine):
         return self._plan._replace(threads=self.threads)
 
     @classmethod
+    def seconds(cls, run: Run, threads: int, normal: float) -> float:
+        """Return the expected time of a run."""
+        dim = run.problem.spectrum.dim
+        return run.num_steps * dim * NORMALS * normal / max(1, min(threads, dim // BLOCK))
+
+    @classmethod
     def bytes_of(cls, run: Run) -> int:
         """Memory that an engine takes beside what its problem holds already."""
         spectrum = run.problem.spectrum
-        own_noise = type(run.problem.noise) is not IsotropicNoise
+        law = run.problem.noise_law
+        own_noise = law is None or law.power > 0
         size = np.dtype(run.dtype).itemsize * spectrum.dim
-        size += 8 * spectrum.num_levels * (type(run.problem.noise) is HessianNoise)
+        size += 8 * spectrum.num_levels * (law is not None and law.power > 0)
         if not spectrum.is_simple:  # blocks with several levels hold their values
             blocks = min(spectrum.dim // BLOCK + 2, spectrum.num_levels + 1)
             size += 8 * BLOCK * blocks * (1 + own_noise)
@@ -58,19 +74,19 @@ class StepEngine(SteppingEngine):
         return 8 * run.problem.spectrum.num_levels * observes
 
     def _prepare(self) -> None:
-        model = self.state, self.plan, self.weights
+        model = self.state, self.plan
         if isinstance(self.run.step_size, KnownStepSize):
-            self.stepper = KnownSteps(self, advance.advance_scheduled, *model)
+            self.stepper = KnownSteps(self, advance.advance_known, *model)
         else:
             self.stepper = AdaptiveSteps(self, advance.advance_adaptive, *model)
 
     def initial_sums(self) -> NDArray[np.float64]:
-        """Sums of the state, shape (2, 8)."""
+        """Sums of the state, shape (bands, ROW_SIZE)."""
         return self.sums_of(self.state)
 
     def sums_of(self, state: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sums S_1 ... S_4, R_4 ... R_6 of both bands of a state, shape (2, 8), last column 0."""
-        sums = np.empty((2, ROW_SIZE))
+        """Sums of both bands of a state, laid out as ``row`` says, shape (bands, ROW_SIZE)."""
+        sums = np.empty((NUM_BANDS, ROW_SIZE))
         advance.sum_state(state, self.plan, sums)
         return sums
 
@@ -82,10 +98,10 @@ class StepEngine(SteppingEngine):
         update: tuple[float, float],
     ) -> NDArray[np.float64]:
         """Sums one step after a state, with the noise of step `noise_step`; changes nothing."""
-        sums = np.empty((1, 2, ROW_SIZE))
+        sums = np.empty((1, NUM_BANDS, ROW_SIZE))
         np.copyto(self._scratch, state)
-        advance.advance_scheduled(
-            self._scratch, self.plan, np.array(update), noise_step, np.array([step_size]),
+        advance.advance_known(
+            self._scratch, self.plan, noise_step, moves_of(np.array([step_size]), update),
             np.zeros(1, np.int64), *self.key, sums,
         )  # fmt: skip
         return sums[0]
@@ -109,13 +125,8 @@ class StepEngine(SteppingEngine):
         advance.observe(self.state, self.plan, self.step, *self.key, out)
 
     def _initial_state(self) -> NDArray[np.float64]:
-        state = self.given_state()
+        state = given_coefficients(self.run)
         if state is None:
             state = np.empty(self.run.problem.spectrum.dim, self.run.dtype)
             fill_normals(state, self.run.problem.initial, domains.INITIAL, 0, *self.key)
         return state
-
-
-def level_ends(spectrum: Spectrum) -> NDArray[np.int64]:
-    """Return the coordinates at which levels end; empty where every level is one coordinate."""
-    return np.empty(0, np.int64) if spectrum.is_simple else np.cumsum(spectrum.multiplicities)

@@ -3,6 +3,7 @@
 import numba
 import numpy as np
 
+from ..kernels.move import DRIFT, NUM_PARTS, SPREAD, set_move
 from ..row import NOISY_AT, NUM_BANDS, NUM_NOISY, ROW_SIZE, WEIGHT_AT
 from . import domains
 from .batch import write_normals
@@ -27,22 +28,23 @@ def block_values(where, everywhere, shared):
 
 
 @inlined
-def is_tile(step_sizes, t):
-    """Whether TILE steps of one size follow."""
-    if t + TILE > step_sizes.size:
+def is_tile(moves, t, band):
+    """Whether TILE equal moves of a band follow."""
+    if t + TILE > moves.shape[0]:
         return False
     same = True
     for i in range(1, TILE):
-        same &= step_sizes[t + i] == step_sizes[t]
+        same &= moves[t + i, band, DRIFT] == moves[t, band, DRIFT]
+        same &= moves[t + i, band, SPREAD] == moves[t, band, SPREAD]
     return same
 
 
 @inlined
-def set_moves(drift, spread, lam, std, minus_eta):
-    """Set the factors of coefficient and normal in one step."""
+def set_factors(a, b, lam, std, drift, spread):
+    """Set the factors of coefficient and normal in one move."""
     for i in range(BLOCK):
-        drift[i] = minus_eta * lam[i]
-        spread[i] = minus_eta * std[i]
+        a[i] = drift * lam[i]
+        b[i] = spread * std[i]
 
 
 @inlined
@@ -53,70 +55,69 @@ def groups_of(plan, b):
 
 
 @inlined
-def _advance_block(
-    state, plan, b, first_step, step_sizes, weight, slots, scratch, edges, drift, spread,
-    normals, table,
-):  # fmt: skip
-    first_group, groups = groups_of(plan, b)
-    lam = block_values(plan.blocks[b, LAM], plan.lam, plan.shared)
-    std = block_values(plan.blocks[b, STD], plan.std, plan.shared)
-    c = coefficients_of(state, plan, b, edges)
-    size = np.nan
+def _advance_block(state, plan, block, band, first_step, moves, slots, work, worker, table):
+    scratch = scratch_of(work, worker)
+    normals = work.normals[worker]
+    a = work.moves[worker, 0]
+    b = work.moves[worker, 1]
+    first_group, groups = groups_of(plan, block)
+    lam = block_values(plan.blocks[block, LAM], plan.lam, plan.shared)
+    std = block_values(plan.blocks[block, STD], plan.std, plan.shared)
+    c = coefficients_of(state, plan, block, work.edges)
+    drift = np.nan
+    spread = np.nan
     t = 0
-    while t < step_sizes.size:
-        minus_eta = -(weight * step_sizes[t])
-        length = TILE if is_tile(step_sizes, t) else 1
+    while t < moves.shape[0]:
+        length = TILE if is_tile(moves, t, band) else 1
         # Sums that nobody wants are taken in the cheapest way.
         kind = EQUAL
         for i in range(length):
             if slots[t + i] >= 0:
-                kind = plan.blocks[b, KIND]
+                kind = plan.blocks[block, KIND]
             write_normals(
                 normals, i * BLOCK, first_group, groups, domains.STEP, first_step + t + i, scratch
             )
         if length == TILE:
-            if size != step_sizes[t]:
-                size = step_sizes[t]
-                set_moves(drift, spread, lam, std, minus_eta)
+            if drift != moves[t, band, DRIFT] or spread != moves[t, band, SPREAD]:
+                drift = moves[t, band, DRIFT]
+                spread = moves[t, band, SPREAD]
+                set_factors(a, b, lam, std, drift, spread)
             step_tile(
-                kind, c, lam, std, drift, spread, normals, groups, plan.weights[b],
+                kind, c, lam, std, a, b, normals, groups, plan.weights[block],
                 table[t : t + TILE],
             )  # fmt: skip
         else:
-            step_once(kind, c, lam, std, minus_eta, normals, groups, plan.weights[b], table[t])
+            step_once(
+                kind, c, lam, std, moves[t, band, DRIFT], moves[t, band, SPREAD], normals, groups,
+                plan.weights[block], table[t],
+            )  # fmt: skip
         t += length
 
 
 @internal()
-def advance_share(
-    worker, workers, state, plan, first_step, step_sizes, weights, slots, work, table
-):
+def advance_share(worker, workers, state, plan, first_step, moves, slots, work, table):
     """Apply steps to a worker's share of the parts.
 
     Sums of part ``p`` at steps with ``slots >= 0`` go to ``table[p]``.
     """
     first, last = share_of(worker, workers, plan)
-    scratch = scratch_of(work, worker)
     for p in range(first, last):
         table[p] = 0.0
-        for b in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
+        for block in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
             _advance_block(
-                state, plan, b, first_step, step_sizes, weights[plan.parts[p, BAND]], slots,
-                scratch, work.edges, work.moves[worker, 0], work.moves[worker, 1],
-                work.normals[worker], table[p],
+                state, plan, block, plan.parts[p, BAND], first_step, moves, slots, work, worker,
+                table[p],
             )  # fmt: skip
 
 
 @internal(parallel=True)
-def advance_parts(workers, state, plan, first_step, step_sizes, weights, slots, work, table):
+def advance_parts(workers, state, plan, first_step, moves, slots, work, table):
     """Apply steps to all parts, shared among workers."""
     if workers == 1:
-        advance_share(0, 1, state, plan, first_step, step_sizes, weights, slots, work, table)
+        advance_share(0, 1, state, plan, first_step, moves, slots, work, table)
     else:
         for worker in numba.prange(workers):
-            advance_share(
-                worker, workers, state, plan, first_step, step_sizes, weights, slots, work, table
-            )
+            advance_share(worker, workers, state, plan, first_step, moves, slots, work, table)
 
 
 @inlined
@@ -129,19 +130,19 @@ def add_parts(plan, table, t, out):
 
 
 @kernel()
-def advance_scheduled(state, plan, weights, first_step, step_sizes, slots, key_0, key_1, out):
-    """Apply SGD steps of known sizes in place.
+def advance_known(state, plan, first_step, moves, slots, key_0, key_1, out):
+    """Apply SGD steps of known moves, shape (steps, bands, 2), in place.
 
     ``out[slots[t], band]`` receives the sums of the state after step ``first_step + t`` wherever
     ``slots[t] >= 0``.
     """
-    table = np.empty((plan.parts.shape[0], min(SUBSTEPS, step_sizes.size), ROW_SIZE))
+    table = np.empty((plan.parts.shape[0], min(SUBSTEPS, moves.shape[0]), ROW_SIZE))
     work = make_work(state, plan, key_0, key_1)
-    for begin in range(0, step_sizes.size, SUBSTEPS):
-        end = min(step_sizes.size, begin + SUBSTEPS)
+    for begin in range(0, moves.shape[0], SUBSTEPS):
+        end = min(moves.shape[0], begin + SUBSTEPS)
         advance_parts(
             count_workers(plan, end - begin), state, plan, first_step + begin,
-            step_sizes[begin:end], weights, slots[begin:end], work, table,
+            moves[begin:end], slots[begin:end], work, table,
         )  # fmt: skip
         for t in range(begin, end):
             if slots[t] >= 0:
@@ -195,16 +196,11 @@ def observe(state, plan, step, key_0, key_1, out):
 
 
 @kernel()
-def advance_adaptive(
-    state, plan, weights, first_step, num_steps, rule, observes, memory, sums, step_size,
-    recorded, key_0, key_1, out, out_steps, out_sizes,
-):  # fmt: skip
+def advance_adaptive(state, plan, first_step, num_steps, ruling, record, key_0, key_1):
     """Apply SGD steps whose sizes a rule chooses from the row, in place.
 
-    ``sums`` is the table a rule reads, with the sums of ``state``; ``step_size[0]`` the size of
-    the next step. Both and the rule's ``memory`` are kept up to date. Rows at the ``recorded``
-    steps go to the three outputs. Stops early after a step whose sums are not finite or whose
-    next size is not.
+    What changes from step to step in the `Ruling` is kept up to date; rows go to the `Record`.
+    Stops early after a step whose sums are not finite or whose next size is not.
 
     Returns
     -------
@@ -216,17 +212,17 @@ def advance_adaptive(
     work = make_work(state, plan, key_0, key_1)
     workers = count_workers(plan, 1)
     slots = np.zeros(1, np.int64)
+    moves = np.empty((1, NUM_BANDS, NUM_PARTS))
     row = np.empty((NUM_BANDS, ROW_SIZE))
     rows = 0
     for t in range(num_steps):
         step = first_step + t + 1
-        advance_parts(workers, state, plan, step - 1, step_size, weights, slots, work, table)
+        set_move(moves[0], ruling.step_size[0], ruling.weights)
+        advance_parts(workers, state, plan, step - 1, moves, slots, work, table)
         add_parts(plan, table, 0, row)
-        if observes and is_finite(row):
-            _observe(state, plan, step, work, observed, sums[:, NOISY_AT:WEIGHT_AT])
-        good, rows = finish_step(
-            step, row, rule, memory, sums, step_size, recorded, rows, out, out_steps, out_sizes
-        )
+        if ruling.observes and is_finite(row):
+            _observe(state, plan, step, work, observed, ruling.sums[:, NOISY_AT:WEIGHT_AT])
+        good, rows = finish_step(step, row, ruling, record, rows)
         if not good:
             return_edges(work.edges, state, plan)
             return t + 1, rows

@@ -19,7 +19,7 @@ from .normals import GROUP
 from .plan import BLOCK, EQUAL, NARROW
 from .simd import broadcast, load, load_doubles, prefetch, store_doubles, zeros
 
-#: Steps of one size that `step_tile` takes together.
+#: Steps of one size that `step_tile` takes together, of equal moves.
 TILE = 4
 
 
@@ -32,22 +32,22 @@ def _make(empty, powers_of, add, commit):
     """Build the loops of a way: over a tile, over one step, over a jump, over the state alone."""
 
     @inlined
-    def step_tile(c, lam, std, drift, spread, normals, groups, weights, rows):
+    def step_tile(c, lam, std, a, b, normals, groups, weights, rows):
         sums_0 = empty(zeros(0.0, LANES))
         sums_1 = empty(zeros(0.0, LANES))
         sums_2 = empty(zeros(0.0, LANES))
         sums_3 = empty(zeros(0.0, LANES))
         for i in range(0, GROUP * groups, LANES):
             powers = powers_of(load(lam, i, LANES), load(std, i, LANES), weights)
-            a = load(drift, i, LANES)
-            b = load(spread, i, LANES)
-            c_i = _moved(c, load_doubles(c, i, LANES), a, b, normals, i)
+            a_i = load(a, i, LANES)
+            b_i = load(b, i, LANES)
+            c_i = _moved(c, load_doubles(c, i, LANES), a_i, b_i, normals, i)
             sums_0 = add(sums_0, c_i, powers)
-            c_i = _moved(c, c_i, a, b, normals, BLOCK + i)
+            c_i = _moved(c, c_i, a_i, b_i, normals, BLOCK + i)
             sums_1 = add(sums_1, c_i, powers)
-            c_i = _moved(c, c_i, a, b, normals, 2 * BLOCK + i)
+            c_i = _moved(c, c_i, a_i, b_i, normals, 2 * BLOCK + i)
             sums_2 = add(sums_2, c_i, powers)
-            c_i = _moved(c, c_i, a, b, normals, 3 * BLOCK + i)
+            c_i = _moved(c, c_i, a_i, b_i, normals, 3 * BLOCK + i)
             sums_3 = add(sums_3, c_i, powers)
             store_doubles(c, i, c_i)
         commit(sums_0, weights, rows[0])
@@ -56,8 +56,9 @@ def _make(empty, powers_of, add, commit):
         commit(sums_3, weights, rows[3])
 
     @inlined
-    def step_once(c, lam, std, minus_eta, normals, groups, weights, row):
-        factor = broadcast(minus_eta, zeros(0.0, LANES))
+    def step_once(c, lam, std, drift, spread, normals, groups, weights, row):
+        drifts = broadcast(drift, zeros(0.0, LANES))
+        spreads = broadcast(spread, zeros(0.0, LANES))
         sums = empty(zeros(0.0, LANES))
         for i in range(0, GROUP * groups, LANES):
             lam_i = load(lam, i, LANES)
@@ -66,7 +67,8 @@ def _make(empty, powers_of, add, commit):
             prefetch(c, i + BLOCK)
             prefetch(lam, i + BLOCK)
             prefetch(std, i + BLOCK)
-            c_i = _moved(c, load_doubles(c, i, LANES), factor * lam_i, factor * std_i, normals, i)
+            c_i = load_doubles(c, i, LANES)
+            c_i = _moved(c, c_i, drifts * lam_i, spreads * std_i, normals, i)
             store_doubles(c, i, c_i)
             sums = add(sums, c_i, powers_of(lam_i, std_i, weights))
         commit(sums, weights, row)
@@ -116,12 +118,12 @@ def _by_kind(direct, narrow, equal):
     return loop
 
 
-#: Apply TILE steps of one size to a block and add its sums to ``rows``: (kind, c, lam, std, drift,
-#: spread, normals, groups, weights, rows). ``drift`` and ``spread`` hold -eta lambda and -eta s,
+#: Apply TILE equal moves to a block and add its sums to ``rows``: (kind, c, lam, std, a, b,
+#: normals, groups, weights, rows). ``a`` and ``b`` hold drift times lambda and spread times s,
 #: ``normals`` TILE times BLOCK float32.
 step_tile = _by_kind(_tile_direct, _tile_narrow, _tile_equal)
-#: Apply one step to a block and add its sums to ``row``: (kind, c, lam, std, minus_eta, normals,
-#: groups, weights, row).
+#: Apply one move to a block and add its sums to ``row``: (kind, c, lam, std, drift, spread,
+#: normals, groups, weights, row).
 step_once = _by_kind(_once_direct, _once_narrow, _once_equal)
 #: Set ``c`` to ``a c + b xi`` and add the sums of a block to ``row``: (kind, c, a, b, lam, std,
 #: normals, groups, weights, row).

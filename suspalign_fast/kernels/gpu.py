@@ -22,9 +22,10 @@ import numpy as np
 from numba import cuda, float64
 
 from ..row import NOISY_AT, NUM_NOISY, NUM_SUMS, ROW_SIZE
-from . import gpu_thread
+from . import gpu_thread, move
 from .gpu_thread import TILE
-from .jit import SIMULATED, Decorator, cache_directory, use_package_cache
+from .jit import SIMULATED, Decorator, cache_directory, for_gpu, use_package_cache
+from .move import DRIFT, SPREAD
 from .normals import GROUP
 from .plan import BAND, FIRST, LAST
 from .rules import row_of
@@ -94,6 +95,7 @@ def from_kernel(function: Any) -> Any:
     return call
 
 
+_set_move = from_kernel(for_gpu(move.set_move.py_func))
 _take_step = from_kernel(gpu_thread.take_step)
 _take_tile = from_kernel(gpu_thread.take_tile)
 _jump = from_kernel(gpu_thread.jump)
@@ -169,28 +171,28 @@ def add_parts(table, parts, at, out):
 
 
 @_kernel(THREADS, BLOCKS)
-def advance(state, lam, std, parts, weights, step_sizes, low, high, key_0, key_1, table):
-    """Apply SGD steps, a part a block; sums of part p after step t go to ``table[p, t]``."""
+def advance(state, lam, std, parts, moves, low, high, key_0, key_1, table):
+    """Apply steps of known moves, a part a block; sums of part p after step t: ``table[p, t]``."""
     sums = cuda.shared.array((_TILE_SUMS, _STRIDE), float64)
     lanes = cuda.shared.array(_TILE_LANES, float64)
     p = cuda.blockIdx.x
     thread = cuda.threadIdx.x
     start = parts[p, FIRST]
     stop = parts[p, LAST]
-    weight = weights[parts[p, BAND]]
+    band = parts[p, BAND]
     t = 0
-    while t < step_sizes.size:
+    while t < moves.shape[0]:
         count = 1
-        if t + TILE <= step_sizes.size:
+        if t + TILE <= moves.shape[0]:
             count = TILE
             _take_tile(
-                thread, THREADS, state, lam, std, start, stop, weight, step_sizes, t, low + t,
-                high, key_0, key_1, sums,
+                thread, THREADS, state, lam, std, start, stop, band, moves, t, low + t, high,
+                key_0, key_1, sums,
             )  # fmt: skip
         else:
             _take_step(
-                thread, THREADS, state, lam, std, start, stop, -(weight * step_sizes[t]), low + t,
-                high, key_0, key_1, sums,
+                thread, THREADS, state, lam, std, start, stop, moves[t, band, DRIFT],
+                moves[t, band, SPREAD], low + t, high, key_0, key_1, sums,
             )  # fmt: skip
         total = _add_columns(sums, lanes, NUM_SUMS * count, thread, THREADS)
         if thread < NUM_SUMS * count:
@@ -251,18 +253,19 @@ def observe(state, lam, std, parts, low, high, key_0, key_1, table):
 def make_adaptive(rule, observes):
     """Build the kernel of a rule, a function of a `Row` and its memory (``rules``).
 
-    Its launch is cooperative, of any number of blocks up to the number of parts. ``tables``,
-    ``memories`` and ``step_sizes`` hold the table a rule reads, its memory and the size of the
-    next step, one for each block, the same in all. ``recorded`` ends with a step that is never
-    reached; ``out``, ``out_steps``, ``out_sizes`` and ``progress``, steps done and rows recorded,
-    are as in ``advance.advance_adaptive``. A rule that raises leaves ``progress`` as it is.
+    Its launch is cooperative, of any number of blocks up to the number of parts. ``moves``,
+    ``tables``, ``memories`` and ``step_sizes`` hold the next move, the table a rule reads, its
+    memory and the size of the next step, one for each block, the same in all. ``recorded`` ends
+    with a step that is never reached; ``out``, ``out_steps``, ``out_sizes`` and ``progress``, steps
+    done and rows recorded, are as in ``advance.advance_adaptive``. A rule that raises leaves
+    ``progress`` as it is.
     """
     choose = from_kernel(numba.njit(lambda step, table, memory: rule(row_of(step, table), memory)))
 
     @_kernel(ADAPTIVE_THREADS, cache=False)
     def advance_adaptive(
         state, lam, std, parts, weights, first_step, num_steps, recorded, key_0, key_1, table,
-        noisy, tables, memories, step_sizes, out, out_steps, out_sizes, progress,
+        noisy, moves, tables, memories, step_sizes, out, out_steps, out_sizes, progress,
     ):  # fmt: skip
         sums = cuda.shared.array((NUM_SUMS, _ADAPTIVE_STRIDE), float64)
         lanes = cuda.shared.array(_PARTS_LANES, float64)
@@ -279,10 +282,11 @@ def make_adaptive(rule, observes):
             turn = done % 2
             p = block
             while p < parts.shape[0]:
-                minus_eta = -(weights[parts[p, BAND]] * step_sizes[block])
+                band = parts[p, BAND]
                 _take_step(
                     thread, ADAPTIVE_THREADS, state, lam, std, parts[p, FIRST], parts[p, LAST],
-                    minus_eta, step & 0xFFFFFFFF, step >> 32, key_0, key_1, sums,
+                    moves[block, band, DRIFT], moves[block, band, SPREAD], step & 0xFFFFFFFF,
+                    step >> 32, key_0, key_1, sums,
                 )  # fmt: skip
                 total = _add_columns(sums, lanes, NUM_SUMS, thread, ADAPTIVE_THREADS)
                 if thread < NUM_SUMS:
@@ -328,6 +332,7 @@ def make_adaptive(rule, observes):
                 if finite:
                     step_sizes[block] = choose(step, tables[block], memories[block])
                 size = step_sizes[block]
+                _set_move(moves[block], size, weights)
                 if recorder:
                     out_sizes[rows] = size
                 flags[1] = finite and math.isfinite(size) and size >= 0.0

@@ -10,6 +10,7 @@ A step is two words, ``low`` and ``high``, the second the same for all steps of 
 
 import numpy as np
 
+from ..kernels.move import DRIFT, SPREAD
 from ..row import NUM_SUMS
 from . import domains
 from .coordinates import (
@@ -83,12 +84,17 @@ def add_values(values, first, count, stride):
 
 
 @inlined
-def _take_step(sums, state, lam, std, i, start, stop, minus_eta, xi):
+def _moved(state, c, lam, std, drift, spread, xi):
+    a = broadcast(drift, lam) * lam
+    return moved(state, c, a, broadcast(spread, lam) * std, xi)
+
+
+@inlined
+def _take_step(sums, state, lam, std, i, start, stop, drift, spread, xi):
     if _is_inside(i, start, stop):
         lam_i = load(lam, i, 1)
         std_i = _value(std, i)
-        factor = broadcast(minus_eta, lam_i)
-        c = moved(state, load_doubles(state, i, 1), factor * lam_i, factor * std_i, xi)
+        c = _moved(state, load_doubles(state, i, 1), lam_i, std_i, drift, spread, xi)
         store_doubles(state, i, c)
         sums = add_sums(sums, c, powers(lam_i, std_i, None))
     return sums
@@ -96,43 +102,39 @@ def _take_step(sums, state, lam, std, i, start, stop, minus_eta, xi):
 
 @for_gpu
 def take_step(
-    thread, threads, state, lam, std, start, stop, minus_eta, low, high, key_0, key_1, sums
+    thread, threads, state, lam, std, start, stop, drift, spread, low, high, key_0, key_1, sums
 ):
-    """Apply one SGD step; sums of the new state go to the first rows."""
+    """Apply one move; sums of the new state go to the first rows."""
     counter = _first_counter(start, thread)
     last = _last_counter(stop)
     i = _coordinate(counter)
     s = no_sums(zeros(0.0, 1))
     while counter < last:
         z = _normals(counter, domains.STEP, low, high, key_0, key_1)
-        s = _take_step(s, state, lam, std, i, start, stop, minus_eta, z[0])
-        s = _take_step(s, state, lam, std, i + COUNTERS, start, stop, minus_eta, z[1])
-        s = _take_step(s, state, lam, std, i + 2 * COUNTERS, start, stop, minus_eta, z[2])
-        s = _take_step(s, state, lam, std, i + 3 * COUNTERS, start, stop, minus_eta, z[3])
+        s = _take_step(s, state, lam, std, i, start, stop, drift, spread, z[0])
+        s = _take_step(s, state, lam, std, i + COUNTERS, start, stop, drift, spread, z[1])
+        s = _take_step(s, state, lam, std, i + 2 * COUNTERS, start, stop, drift, spread, z[2])
+        s = _take_step(s, state, lam, std, i + 3 * COUNTERS, start, stop, drift, spread, z[3])
         counter += threads
         i += _WORDS * threads
     write_sums(sums, 0, thread, s)
 
 
 @inlined
-def _take_tile(s, state, lam, std, i, start, stop, minus_etas, xi_0, xi_1, xi_2, xi_3):
+def _take_tile(s, state, lam, std, i, start, stop, drifts, spreads, xi_0, xi_1, xi_2, xi_3):
     s_0, s_1, s_2, s_3 = s
     if _is_inside(i, start, stop):
         lam_i = load(lam, i, 1)
         std_i = _value(std, i)
         p = powers(lam_i, std_i, None)
         c = load_doubles(state, i, 1)
-        factor = broadcast(minus_etas[0], lam_i)
-        c = moved(state, c, factor * lam_i, factor * std_i, xi_0)
+        c = _moved(state, c, lam_i, std_i, drifts[0], spreads[0], xi_0)
         s_0 = add_sums(s_0, c, p)
-        factor = broadcast(minus_etas[1], lam_i)
-        c = moved(state, c, factor * lam_i, factor * std_i, xi_1)
+        c = _moved(state, c, lam_i, std_i, drifts[1], spreads[1], xi_1)
         s_1 = add_sums(s_1, c, p)
-        factor = broadcast(minus_etas[2], lam_i)
-        c = moved(state, c, factor * lam_i, factor * std_i, xi_2)
+        c = _moved(state, c, lam_i, std_i, drifts[2], spreads[2], xi_2)
         s_2 = add_sums(s_2, c, p)
-        factor = broadcast(minus_etas[3], lam_i)
-        c = moved(state, c, factor * lam_i, factor * std_i, xi_3)
+        c = _moved(state, c, lam_i, std_i, drifts[3], spreads[3], xi_3)
         s_3 = add_sums(s_3, c, p)
         store_doubles(state, i, c)
     return s_0, s_1, s_2, s_3
@@ -140,18 +142,23 @@ def _take_tile(s, state, lam, std, i, start, stop, minus_etas, xi_0, xi_1, xi_2,
 
 @for_gpu
 def take_tile(
-    thread, threads, state, lam, std, start, stop, weight, step_sizes, t, low, high, key_0, key_1,
-    sums,
-):  # fmt: skip
-    """Apply TILE steps, of sizes ``step_sizes[t:]``; their sums go to NUM_SUMS rows each.
+    thread, threads, state, lam, std, start, stop, band, moves, t, low, high, key_0, key_1, sums
+):
+    """Apply TILE steps, of ``moves[t:]``; their sums go to NUM_SUMS rows each.
 
     A coordinate stays in registers for all of them.
     """
-    minus_etas = (
-        -(weight * step_sizes[t]),
-        -(weight * step_sizes[t + 1]),
-        -(weight * step_sizes[t + 2]),
-        -(weight * step_sizes[t + 3]),
+    drifts = (
+        moves[t, band, DRIFT],
+        moves[t + 1, band, DRIFT],
+        moves[t + 2, band, DRIFT],
+        moves[t + 3, band, DRIFT],
+    )
+    spreads = (
+        moves[t, band, SPREAD],
+        moves[t + 1, band, SPREAD],
+        moves[t + 2, band, SPREAD],
+        moves[t + 3, band, SPREAD],
     )
     counter = _first_counter(start, thread)
     last = _last_counter(stop)
@@ -164,18 +171,18 @@ def take_tile(
         z_2 = _normals(counter, domains.STEP, low + 2, high, key_0, key_1)
         z_3 = _normals(counter, domains.STEP, low + 3, high, key_0, key_1)
         s = _take_tile(
-            s, state, lam, std, i, start, stop, minus_etas, z_0[0], z_1[0], z_2[0], z_3[0]
+            s, state, lam, std, i, start, stop, drifts, spreads, z_0[0], z_1[0], z_2[0], z_3[0]
         )
         s = _take_tile(
-            s, state, lam, std, i + COUNTERS, start, stop, minus_etas,
+            s, state, lam, std, i + COUNTERS, start, stop, drifts, spreads,
             z_0[1], z_1[1], z_2[1], z_3[1],
         )  # fmt: skip
         s = _take_tile(
-            s, state, lam, std, i + 2 * COUNTERS, start, stop, minus_etas,
+            s, state, lam, std, i + 2 * COUNTERS, start, stop, drifts, spreads,
             z_0[2], z_1[2], z_2[2], z_3[2],
         )  # fmt: skip
         s = _take_tile(
-            s, state, lam, std, i + 3 * COUNTERS, start, stop, minus_etas,
+            s, state, lam, std, i + 3 * COUNTERS, start, stop, drifts, spreads,
             z_0[3], z_1[3], z_2[3], z_3[3],
         )  # fmt: skip
         counter += threads

@@ -9,8 +9,12 @@ method of Marsaglia and Tsang (ACM TOMS 26, 2000), in float64 on float32 normals
 level draws from counter domains of its own, so X is a pure function of (seed, level, step).
 """
 
-import numpy as np
+from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernels.move import DRIFT, NUM_PARTS, SPREAD, set_move
 from ..row import NOISY_AT, NUM_BANDS, NUM_NOISY, ROW_SIZE, WEIGHT_AT
 from . import domains
 from .jit import copy_values, inlined, kernel
@@ -18,6 +22,28 @@ from .normals import GROUP, write_group, write_words
 from .rules import finish_step, is_finite
 
 UNIFORM_SCALE = 2.0**-32
+
+
+class Levels(NamedTuple):
+    """A problem's levels, as the kernels take them.
+
+    Attributes
+    ----------
+    lam, std : ndarray of float64, shape (levels,)
+        Eigenvalues and standard deviations of the noise.
+    freedom : ndarray of float64, shape (levels,)
+        Directions of a level less one.
+    weights : ndarray of float64, shape (ROW_SIZE, levels)
+        What ``Q`` is multiplied by in every sum.
+    split : int
+        Number of dominant levels.
+    """
+
+    lam: NDArray[np.float64]
+    std: NDArray[np.float64]
+    freedom: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    split: int
 
 
 @inlined
@@ -47,7 +73,7 @@ def draw(xi, chi, freedom, step, key_0, key_1):
             else:
                 todo += 1
         attempt = 0
-        while todo > 0:
+        while todo > 0 and attempt < domains.LEVEL_GAMMA_ATTEMPTS:
             # Each attempt has two domains, one for its normals and one for its uniforms.
             domain = domains.LEVEL_GAMMA + 2 * attempt
             write_group(candidates, 0, group, domain, step, key_0, key_1)
@@ -68,6 +94,9 @@ def draw(xi, chi, freedom, step, key_0, key_1):
                     chi[first + lane] = 2.0 * d * v
                     todo -= 1
             attempt += 1
+        for lane in range(count):
+            if chi[first + lane] < 0.0:  # never: each attempt accepts nineteen of twenty
+                chi[first + lane] = freedom[first + lane]
 
 
 @inlined
@@ -77,74 +106,78 @@ def _move(q, a, b, xi, chi):
 
 
 @inlined
-def _sum_levels(q, weights, split, out):
+def _sum_levels(q, levels, out):
     """Sums of both bands: ``out[band, column] = sum weights[column, level] q[level]``."""
     for column in range(ROW_SIZE):
         dominant = 0.0
-        for level in range(split):
-            dominant += weights[column, level] * q[level]
+        for level in range(levels.split):
+            dominant += levels.weights[column, level] * q[level]
         bulk = 0.0
-        for level in range(split, q.size):
-            bulk += weights[column, level] * q[level]
+        for level in range(levels.split, q.size):
+            bulk += levels.weights[column, level] * q[level]
         out[0, column] = dominant
         out[1, column] = bulk
 
 
 @kernel()
-def sum_levels(q, weights, split, out):
+def sum_levels(q, levels, out):
     """Write the sums of both bands to ``out``."""
-    _sum_levels(q, weights, split, out)
+    _sum_levels(q, levels, out)
 
 
 @kernel()
-def jump_levels(q, weights, split, freedom, a, b, steps, key_0, key_1, out):
+def jump_levels(q, levels, a, b, steps, key_0, key_1, out):
     """Move levels to each of ``steps`` in turn; ``a`` and ``b`` have a row for each or for all."""
     xi = np.empty(q.size)
     chi = np.empty(q.size)
     for t in range(steps.size):
-        draw(xi, chi, freedom, steps[t], key_0, key_1)
+        draw(xi, chi, levels.freedom, steps[t], key_0, key_1)
         move = min(t, a.shape[0] - 1)
         for level in range(q.size):
             q[level] = _move(q[level], a[move, level], b[move, level], xi[level], chi[level])
-        _sum_levels(q, weights, split, out[t])
+        _sum_levels(q, levels, out[t])
 
 
 @kernel()
-def observe_levels(q, lam, std, split, xi, chi, out):
+def observe_levels(q, levels, xi, chi, out):
     """Write ``sum lambda^p h^2``, p = 0, 1, 2, of the noisy gradient to ``out``."""
     out[:] = 0.0
     for level in range(q.size):
-        band = 0 if level < split else 1
-        h_sq = _move(q[level], lam[level], std[level], xi[level], chi[level])
+        band = 0 if level < levels.split else 1
+        h_sq = _move(q[level], levels.lam[level], levels.std[level], xi[level], chi[level])
         for p in range(NUM_NOISY):
             out[band, p] += h_sq
-            h_sq *= lam[level]
+            h_sq *= levels.lam[level]
+
+
+@inlined
+def _step(q, levels, move, xi, chi):
+    """One step of all levels; `move` has drift and spread of both bands."""
+    for level in range(q.size):
+        band = 0 if level < levels.split else 1
+        a = 1.0 + move[band, DRIFT] * levels.lam[level]
+        b = move[band, SPREAD] * levels.std[level]
+        q[level] = _move(q[level], a, b, xi[level], chi[level])
 
 
 @kernel()
-def advance_levels(
-    q, lam, std, level_weights, weights, split, freedom, first_step, num_steps, rule, observes,
-    memory, sums, step_size, recorded, key_0, key_1, out, out_steps, out_sizes,
-):  # fmt: skip
+def advance_levels(q, levels, first_step, num_steps, ruling, record, key_0, key_1):
     """Apply SGD steps whose sizes a rule chooses from the row; as ``advance_adaptive``."""
     xi = np.empty(q.size)
     chi = np.empty(q.size)
+    move = np.empty((NUM_BANDS, NUM_PARTS))
     row = np.empty((NUM_BANDS, ROW_SIZE))
     rows = 0
-    draw(xi, chi, freedom, first_step + 1, key_0, key_1)
+    draw(xi, chi, levels.freedom, first_step + 1, key_0, key_1)
     for t in range(num_steps):
         step = first_step + t + 1
-        for level in range(q.size):
-            eta = level_weights[level] * step_size[0]
-            a = 1.0 - eta * lam[level]
-            q[level] = _move(q[level], a, -eta * std[level], xi[level], chi[level])
-        _sum_levels(q, weights, split, row)
-        draw(xi, chi, freedom, step + 1, key_0, key_1)
-        if observes and is_finite(row):
-            observe_levels(q, lam, std, split, xi, chi, sums[:, NOISY_AT:WEIGHT_AT])
-        good, rows = finish_step(
-            step, row, rule, memory, sums, step_size, recorded, rows, out, out_steps, out_sizes
-        )
+        set_move(move, ruling.step_size[0], ruling.weights)
+        _step(q, levels, move, xi, chi)
+        _sum_levels(q, levels, row)
+        draw(xi, chi, levels.freedom, step + 1, key_0, key_1)
+        if ruling.observes and is_finite(row):
+            observe_levels(q, levels, xi, chi, ruling.sums[:, NOISY_AT:WEIGHT_AT])
+        good, rows = finish_step(step, row, ruling, record, rows)
         if not good:
             return t + 1, rows
     return num_steps, rows

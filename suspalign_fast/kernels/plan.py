@@ -17,22 +17,24 @@ where they are narrow,
 
 with x^4 and higher powers replaced by their Chebyshev series up to degree 3, which errs by 1/8 in
 x^4. S_1, S_2 and S_3, and with them loss and alignment, lose nothing; with r = half_width / center,
-S_4 errs by r^4 / 8 < 1e-12 and R_4 ... R_6, which only tell how sure a step is, by at most
-35 r^4 / 8 + 21 r^5 / 16 + ... < 3e-11. Only a wide block needs the direct sums.
+S_4 errs by r^4 / 8 < 1e-12 and R_4 ... R_6, which only tell how sure a step is, are sums of at most
+power 8 and err by at most 70 r^4 / 8 + ... < 6e-11. Only a wide block needs the direct sums.
 """
 
+import functools
 from collections.abc import Callable
 from functools import partial
 from math import comb
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
 from .._checks import read_only
-from ..noise import HessianNoise, IsotropicNoise, is_known
+from ..noise import Scaling
 from ..problem import Quadratic
-from ..row import NUM_SUMS, ROW_SIZE
+from ..row import ROW_SIZE, SUM_POWERS
 from .batch import BATCH
 from .normals import GROUP
 
@@ -94,9 +96,8 @@ def make_plan(problem: Quadratic) -> Plan:
     blocks = _cut(spectrum.dim, spectrum.num_dominant)
     levels = None if spectrum.is_simple else np.cumsum(spectrum.multiplicities)
     stds = problem.stds
-    isotropic = type(problem.noise) is IsotropicNoise
-    # Of anything but the package's own laws nothing is known, not even an order.
-    lawless = not isotropic and type(problem.noise) is not HessianNoise
+    law = problem.noise_law  # without one nothing is known of the noise, not even an order
+    isotropic = law is not None and law.power == 0
     empty = np.empty(0)
     lam_all = spectrum.eigenvalues if levels is None else empty
     std_all = stds if levels is None and not isotropic else empty
@@ -105,14 +106,14 @@ def make_plan(problem: Quadratic) -> Plan:
         blocks, spectrum.eigenvalues, levels, in_place=lam_all.size > 0, sorted_values=True
     )
     blocks[:, STD] = pool.place(
-        blocks, stds, levels, in_place=std_all.size > 0, sorted_values=not lawless
+        blocks, stds, levels, in_place=std_all.size > 0, sorted_values=law is not None
     )
     largest = _values_at(blocks[:, START], spectrum.eigenvalues, levels)
     smallest = _values_at(blocks[:, STOP] - 1, spectrum.eigenvalues, levels)
     center, half_width = (largest + smallest) / 2.0, (largest - smallest) / 2.0
     blocks[:, KIND] = np.where(half_width <= NARROW_RATIO * center, NARROW, DIRECT)
     blocks[half_width == 0.0, KIND] = EQUAL
-    if lawless:
+    if law is None:
         blocks[:, KIND] = DIRECT
     return Plan(
         blocks,
@@ -121,7 +122,7 @@ def make_plan(problem: Quadratic) -> Plan:
         read_only(lam_all),
         read_only(std_all),
         read_only(pool.values()),
-        _moment_weights(center, half_width, problem),
+        _moment_weights(center, half_width, law),
         1,
     )
 
@@ -215,24 +216,19 @@ def _fill_block(
 
 
 def _moment_weights(
-    center: NDArray[np.float64], half_width: NDArray[np.float64], problem: Quadratic
+    center: NDArray[np.float64], half_width: NDArray[np.float64], law: Scaling | None
 ) -> NDArray[np.float64]:
-    """Weights of moments m_0 ... m_3 in the seven sums of every block."""
+    """Weights of moments m_0 ... m_3 in the sums of every block; without a law none uses them."""
     weights = np.zeros((center.size, WEIGHTS))
     moments = weights[:, :SCALE].reshape(-1, NUM_MOMENTS, ROW_SIZE)
-    noise = problem.noise
-    hessian = type(noise) is HessianNoise
-    variance = 0.0  # without a law no block is summed by weights
-    if isinstance(noise, IsotropicNoise | HessianNoise) and is_known(noise):
-        variance = noise.std * noise.std
-    for column in range(NUM_SUMS):
-        is_noise = column >= 4
-        power = column + (1 if not is_noise or hessian else 0)
+    sigma, noise_power = (0.0, 0) if law is None else law
+    for column, (power, takes_noise) in enumerate(SUM_POWERS):
+        power += noise_power if takes_noise else 0
         for j in range(power + 1):
             with np.errstate(over="ignore", invalid="ignore"):
                 term = comb(power, j) * center ** (power - j) * half_width**j
-                term = term * variance if is_noise else term
-            for target, share in _DEGREE_THREE.get(j, {j: 1.0}).items():
+                term = term * (sigma * sigma) if takes_noise else term
+            for target, share in _degree_three(j):
                 moments[:, target, column] += share * term
     with np.errstate(divide="ignore", invalid="ignore"):
         weights[:, SCALE] = np.where(half_width > 0.0, 1.0 / half_width, 0.0)
@@ -240,10 +236,8 @@ def _moment_weights(
     return weights
 
 
-#: x^j as the first terms of its Chebyshev series.
-_DEGREE_THREE: dict[int, dict[int, float]] = {
-    4: {2: 1.0, 0: -1 / 8},
-    5: {3: 5 / 4, 1: -5 / 16},
-    6: {2: 15 / 16, 0: -5 / 32},
-    7: {3: 21 / 16, 1: -7 / 16},
-}
+@functools.cache
+def _degree_three(j: int) -> list[tuple[int, float]]:
+    """x^j as the terms up to x^3 of its Chebyshev series: powers and factors that are not zero."""
+    series = chebyshev.poly2cheb([0.0] * j + [1.0])[:NUM_MOMENTS]
+    return [(i, float(c)) for i, c in enumerate(chebyshev.cheb2poly(series)) if c != 0.0][::-1]

@@ -148,20 +148,58 @@ def is_finite(row):
     return finite
 
 
+class Ruling(NamedTuple):
+    """A rule at work.
+
+    Attributes
+    ----------
+    rule : int
+        Address of its C function.
+    observes : bool
+        Whether it reads the sums of the noisy gradient.
+    memory : ndarray of float64
+        What it keeps from step to step.
+    sums : ndarray of float64, shape (2, RULE_COLUMNS)
+        The table it reads, with the sums of the state.
+    step_size : ndarray of float64, shape (1,)
+        Size of the next step.
+    weights : ndarray of float64, shape (2,)
+        Weights of both bands in the update.
+    """
+
+    rule: int
+    observes: bool
+    memory: NDArray[np.float64]
+    sums: NDArray[np.float64]
+    step_size: NDArray[np.float64]
+    weights: NDArray[np.float64]
+
+
+class Record(NamedTuple):
+    """Steps whose rows are wanted, and room for these and one more: sums, steps and sizes."""
+
+    wanted: NDArray[np.int64]
+    sums: NDArray[np.float64]
+    steps: NDArray[np.int64]
+    sizes: NDArray[np.float64]
+
+
 @inlined
-def finish_step(step, row, rule, memory, sums, step_size, recorded, rows, out, steps, sizes):
+def finish_step(step, row, ruling, record, rows):
     """Let the rule choose the size of the next step; record the row of this one where wanted.
 
     The rule is not asked about a row that is not finite, which is recorded in any case. Returns
     whether there can be a next step, and the number of rows recorded so far.
     """
-    copy_row(sums, row)  # what a rule writes to it is not recorded
+    copy_row(ruling.sums, row)  # what a rule writes to it is not recorded
     finite = is_finite(row)
+    memory = ruling.memory
+    size = ruling.step_size
     if finite:
-        step_size[0] = call_rule(rule, step, sums, memory, memory.size)
-    if (rows < recorded.size and step == recorded[rows]) or not finite:
-        copy_row(out[rows], row)
-        steps[rows] = step
-        sizes[rows] = step_size[0]
+        size[0] = call_rule(ruling.rule, step, ruling.sums, memory, memory.size)
+    if (rows < record.wanted.size and step == record.wanted[rows]) or not finite:
+        copy_row(record.sums[rows], row)
+        record.steps[rows] = step
+        record.sizes[rows] = size[0]
         rows += 1
-    return finite and np.isfinite(step_size[0]) and step_size[0] >= 0.0, rows
+    return finite and np.isfinite(size[0]) and size[0] >= 0.0, rows

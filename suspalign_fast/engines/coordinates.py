@@ -1,0 +1,36 @@
+"""What engines with a coefficient for every direction share."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernels.normals import MAX_COORDINATES
+from ..run import Run
+from ..spectrum import Spectrum
+
+
+def check_dim(run: Run) -> None:
+    """Raise ValueError if there are more directions than the generator has counters for."""
+    dim = run.problem.spectrum.dim
+    if dim > MAX_COORDINATES:
+        raise ValueError(
+            f"engine {run.engine!r} takes at most {MAX_COORDINATES} dimensions, got {dim}; "
+            "engine 'levels' takes any number"
+        )
+
+
+def given_coefficients(run: Run) -> NDArray[Any] | None:
+    """Return the initial coefficients of all directions, None where they are to be drawn."""
+    problem = run.problem
+    if not isinstance(problem.initial, np.ndarray):
+        return None
+    values = problem.initial.astype(run.dtype)
+    if values.size == problem.spectrum.dim:
+        return values
+    return np.repeat(values, problem.spectrum.multiplicities)
+
+
+def level_ends(spectrum: Spectrum) -> NDArray[np.int64]:
+    """Return the coordinates at which levels end; empty where every level is one coordinate."""
+    return np.empty(0, np.int64) if spectrum.is_simple else np.cumsum(spectrum.multiplicities)

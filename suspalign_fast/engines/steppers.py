@@ -1,0 +1,223 @@
+"""The three ways from row to row: steps of known sizes, steps that a rule chooses, and jumps.
+
+An engine has a state, and a stepper that takes it on by calling a kernel of the engine:
+``kernel(*model, ...)``, where the model is the state and what the problem is to the kernel.
+"""
+
+import weakref
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _threads
+from ..kernels.move import moves_of
+from ..kernels.rules import Record, Ruling
+from ..row import NOISY_AT, NUM_BANDS, ROW_SIZE, WEIGHT_AT
+from ..run import Run
+from ..step_size import AdaptiveStepSize, KnownStepSize
+from .base import Engine, Rows, check_step_size, fill_constants, rule_table
+from .moves import Moves
+
+Array = NDArray[np.float64]
+
+
+class Stepper(ABC):
+    """Takes an engine from row to row; ``kernel(*model, ...)`` does the arithmetic."""
+
+    def __init__(self, engine: Engine, kernel: Any, *model: Any) -> None:
+        # The engine owns this object: a reference back would keep its state in memory.
+        self.engine: Engine = weakref.proxy(engine)
+        self.kernel: Any = kernel
+        self.model: tuple[Any, ...] = model
+
+    def mutable(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that steps change, beside the planes of the state."""
+        return {}
+
+    def refill(self) -> None:  # noqa: B027
+        """Write what no step changes to those arrays again."""
+
+    @abstractmethod
+    def start(self, sums: Array) -> Array:
+        """Return the size of the first step from a state with these sums."""
+
+    @abstractmethod
+    def advance(self, num_steps: int) -> Rows:
+        """Do `num_steps` steps and return the rows recorded on the way."""
+
+
+class KnownSteps(Stepper):
+    """Steps of sizes known in advance: many pass over a piece of the state before it is left.
+
+    ``kernel(*model, first_step, moves, slots, *key, sums)``.
+    """
+
+    def __init__(self, engine: Engine, kernel: Any, *model: Any) -> None:
+        super().__init__(engine, kernel, *model)
+        assert isinstance(engine.run.step_size, KnownStepSize)
+        self.rule: KnownStepSize = engine.run.step_size
+
+    def start(self, sums: Array) -> Array:
+        """Return the size of the first step."""
+        return self.rule.values(self.engine.step, self.engine.step + 1)
+
+    def advance(self, num_steps: int) -> Rows:
+        """Do `num_steps` steps and return the rows recorded on the way."""
+        first, recorded = self.engine.step, self.engine.recorded_steps(num_steps)
+        slots = np.full(num_steps, -1, dtype=np.int64)
+        slots[recorded - first - 1] = np.arange(recorded.size)
+        sums = np.empty((recorded.size, NUM_BANDS, ROW_SIZE))
+        sizes = self.rule.values(first, first + num_steps + 1)
+        moves = moves_of(sizes[:-1], self.engine.run.update)
+        self.kernel(*self.model, first, moves, slots, *self.engine.key, sums)
+        return Rows.from_sums(recorded, sizes[recorded - first], sums)
+
+
+class AdaptiveSteps(Stepper):
+    """Steps whose sizes a rule chooses from row to row.
+
+    ``kernel(*model, first_step, num_steps, ruling, record, *key)`` returns the steps done and the
+    rows recorded.
+    """
+
+    def __init__(self, engine: Engine, kernel: Any, *model: Any) -> None:
+        super().__init__(engine, kernel, *model)
+        run = engine.run
+        assert isinstance(run.step_size, AdaptiveStepSize)
+        self.rule: AdaptiveStepSize = run.step_size
+        self.ruling: Ruling = Ruling(
+            self.rule.address,
+            self.rule.observes,
+            self.rule.memory(run.problem),
+            rule_table(run),
+            np.zeros(1),
+            np.array(run.update),
+        )
+
+    def mutable(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that steps change."""
+        ruling = self.ruling
+        return {"memory": ruling.memory, "sums": ruling.sums, "step_size": ruling.step_size}
+
+    def refill(self) -> None:
+        """Write what no step changes to the table again."""
+        fill_constants(self.ruling.sums, self.engine.run)
+
+    def start(self, sums: Array) -> Array:
+        """Return the size of the first step."""
+        ruling = self.ruling
+        ruling.sums[:, :ROW_SIZE] = sums
+        if np.isfinite(sums).all():
+            if self.rule.observes:
+                self.engine.observe(ruling.sums[:, NOISY_AT:WEIGHT_AT])
+            ruling.step_size[0] = self.rule.evaluate(self.engine.step, ruling.sums, ruling.memory)
+            self._check(self.engine.step, None)
+        return ruling.step_size.copy()
+
+    def advance(self, num_steps: int) -> Rows:
+        """Do `num_steps` steps and return the rows recorded on the way."""
+        first, wanted = self.engine.step, self.engine.recorded_steps(num_steps)
+        capacity = wanted.size + 1  # a row that is not finite is recorded in any case
+        record = Record(
+            wanted,
+            np.empty((capacity, NUM_BANDS, ROW_SIZE)),
+            np.empty(capacity, np.int64),
+            np.empty(capacity),
+        )
+        done, count = self.kernel(
+            *self.model, first, num_steps, self.ruling, record, *self.engine.key
+        )
+        rows = Rows.from_sums(record.steps[:count], record.sizes[:count], record.sums[:count])
+        if np.isfinite(self.ruling.sums[:, :ROW_SIZE]).all():
+            self._check(first + done, rows)
+        return rows
+
+    def _check(self, step: int, rows: Rows | None) -> None:
+        """Raise StepSizeError unless the rule's last answer is a step size."""
+        ruling, raised = self.ruling, None
+        size = float(ruling.step_size[0])
+        if np.isnan(size):
+            raised = self.rule.raised(step, ruling.sums, ruling.memory)
+        check_step_size(step, size, rows, raised)
+
+
+class Jumps(Stepper):
+    """Moves from recorded row to recorded row.
+
+    ``kernel(*model, a, b, steps, *key, sums)``.
+    """
+
+    def __init__(self, engine: Engine, kernel: Any, *model: Any) -> None:
+        super().__init__(engine, kernel, *model)
+        run = engine.run
+        assert isinstance(run.step_size, KnownStepSize)
+        spectrum = run.problem.spectrum
+        rate, push = (
+            spectrum.weighted(values, run.update)
+            for values in (spectrum.eigenvalues, run.problem.stds)
+        )
+        self.moves: Moves = Moves(run.step_size, rate, push)
+
+    def mutable(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that moves change."""
+        return {"now": self.moves.now}
+
+    def start(self, sums: Array) -> Array:
+        """Return the size of the first step."""
+        return self.moves.rule.values(self.engine.step, self.engine.step + 1)
+
+    def advance(self, num_steps: int) -> Rows:
+        """Move to the rows within the next `num_steps` steps and return them."""
+        recorded = self.engine.recorded_steps(num_steps)
+        sums = np.empty((recorded.size, NUM_BANDS, ROW_SIZE))
+        for batch, a, b in self.moves.to(recorded):
+            self.kernel(*self.model, a, b, recorded[batch], *self.engine.key, sums[batch])
+        return Rows.from_sums(recorded, self.moves.sizes_at(recorded), sums)
+
+
+class SteppingEngine(Engine):
+    """Hands its work to a stepper.
+
+    Attributes
+    ----------
+    stepper : Stepper
+    """
+
+    stepper: Stepper
+    #: Threads of the CPU that its kernels use.
+    threads = 1
+
+    @abstractmethod
+    def initial_sums(self) -> Array:
+        """Sums of the state, shape (bands, ROW_SIZE)."""
+
+    def mutable(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that steps change."""
+        return self.planes | self.stepper.mutable()
+
+    def refill(self) -> None:
+        """Write what no step changes again."""
+        self.stepper.refill()
+
+    def initial_row(self) -> Rows:
+        """Return row 0, the initial state."""
+        sums = self.initial_sums()
+        return Rows.from_sums(np.array([self.step]), self.stepper.start(sums), sums[None])
+
+    def advance(self, num_steps: int) -> Rows:
+        """Do `num_steps` steps and return the rows recorded on the way."""
+        with _threads.turn(self.threads):
+            rows = self.stepper.advance(num_steps)
+        self.step += num_steps
+        return rows
+
+
+def check_known(run: Run) -> None:
+    """Raise ValueError unless the step sizes of a run are known in advance."""
+    if not isinstance(run.step_size, KnownStepSize):
+        raise ValueError(
+            f"engine {run.engine!r} skips the steps between rows, so their sizes must be known in "
+            f"advance, got step_size = {run.step_size!r}; take engine 'step' or 'levels'"
+        )
