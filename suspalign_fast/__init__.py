@@ -7,7 +7,7 @@
 """
 
 from . import phases, theory
-from ._threads import ForkError
+from ._errors import ForkError
 from .devices import DeviceError
 from .ensemble import simulate_ensemble
 from .kernels.rules import Row

@@ -10,8 +10,9 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks, _files, _hdf5, _memory
+from . import _checks, _memory
 from ._equality import same_values
+from .storage import Output, Reader, files, text, write
 
 FORMAT = "suspalign-spectrum"
 FORMAT_VERSION = 1
@@ -373,7 +374,7 @@ class Spectrum:
 
     def save(
         self,
-        path: _files.AnyPath,
+        path: files.AnyPath,
         *,
         description: str = "",
         attributes: Mapping[str, Any] | None = None,
@@ -396,14 +397,14 @@ class Spectrum:
         FileExistsError
             If the file exists and `overwrite` is false.
         """
-        target = _files.real(path)
-        _files.check_new(target, overwrite=overwrite)
-        replacement = _files.Replacement(target)
+        target = files.real(path)
+        files.check_new(target, overwrite=overwrite)
+        replacement = files.Replacement(target)
         try:
-            output = _hdf5.Output(replacement.path, "w")
+            output = Output(replacement.path, "w")
             with output.abandoned_on_failure():
                 file = output.file
-                file.attrs["format"] = _hdf5.text(FORMAT)
+                file.attrs["format"] = text(FORMAT)
                 file.attrs["format_version"] = FORMAT_VERSION
                 file.attrs["description"] = description
                 file.attrs.update(attributes or {})
@@ -421,10 +422,10 @@ class Spectrum:
         group.attrs["num_dominant"] = self.num_dominant
         group.attrs["quantization_error"] = np.float64(self.quantization_error)
         for name in ("eigenvalues", "multiplicities"):
-            _hdf5.write(group, name, getattr(self, name), compression=compression)
+            write(group, name, getattr(self, name), compression=compression)
 
     @classmethod
-    def load(cls, path: _files.AnyPath) -> "Spectrum":
+    def load(cls, path: files.AnyPath) -> "Spectrum":
         """Read a spectrum from a file written by `save`, or from a trace file.
 
         Raises
@@ -432,14 +433,14 @@ class Spectrum:
         OSError
             If the file cannot be read or is not a spectrum or trace file.
         """
-        with _hdf5.Reader(path) as file:
+        with Reader(path) as file:
             try:
                 return cls.read(file)
             except OSError as error:
                 raise OSError(f"{file.path} {error}") from error
 
     @classmethod
-    def read(cls, file: _hdf5.Reader) -> "Spectrum":
+    def read(cls, file: Reader) -> "Spectrum":
         """Read ``/spectrum`` of an open HDF5 file."""
         with _reading():
             eigenvalues = file.read("spectrum/eigenvalues")
@@ -449,7 +450,7 @@ class Spectrum:
             return spectrum._with_error(_stored_error(file))
 
     @staticmethod
-    def check(file: _hdf5.Reader) -> None:
+    def check(file: Reader) -> None:
         """Raise OSError unless ``/spectrum`` of an open file looks like one, its values unread."""
         with _reading():
             shapes = [
@@ -460,7 +461,7 @@ class Spectrum:
                 raise ValueError(f"arrays of shapes {shapes}")
 
 
-def _stored_error(file: _hdf5.Reader) -> float:
+def _stored_error(file: Reader) -> float:
     try:
         error = float(file.attribute("spectrum", "quantization_error"))
     except KeyError:  # as in files of earlier versions

@@ -14,11 +14,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _files, _foreign, _hdf5, _lock, _memory
-from ._column import Column
+from . import _memory
+from . import storage as _hdf5
 from .engines import Rows
 from .run import Recording, Run, update_weights
 from .spectrum import Spectrum
+from .storage import files as _files
+from .storage import foreign as _foreign
+from .storage import lock as _lock
+from .storage.column import Column
 from .trace import COLUMNS, RECORDED, Conditions, Trace, derived_columns
 
 FORMAT = "suspalign-trace"

@@ -31,8 +31,8 @@ import h5py
 import numpy as np
 
 import suspalign_fast as sa
-from suspalign_fast._superblock import lookup3
 from suspalign_fast.checkpoint import checkpoint_path
+from suspalign_fast.storage.superblock import lookup3
 from suspalign_fast.trace import COLUMNS
 
 #: Address space of the worker above what it starts with, and seconds a file.

@@ -8,12 +8,12 @@ from typing import Any, Literal
 import click
 
 from .. import __version__, _progress, devices
-from .._column import COMPRESSIONS
 from ..datasets import digits_mlp_path
 from ..plot import check_ending, is_own_picture, plot_trace
 from ..run import DTYPES, ENGINES, EngineName, Run, update_weights
 from ..simulate import resume, simulate
 from ..step_size import as_step_size
+from ..storage.column import COMPRESSIONS
 from ..store import load_trace
 from ..trace import COLUMNS, Trace
 from ..verify import ENGINES as VERIFY_ENGINES
