@@ -26,7 +26,7 @@ LAYERS = (
     ("devices", "devices"),
     ("runs", "run"),
     ("traces", "trace summary"),
-    ("theory", "_first_root theory phases"),
+    ("theory", "theory phases"),
     ("engines", "engines cost"),
     ("trace files", "store checkpoint"),
     ("pictures", "_picture plot"),
@@ -39,7 +39,7 @@ LAYERS = (
 OF_STORAGE = {"_errors"}
 MAX_LINES = 400
 #: Files that are still too long.
-LONG = {"store.py", "theory.py", "verify.py", "kernels/simd.py"}
+LONG = {"store.py", "verify.py", "kernels/simd.py"}
 
 
 def name_of(path):
