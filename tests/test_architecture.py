@@ -39,7 +39,7 @@ LAYERS = (
 OF_STORAGE = {"_errors"}
 MAX_LINES = 400
 #: Files that are still too long.
-LONG = {"store.py", "verify.py", "kernels/simd.py"}
+LONG = {"store.py", "kernels/simd.py"}
 
 
 def name_of(path):

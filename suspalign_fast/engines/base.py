@@ -129,6 +129,8 @@ class Engine(ABC):
     state: NDArray[Any]
     #: Whether steps between recorded rows cost nothing.
     jumps: bool = False
+    #: Whether single steps can be tried at its states, as `verify` does.
+    can_be_probed: bool = False
 
     @abstractmethod
     def initial_row(self) -> Rows:

@@ -25,6 +25,8 @@ class LevelsEngine(Engine):
     Exact in law at the recorded rows. The state has shape (num_levels,).
     """
 
+    can_be_probed = True
+
     def __init__(self, run: Run, *, serial: bool = False) -> None:
         if run.dtype != "float64":
             raise ValueError(f"dtype must be 'float64' in engine 'levels', got {run.dtype!r}")

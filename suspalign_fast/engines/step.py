@@ -23,6 +23,8 @@ from .stepper import SteppingEngine
 class StepEngine(SteppingEngine):
     """SGD step by step on an array of float64 coefficients, updated in place."""
 
+    can_be_probed = True
+
     def __init__(self, run: Run, *, serial: bool = False) -> None:
         super().__init__(run, serial=serial)
         spectrum = run.problem.spectrum
