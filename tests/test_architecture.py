@@ -16,7 +16,8 @@ LAYERS = (
     ("threads", "_threads"),
     ("files", "storage"),
     ("power sums", "rise power_sums"),
-    ("compiling", "kernels.jit kernels.simd"),
+    ("compiling", "kernels.jit"),
+    ("vectors", "kernels.vectors kernels.vector_memory kernels.vector_arithmetic kernels.simd"),
     ("random numbers", "kernels.philox kernels.box_muller kernels.normals kernels.batch"),
     ("special functions", "kernels.ratio kernels.tail"),
     ("rules", "kernels.rules kernels.built_in_rules"),
@@ -39,7 +40,7 @@ LAYERS = (
 OF_STORAGE = {"_errors"}
 MAX_LINES = 400
 #: Files that are still too long.
-LONG = {"store.py", "kernels/simd.py"}
+LONG = {"store.py"}
 
 
 def name_of(path):
