@@ -8,7 +8,7 @@
 
 from . import columns as _columns  # noqa: F401  (makes the columns that every trace has)
 from . import phases, row, theory
-from ._threads import ForkError
+from ._errors import ForkError
 from .devices import DeviceError
 from .ensemble import simulate_ensemble
 from .kernels.rules import Row

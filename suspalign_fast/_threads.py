@@ -10,13 +10,10 @@ import numba
 from numba.np.ufunc import parallel
 
 from . import _checks
+from ._errors import ForkError
 
 _forked_with_threads = False
 _one_at_a_time = threading.RLock()
-
-
-class ForkError(RuntimeError):
-    """A forked process would use threads that only its parent has."""
 
 
 def for_kernels(*, serial: bool = False) -> int:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _files
+from .storage import files
 
 MAGIC = b"suspalign-checkpoint 1\n"
 MAX_HEADER = 2**20
@@ -53,7 +53,7 @@ def remove(trace: Path) -> None:
 
 
 def _is_foreign(path: Path) -> bool:
-    return os.path.lexists(path) and _files.first_bytes(path, len(MAGIC)) != MAGIC
+    return os.path.lexists(path) and files.first_bytes(path, len(MAGIC)) != MAGIC
 
 
 def write(trace: Path, run_id: str, arrays: Arrays) -> None:
@@ -69,14 +69,14 @@ def write(trace: Path, run_id: str, arrays: Arrays) -> None:
     path = checkpoint_path(trace)
     try:
         check_place(trace)
-        temporary = _files.Replacement(trace)
+        temporary = files.Replacement(trace)
         try:
             with open(temporary.path, "wb") as file:
                 _write_to(file, run_id, arrays)
             os.replace(temporary.path, path)
         finally:
             temporary.discard()
-        _files.sync_folder(path.parent)
+        files.sync_folder(path.parent)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be written: {error.strerror or error}") from error
 
@@ -128,7 +128,7 @@ def read_into(trace: Path, run_id: str, arrays: Arrays) -> bool:
     """
     path = checkpoint_path(trace)
     try:
-        descriptor = _files.open_regular(path)
+        descriptor = files.open_regular(path)
     except FileNotFoundError:
         return False
     except OSError as error:

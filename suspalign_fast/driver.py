@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from . import _files, _lock, _progress, checkpoint
+from . import _progress, checkpoint
 from .engines import Engine, make_engine
 from .engines.base import StepSizeError
 from .run import Run
 from .sink import MemoryTrace, Sink
+from .storage import files as _files
+from .storage import lock as _lock
 from .store import TraceWriter
 from .trace import Trace
 

@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import _checks, _files
+from . import _checks
 from ._picture import caption, layout, panels
+from .storage import files
 from .trace import Trace
 
 if TYPE_CHECKING:
@@ -142,5 +143,5 @@ def _save(figure: "Figure", path: str | os.PathLike[str]) -> None:
 
 def is_own_picture(path: str | os.PathLike[str]) -> bool:
     """Whether a file is a PNG that `plot_trace` wrote."""
-    head = _files.first_bytes(Path(path), 4096) or b""
+    head = files.first_bytes(Path(path), 4096) or b""
     return head.startswith(b"\x89PNG") and f"Software\0{_SOFTWARE}".encode() in head

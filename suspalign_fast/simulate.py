@@ -8,8 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import _checks, _files, _lock, _threads, checkpoint, devices
-from ._column import COMPRESSIONS
+from . import _checks, _threads, checkpoint, devices
 from .driver import Interrupted, quiet, run_in_memory, run_to_file, tidy
 from .engines import Engine, make_engine
 from .problem import Quadratic
@@ -23,6 +22,9 @@ from .step_size import (
     as_step_size,
     refuse_foreign,
 )
+from .storage import files as _files
+from .storage import lock as _lock
+from .storage.column import COMPRESSIONS
 from .store import TraceWriter
 from .trace import Trace
 from .trace_file import load_trace, load_unlocked, read_run_id

@@ -13,12 +13,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _files, _foreign, _hdf5, _lock
-from ._column import Column
+from . import storage as _hdf5
 from .engines import Rows
 from .row import RECORDED, Part, check_columns, columns, derived_columns
 from .run import Run
 from .sink import Sink
+from .storage import files as _files
+from .storage import foreign as _foreign
+from .storage import lock as _lock
+from .storage.column import Column
 from .trace import STATUSES, Trace
 from .trace_file import FORMAT, FORMAT_VERSION, TraceFile, load_trace, one_line, run_id_of
 

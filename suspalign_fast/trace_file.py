@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _files, _hdf5, _lock
+from . import storage as _hdf5
 from .row import CONSTANTS_SHAPE, RECORDED
 from .run import Recording, Run, update_weights
 from .spec import arrays_in
 from .spectrum import Spectrum
+from .storage import files as _files
+from .storage import lock as _lock
 from .trace import KILLED, STATUSES, Conditions, Trace
 
 FORMAT = "suspalign-trace"

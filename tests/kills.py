@@ -19,6 +19,7 @@ import numpy as np
 
 import suspalign_fast as sa
 from suspalign_fast import checkpoint, store
+from suspalign_fast.storage import files
 
 STEPS = 60_000
 RUNS = {
@@ -54,13 +55,13 @@ def die_in(place):
     elif place == "before the checkpoint is in place":
         checkpoint.os.replace = _die
     elif place == "after the checkpoint is in place":
-        checkpoint._files.sync_folder = _die
+        files.sync_folder = _die
     elif place == "finish":
         store.TraceWriter.finish = _die
     elif place == "after the end":
         sys.modules["suspalign_fast.driver"].tidy = _die
     elif place == "between copy and replacement":
-        store._files.Replacement.put = _die
+        files.Replacement.put = _die
 
 
 class Alarm(BaseException):

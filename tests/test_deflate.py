@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from suspalign_fast._deflate import encode
+from suspalign_fast.storage.deflate import encode
 
 KINDS = {
     "noise": lambda rng, n: rng.standard_normal(n),

@@ -7,7 +7,7 @@ import pytest
 import suspalign_fast as sa
 from suspalign_fast import power_sums as physics
 from suspalign_fast import theory
-from suspalign_fast._first_root import first_root, with_clusters
+from suspalign_fast.theory.first_root import first_root, with_clusters
 
 #: Nodes of the integral over s, on a logarithmic axis around 1 / T.
 LOG_S = np.linspace(-42.0, 60.0, 500)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import suspalign_fast as sa
-from suspalign_fast import _files, _foreign, _lock, store
+from suspalign_fast import store
 from suspalign_fast.checkpoint import checkpoint_path
+from suspalign_fast.storage import files, foreign, lock
 
 from .conftest import assert_same_bits
 
@@ -150,7 +151,7 @@ def test_what_cannot_be_copied_stops_resume_and_stays(tmp_path, monkeypatch):
     with h5py.File(path, "r+") as file:
         file["more"] = np.arange(3)
     whole = path.read_bytes()
-    monkeypatch.setattr(_foreign, "SECONDS", 1e-3)
+    monkeypatch.setattr(foreign, "SECONDS", 1e-3)
     with pytest.raises(OSError, match=r"cannot be resumed: what others put into it .* 0\.001 s"):
         sa.resume(path)
     assert path.read_bytes() == whole
@@ -201,14 +202,14 @@ def test_a_run_that_fails_to_start_leaves_the_old_file(tmp_path):
 def test_two_runs_that_start_on_one_new_file(tmp_path, monkeypatch):
     """Both find no file; the one that is ready first gets the name, the other is told."""
     path = tmp_path / "trace.h5"
-    put = _files.Replacement.put
+    put = files.Replacement.put
 
     def late(self, *, overwrite):
-        monkeypatch.setattr(_files.Replacement, "put", put)
+        monkeypatch.setattr(files.Replacement, "put", put)
         sa.simulate(PROBLEM, 1e-3, 30, path=path)
         put(self, overwrite=overwrite)
 
-    monkeypatch.setattr(_files.Replacement, "put", late)
+    monkeypatch.setattr(files.Replacement, "put", late)
     with pytest.raises(FileExistsError, match="another run made it"):
         sa.simulate(PROBLEM, 1e-3, 50, path=path)
     assert len(sa.load_trace(path)) == 31
@@ -219,7 +220,7 @@ def test_a_file_system_without_hard_links(tmp_path, monkeypatch):
     def refuse(*arguments):
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(_files.os, "link", refuse)
+    monkeypatch.setattr(files.os, "link", refuse)
     path = tmp_path / "trace.h5"
     assert len(sa.simulate(PROBLEM, 1e-3, 50, path=path)) == 51
     with pytest.raises(FileExistsError):
@@ -232,37 +233,37 @@ def test_a_file_system_without_hard_links(tmp_path, monkeypatch):
 @pytest.fixture
 def no_inode_locks(monkeypatch):
     """As on a network file system where the locks of libhdf5 are of the same kind."""
-    monkeypatch.setattr(_lock, "can_lock_inodes", lambda folder: False)
-    monkeypatch.setattr(_lock, "_inode_is_locked", lambda path: False)
+    monkeypatch.setattr(lock, "can_lock_inodes", lambda folder: False)
+    monkeypatch.setattr(lock, "_inode_is_locked", lambda path: False)
 
 
 @pytest.mark.usefixtures("no_inode_locks")
 def test_a_lock_file_stands_in(tmp_path):
     path = tmp_path / "trace.h5"
     run = sa.simulate(PROBLEM, 1e-3, 50, path=path).run
-    assert _lock.is_held(path) is False
+    assert lock.is_held(path) is False
     with store.TraceWriter(path, run, overwrite=True) as writer:
-        assert _lock.is_held(path) is True
+        assert lock.is_held(path) is True
         assert sa.load_trace(path).status == "running"
         with pytest.raises(BlockingIOError, match="is being written by another run"):
             sa.simulate(PROBLEM, 1e-3, 50, path=path, overwrite=True)
         writer.finish("interrupted")
-    assert _lock.is_held(path) is False
+    assert lock.is_held(path) is False
     assert [p.name for p in tmp_path.iterdir()] == ["trace.h5"]
 
 
 @pytest.mark.usefixtures("no_inode_locks")
 def test_a_file_of_someone_else_at_the_name_of_the_lock_stays(tmp_path):
     path = tmp_path / "trace.h5"
-    _lock.lock_file(path).write_text("mine")
+    lock.lock_file(path).write_text("mine")
     assert len(sa.simulate(PROBLEM, 1e-3, 50, path=path)) == 51
-    assert _lock.lock_file(path).read_text() == "mine"
+    assert lock.lock_file(path).read_text() == "mine"
 
 
 def test_inodes_can_be_locked_here(tmp_path):
     if sys.platform != "linux":
         pytest.skip("locks of open file descriptions are Linux's")
-    assert _lock.can_lock_inodes(tmp_path)
+    assert lock.can_lock_inodes(tmp_path)
 
 
 # --- leftovers -------------------------------------------------------------------------------

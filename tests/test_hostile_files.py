@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import suspalign_fast as sa
-from suspalign_fast import _hdf5
-from suspalign_fast._superblock import lookup3
+from suspalign_fast.storage import dataset
+from suspalign_fast.storage.superblock import lookup3
 
 from .conftest import assert_same_bits
 
@@ -240,8 +240,8 @@ def test_virtual_datasets_are_recognized_unopened(trace_file, monkeypatch):
         layout[:] = h5py.VirtualSource(".", "trace/loss", shape=(301,))
         file.create_virtual_dataset("trace/step_size", layout)
     opened = []
-    real = _hdf5.h5d.open
-    monkeypatch.setattr(_hdf5.h5d, "open", lambda *a: opened.append(a[1]) or real(*a))
+    real = dataset.h5d.open
+    monkeypatch.setattr(dataset.h5d, "open", lambda *a: opened.append(a[1]) or real(*a))
     with pytest.raises(OSError, match="'trace/step_size' keeps its values elsewhere"):
         sa.load_trace(trace_file)
     assert b"step_size" not in opened

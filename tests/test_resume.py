@@ -271,11 +271,11 @@ def test_sigkill_at_random_moments_loses_no_committed_row_and_changes_no_bit(tmp
 
 
 def test_a_second_run_on_the_file_is_refused_at_once(tmp_path):
-    from suspalign_fast import _lock
+    from suspalign_fast.storage import lock
 
     path = tmp_path / "trace.h5"
     sa.simulate(problem_of(), 3e-3, 10, path=path)
-    with _lock.exclusive(path):
+    with lock.exclusive(path):
         with pytest.raises(BlockingIOError, match="is being written by another run"):
             sa.simulate(problem_of(), 3e-3, 10, path=path, overwrite=True)
         with pytest.raises(BlockingIOError, match="is being written by another run"):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import suspalign_fast as sa
-from suspalign_fast import _hdf5, store
+from suspalign_fast import store
 from suspalign_fast.engines import make_engine
 from suspalign_fast.run import Run
+from suspalign_fast.storage import Stored
 from suspalign_fast.store import TraceWriter
 
 from .conftest import assert_same_bits
@@ -142,13 +143,13 @@ def test_loading_reads_one_row_and_no_spectrum(problem, tmp_path, monkeypatch):
     path = tmp_path / "trace.h5"
     sa.simulate(problem, 1e-3, 500, path=path)
     read = []
-    real = _hdf5.Stored.rows
+    real = Stored.rows
 
     def rows(self, *bounds):
         read.append((self._name, *bounds))
         return real(self, *bounds)
 
-    monkeypatch.setattr(_hdf5.Stored, "rows", rows)
+    monkeypatch.setattr(Stored, "rows", rows)
     trace = sa.load_trace(path)
     assert read == [("trace/step", 500, 501)]
     assert trace.alignment.size == 501

@@ -228,3 +228,14 @@ def test_bad_input_is_named(problem):
         sa.verify(problem, 1e-3, 10, engine="reference")
     with pytest.raises(ValueError, match="num_steps must be an integer of at least 1"):
         sa.verify(problem, 1e-3, 0)
+
+
+def test_an_engine_says_whether_it_can_be_probed(problem, monkeypatch):
+    from suspalign_fast.engines import LevelsEngine, ReferenceEngine
+
+    monkeypatch.setattr(LevelsEngine, "can_be_probed", False)
+    with pytest.raises(ValueError, match="engine must be one of step, jump, got 'levels'"):
+        sa.verify(problem, 3e-3, 10, engine="levels")
+    monkeypatch.setattr(ReferenceEngine, "can_be_probed", True)
+    with pytest.raises(TypeError, match="engine 'reference' cannot try single steps"):
+        sa.verify(problem, 3e-3, 10, engine="reference")

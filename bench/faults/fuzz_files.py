@@ -31,9 +31,9 @@ import h5py
 import numpy as np
 
 import suspalign_fast as sa
-from suspalign_fast._superblock import lookup3
 from suspalign_fast.checkpoint import checkpoint_path
 from suspalign_fast.row import columns
+from suspalign_fast.storage.superblock import lookup3
 
 #: Address space of the worker above what it starts with, and seconds a file.
 MEMORY = 4 * 2**30

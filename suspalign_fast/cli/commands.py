@@ -8,7 +8,6 @@ from typing import Any, Literal
 import click
 
 from .. import __version__, _progress, devices
-from .._column import COMPRESSIONS
 from ..datasets import digits_mlp_path
 from ..plot import check_ending, is_own_picture, plot_trace
 from ..row import columns
@@ -16,6 +15,7 @@ from ..run import DTYPES, EngineName, Run, update_weights
 from ..simulate import execute, resume
 from ..spec import ENGINES
 from ..step_size import as_step_size
+from ..storage.column import COMPRESSIONS
 from ..trace import Trace
 from ..trace_file import load_trace
 from ..verify import ENGINES as VERIFY_ENGINES

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from .. import devices
-from .._threads import ForkError
+from .._errors import ForkError
 
 #: Exit status where an argument, a file or the machine stands in the way; 1 is that of a claim
 #: which fails, 128 and more those of signals.

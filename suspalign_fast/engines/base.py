@@ -142,6 +142,8 @@ class Engine(ABC):
 
     #: Whether steps between recorded rows cost nothing.
     jumps: bool = False
+    #: Whether single steps can be tried at its states, as `verify` does.
+    can_be_probed: bool = False
 
     # --- what an engine says of itself: nobody else knows engines by their classes --------------
 

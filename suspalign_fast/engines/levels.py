@@ -29,6 +29,7 @@ class LevelsEngine(SteppingEngine):
     Exact in law at the recorded rows. The state has shape (num_levels,).
     """
 
+    can_be_probed = True
     is_exact_in_law = True
 
     @classmethod

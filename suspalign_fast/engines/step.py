@@ -31,6 +31,7 @@ class StepEngine(SteppingEngine):
     elsewhere: ClassVar[Mapping[str, tuple[str, str]]] = {
         "cuda": ("suspalign_fast.engines.gpu", "GpuStepEngine")
     }
+    can_be_probed = True
 
     def __init__(self, run: Run, *, serial: bool = False) -> None:
         super().__init__(run, serial=serial)

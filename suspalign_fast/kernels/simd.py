@@ -6,421 +6,59 @@ inlined and whatever processor runs it; LLVM maps a vector to as many registers 
 Every operation below also takes plain scalars, so a function written with them serves both.
 """
 
-import operator
-
-from llvmlite import ir
-from numba.core import cgutils, types
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import lower_builtin, models, register_model
-
-from .jit import intrinsic
-
-_INDEX = ir.IntType(32)
-
-
-class Vector(types.Type):
-    """Numba type of ``lanes`` values of one scalar type held in vector registers."""
-
-    def __init__(self, dtype, lanes):
-        self.dtype = dtype
-        self.lanes = lanes
-        super().__init__(name=f"Vector({dtype}, {lanes})")
-
-
-@register_model(Vector)
-class _VectorModel(models.PrimitiveModel):
-    def __init__(self, dmm, fe_type):
-        element = dmm.lookup(fe_type.dtype).get_value_type()
-        super().__init__(dmm, fe_type, ir.VectorType(element, fe_type.lanes))
-
-
-# --- operators -------------------------------------------------------------------------------
-
-_OPERATORS = {
-    operator.add: ("add", "fadd"),
-    operator.sub: ("sub", "fsub"),
-    operator.mul: ("mul", "fmul"),
-    operator.xor: ("xor", None),
-    operator.and_: ("and_", None),
-    operator.or_: ("or_", None),
-    operator.lshift: ("shl", None),
-    operator.rshift: ("lshr", None),
-}
-
-
-def _define_operator(symbol, integer_name, float_name):
-    @infer_global(symbol)
-    class _Template(AbstractTemplate):
-        def generic(self, args, kws):
-            left, right = args
-            if isinstance(left, Vector) and left == right:
-                return signature(left, left, right)
-            return None
-
-    def lower(context, builder, sig, args):
-        is_float = isinstance(sig.return_type.dtype, types.Float)
-        return getattr(builder, float_name if is_float else integer_name)(*args)
-
-    lower_builtin(symbol, Vector, Vector)(lower)
-
-
-for _symbol, _names in _OPERATORS.items():
-    _define_operator(_symbol, *_names)
-
-
-# --- making and moving vectors -----------------------------------------------------------------
-
-
-def _shuffle(builder, left, right, lanes):
-    mask = ir.Constant(ir.VectorType(_INDEX, len(lanes)), list(lanes))
-    return builder.shuffle_vector(left, right, mask)
-
-
-def _spread_scalar(builder, scalar, kind):
-    """A scalar in every lane of an LLVM vector type, or as it is for a scalar type."""
-    if not isinstance(kind, ir.VectorType):
-        return scalar
-    undefined = ir.Constant(kind, ir.Undefined)
-    first = builder.insert_element(undefined, scalar, ir.Constant(_INDEX, 0))
-    return _shuffle(builder, first, undefined, [0] * kind.count)
-
-
-@intrinsic(prefer_literal=True)
-def broadcast(typingctx, value, like):
-    """``value`` in every lane of a vector like ``like`` (or cast to its type, for a scalar)."""
-    dtype = getattr(like, "dtype", like)
-
-    def codegen(context, builder, sig, args):
-        scalar = context.cast(builder, args[0], sig.args[0], dtype)
-        return _spread_scalar(builder, scalar, context.get_value_type(sig.return_type))
-
-    return like(value, like), codegen
-
-
-@intrinsic(prefer_literal=True)
-def iota(typingctx, zero, lanes):
-    """Vector ``0, 1, ..., lanes - 1`` of the type of ``zero``."""
-    count = lanes.literal_value
-    dtype = types.unliteral(zero)
-
-    def codegen(context, builder, sig, args):
-        return ir.Constant(context.get_value_type(sig.return_type), list(range(count)))
-
-    return Vector(dtype, count)(zero, lanes), codegen
-
-
-@intrinsic(prefer_literal=True)
-def zeros(typingctx, zero, lanes):
-    """Vector of ``lanes`` zeros of the type of ``zero``."""
-    dtype = types.unliteral(zero)
-
-    def codegen(context, builder, sig, args):
-        return ir.Constant(context.get_value_type(sig.return_type), None)
-
-    return Vector(dtype, lanes.literal_value)(zero, lanes), codegen
-
-
-def _element_pointer(context, builder, array_type, array, index, vector_type):
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), vector_type.as_pointer())
-
-
-@intrinsic(prefer_literal=True)
-def load(typingctx, array, index, lanes):
-    """Elements ``array[index : index + lanes]`` of a contiguous array, unchecked."""
-    vector = Vector(array.dtype, lanes.literal_value)
-
-    def codegen(context, builder, sig, args):
-        kind = context.get_value_type(vector)
-        value = builder.load(_element_pointer(context, builder, sig.args[0], *args[:2], kind))
-        value.align = array.dtype.bitwidth // 8
-        return value
-
-    return vector(array, types.intp, lanes), codegen
-
-
-@intrinsic
-def store(typingctx, array, index, vector):
-    """Write ``vector`` to ``array[index : index + lanes]`` of a contiguous array, unchecked."""
-
-    def codegen(context, builder, sig, args):
-        kind = context.get_value_type(vector)
-        pointer = _element_pointer(context, builder, sig.args[0], *args[:2], kind)
-        builder.store(args[2], pointer).align = array.dtype.bitwidth // 8
-        return context.get_dummy_value()
-
-    return types.none(array, types.intp, vector), codegen
-
-
-@intrinsic(prefer_literal=True)
-def load_doubles(typingctx, array, index, lanes):
-    """Elements ``array[index : index + lanes]`` of a float64 or float32 array as float64."""
-    vector = Vector(types.float64, lanes.literal_value)
-    stored = Vector(array.dtype, vector.lanes)
-
-    def codegen(context, builder, sig, args):
-        kind = context.get_value_type(stored)
-        value = builder.load(_element_pointer(context, builder, sig.args[0], *args[:2], kind))
-        value.align = array.dtype.bitwidth // 8
-        return value if stored == vector else builder.fpext(value, context.get_value_type(vector))
-
-    return vector(array, types.intp, lanes), codegen
-
-
-@intrinsic
-def store_doubles(typingctx, array, index, vector):
-    """Write float64 lanes to a float64 or float32 array, rounded to its type."""
-    stored = Vector(array.dtype, vector.lanes)
-
-    def codegen(context, builder, sig, args):
-        kind = context.get_value_type(stored)
-        value = args[2] if stored == vector else builder.fptrunc(args[2], kind)
-        pointer = _element_pointer(context, builder, sig.args[0], *args[:2], kind)
-        builder.store(value, pointer).align = array.dtype.bitwidth // 8
-        return context.get_dummy_value()
-
-    return types.none(array, types.intp, vector), codegen
-
-
-@intrinsic
-def rounded_like(typingctx, array, vector):
-    """Float64 lanes rounded to what the array can hold."""
-    stored = Vector(array.dtype, vector.lanes)
-
-    def codegen(context, builder, sig, args):
-        if stored == vector:
-            return args[1]
-        short = builder.fptrunc(args[1], context.get_value_type(stored))
-        return builder.fpext(short, context.get_value_type(vector))
-
-    return vector(array, vector), codegen
-
-
-@intrinsic
-def prefetch(typingctx, array, index):
-    """Ask for the cache line of ``array[index]``, which may lie outside; changes nothing."""
-
-    def codegen(context, builder, sig, args):
-        pointer = _element_pointer(context, builder, array, *args, ir.IntType(8))
-        kinds = [pointer.type, _INDEX, _INDEX, _INDEX]
-        function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0"
-        )
-        # For reading, into the second level, data.
-        builder.call(function, [pointer, *(ir.Constant(_INDEX, value) for value in (0, 2, 1))])
-        return context.get_dummy_value()
-
-    return types.none(array, types.intp), codegen
-
-
-# --- arithmetic beyond operators ---------------------------------------------------------------
-
-
-def _llvm_call(name):
-    def codegen(context, builder, sig, args):
-        kind = context.get_value_type(sig.return_type)
-        dtype = getattr(sig.return_type, "dtype", sig.return_type)
-        lanes = f"v{kind.count}" if isinstance(kind, ir.VectorType) else ""
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(kind, [kind] * len(args)),
-            f"llvm.{name}.{lanes}f{dtype.bitwidth}",
-        )
-        return builder.call(function, args)
-
-    return codegen
-
-
-@intrinsic
-def fma(typingctx, a, b, c):
-    """``a * b + c`` rounded once."""
-    return a(a, a, a), _llvm_call("fma")
-
-
-@intrinsic
-def square_root(typingctx, a):
-    """Correctly rounded square root of 0 or a float32 that is neither tiny nor huge."""
-    general = _llvm_call("sqrt")
-
-    def codegen(context, builder, sig, args):
-        if type(context).__name__ != "CUDATargetContext":
-            return general(context, builder, sig, args)
-        return _square_root_on_gpu(builder, args[0])
-
-    return a(a), codegen
-
-
-def _square_root_on_gpu(builder, a):
-    """Square root without the branch to a slow path, which keeps chains from interleaving.
-
-    One Newton step from the hardware's estimate, as the compiler does it outside the slow path;
-    the floor under the estimate's argument is for 0, whose estimate is infinite.
-    """
-    kind, single = a.type, ir.FloatType()
-    element = builder.extract_element(a, ir.Constant(_INDEX, 0))
-    tiny = ir.Constant(single, 2.0**-100)
-    floored = builder.select(builder.fcmp_ordered(">", element, tiny), element, tiny)
-    estimate = builder.call(
-        cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(single, [single]), "llvm.nvvm.rsqrt.approx.ftz.f"
-        ),
-        [floored],
-    )
-    fused = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(single, [single] * 3), "llvm.fma.f32"
-    )
-    root = builder.fmul(element, estimate)
-    half = builder.fmul(estimate, ir.Constant(single, 0.5))
-    minus_root = builder.fmul(root, ir.Constant(single, -1.0))  # NVVM's LLVM knows no fneg
-    rest = builder.call(fused, [minus_root, root, element])
-    better = builder.call(fused, [rest, half, root])
-    return builder.insert_element(ir.Constant(kind, ir.Undefined), better, ir.Constant(_INDEX, 0))
-
-
-@intrinsic
-def zero_where_zero(typingctx, a, b):
-    """``a``, 0 in the lanes where ``b`` is."""
-
-    def codegen(context, builder, sig, args):
-        zero = ir.Constant(args[0].type, None)
-        return builder.select(builder.fcmp_ordered("==", args[1], zero), zero, args[0])
-
-    return a(a, b), codegen
-
-
-def _conversion(instruction, dtype, doc):
-    @intrinsic
-    def convert(typingctx, a):
-        result = Vector(dtype, a.lanes) if isinstance(a, Vector) else dtype
-
-        def codegen(context, builder, sig, args):
-            return getattr(builder, instruction)(*args, context.get_value_type(result))
-
-        return result(a), codegen
-
-    convert.__doc__ = doc
-    return convert
-
-
-unsigned_to_float = _conversion("uitofp", types.float32, "Nearest float32 of a uint32.")
-signed_to_float = _conversion("sitofp", types.float32, "Nearest float32 of an int32 in a uint32.")
-float_bits = _conversion("bitcast", types.uint32, "The 32 bits of a float32.")
-float_from_bits = _conversion("bitcast", types.float32, "The float32 with these 32 bits.")
-to_double = _conversion("fpext", types.float64, "The float64 equal to a float32.")
-
-
-@intrinsic
-def arithmetic_shift(typingctx, a, b):
-    """``a >> b`` of integers taken as signed."""
-
-    def codegen(context, builder, sig, args):
-        return builder.ashr(*args)
-
-    return a(a, a), codegen
-
-
-@intrinsic
-def low_word(typingctx, a):
-    """Low 32 bits of a uint64, or a uint32 itself."""
-    result = Vector(types.uint32, a.lanes) if isinstance(a, Vector) else types.uint32
-
-    def codegen(context, builder, sig, args):
-        if a == result:
-            return args[0]
-        return builder.trunc(args[0], context.get_value_type(result))
-
-    return result(a), codegen
-
-
-# Words of 32 bits come in two forms: the low halves of uint64 (the high ones are scratch), where
-# the processor multiplies those, or uint32, which is what a GPU has registers for.
-
-
-def _word_product_type(word):
-    return Vector(types.uint64, word.lanes) if isinstance(word, Vector) else types.uint64
-
-
-@intrinsic
-def word_product(typingctx, a, b):
-    """Product of words as a uint64; ``b`` is a uint64 constant below 2^32."""
-    result = _word_product_type(a)
-
-    def codegen(context, builder, sig, args):
-        kind = context.get_value_type(result)
-        broadcasted = _spread_scalar(builder, args[1], kind)
-        if a == result:
-            low = _spread_scalar(builder, ir.Constant(ir.IntType(64), 0xFFFFFFFF), kind)
-            return builder.mul(builder.and_(args[0], low), broadcasted)
-        return builder.mul(builder.zext(args[0], kind), broadcasted)
-
-    return result(a, types.uint64), codegen
-
-
-@intrinsic
-def high_half(typingctx, product, word):
-    """High half of a `word_product`, in the form of ``word``."""
-
-    def codegen(context, builder, sig, args):
-        kind = args[0].type
-        shift = _spread_scalar(builder, ir.Constant(ir.IntType(64), 32), kind)
-        half = builder.lshr(args[0], shift)
-        return half if product == word else builder.trunc(half, args[1].type)
-
-    return word(product, word), codegen
-
-
-@intrinsic
-def low_half(typingctx, product, word):
-    """Low half of a `word_product`, in the form of ``word``."""
-
-    def codegen(context, builder, sig, args):
-        return args[0] if product == word else builder.trunc(args[0], args[1].type)
-
-    return word(product, word), codegen
-
-
-@intrinsic
-def interleave(typingctx, a, b):
-    """Low words of the uint64 vectors ``a`` and ``b`` in turn: a[0], b[0], a[1], b[1], ..."""
-    result = Vector(types.uint32, 2 * a.lanes)
-
-    def codegen(context, builder, sig, args):
-        left, right = (builder.bitcast(x, context.get_value_type(result)) for x in args)
-        order = [i for j in range(a.lanes) for i in (2 * j, 2 * (a.lanes + j))]
-        return _shuffle(builder, left, right, order)
-
-    return result(a, b), codegen
-
-
-def _half(offset, doc):
-    @intrinsic
-    def half(typingctx, a):
-        count = a.lanes // 2
-
-        def codegen(context, builder, sig, args):
-            return _shuffle(builder, args[0], args[0], range(offset * count, (offset + 1) * count))
-
-        return Vector(a.dtype, count)(a), codegen
-
-    half.__doc__ = doc
-    return half
-
-
-lower_half = _half(0, "The first half of a vector's lanes.")
-upper_half = _half(1, "The second half of a vector's lanes.")
-
-
-@intrinsic
-def horizontal_sum(typingctx, a):
-    """Sum of the lanes: upper half added to lower half until one lane is left."""
-
-    def codegen(context, builder, sig, args):
-        value, lanes = args[0], a.lanes
-        while lanes > 1:
-            lanes //= 2
-            lower = _shuffle(builder, value, value, range(lanes))
-            upper = _shuffle(builder, value, value, range(lanes, 2 * lanes))
-            value = builder.fadd(lower, upper)
-        return builder.extract_element(value, ir.Constant(_INDEX, 0))
-
-    return a.dtype(a), codegen
+from .vector_arithmetic import (
+    arithmetic_shift,
+    float_bits,
+    float_from_bits,
+    fma,
+    high_half,
+    low_half,
+    low_word,
+    signed_to_float,
+    square_root,
+    to_double,
+    unsigned_to_float,
+    word_product,
+    zero_where_zero,
+)
+from .vector_memory import load, load_doubles, prefetch, rounded_like, store, store_doubles
+from .vectors import (
+    Vector,
+    broadcast,
+    horizontal_sum,
+    interleave,
+    iota,
+    lower_half,
+    upper_half,
+    zeros,
+)
+
+__all__ = [
+    "Vector",
+    "arithmetic_shift",
+    "broadcast",
+    "float_bits",
+    "float_from_bits",
+    "fma",
+    "high_half",
+    "horizontal_sum",
+    "interleave",
+    "iota",
+    "load",
+    "load_doubles",
+    "low_half",
+    "low_word",
+    "lower_half",
+    "prefetch",
+    "rounded_like",
+    "signed_to_float",
+    "square_root",
+    "store",
+    "store_doubles",
+    "to_double",
+    "unsigned_to_float",
+    "upper_half",
+    "word_product",
+    "zero_where_zero",
+    "zeros",
+]

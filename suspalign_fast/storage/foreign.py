@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from h5py import h5a, h5o, h5s, h5t
 
-from ._hdf5 import Reader
+from .reader import Reader
 
 SECONDS = 300.0
 

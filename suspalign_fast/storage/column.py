@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ._deflate import encode
+from .deflate import encode
 
 COMPRESSIONS = ("gzip", "none")
 #: Filter mask of a chunk that skips all filters.

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import _files
+from . import files
 
 try:
     import fcntl
@@ -173,7 +173,7 @@ def _lock_file_is_held(path: Path) -> bool:
 def _opened(path: Path) -> Iterator[int | None]:
     """Open a regular file for reading; None where there is none."""
     try:
-        descriptor = _files.open_regular(path, follow=True)
+        descriptor = files.open_regular(path, follow=True)
     except OSError:
         yield None
         return

@@ -1,0 +1,18 @@
+"""Hessian spectra: eigenvalues with multiplicities, split into a dominant and a bulk band.
+
+==================  ===============================================================
+`multiplicities`    how many directions share a level
+`bands`             eigenvalues of a band by formula
+`few_levels`        levels that stand for the eigenvalues of two bands
+`families`          linear bands, two levels, power laws
+`bins`              levels joined into fewer
+`stored`            spectra in files
+`spectrum`          the class `Spectrum`
+==================  ===============================================================
+"""
+
+from .bands import power_sum
+from .families import PIECE
+from .spectrum import Spectrum
+
+__all__ = ["PIECE", "Spectrum", "power_sum"]

@@ -1,0 +1,106 @@
+"""Families of spectra: their eigenvalues one by one, or few levels that stand for them."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _checks, _memory
+from .bands import Linear, Power
+from .few_levels import few_levels
+from .parts import Parts
+
+#: Levels worked on at once where none of their temporaries may be of their full number.
+PIECE = 2**20
+
+
+def linear_bands(
+    dim: int,
+    num_dominant: int,
+    dominant: tuple[float, float],
+    bulk: tuple[float, float],
+    num_levels: int | None,
+) -> Parts:
+    """See `Spectrum.linear_bands`."""
+    sizes = _band_sizes(dim, num_dominant)
+    pairs = _pair("dominant", dominant), _pair("bulk", bulk)
+    bands = [Linear(*pair, size) for pair, size in zip(pairs, sizes, strict=True)]
+    if bands[1].value(0) >= bands[0].value(sizes[0] - 1):
+        end = float(bands[0].value(sizes[0] - 1))
+        raise _checks.wrong("bulk", bulk, f"below the dominant band, which ends at {end!r}")
+    if num_levels is not None:
+        return few_levels(bands, num_levels)
+    k = sizes[0]
+    lam = _new_levels(dim)
+    _fill_linear(lam[:k], *pairs[0])
+    _fill_linear(lam[k:], *pairs[1])
+    return Parts(lam, k)
+
+
+def two_level(dim: int, num_dominant: int, dominant: float, bulk: float) -> Parts:
+    """See `Spectrum.two_level`."""
+    k, rest = _band_sizes(dim, num_dominant)
+    levels = [_checks.real("dominant", dominant), _checks.real("bulk", bulk)]
+    if levels[1] > levels[0]:
+        raise _checks.wrong("bulk", bulk, f"below dominant = {dominant}")
+    return Parts(np.array(levels), k, [k, rest])
+
+
+def power_law(
+    dim: int,
+    num_dominant: int,
+    exponent: float,
+    largest: float,
+    gap_ratio: float | None,
+    num_levels: int | None,
+) -> Parts:
+    """See `Spectrum.power_law`."""
+    k, rest = _band_sizes(dim, num_dominant)
+    decay = _checks.real("exponent", exponent, positive=True)
+    top = _checks.real("largest", largest, positive=True)
+    scale = 1.0
+    if gap_ratio is not None:
+        ratio = _checks.real("gap_ratio", gap_ratio, positive=True)
+        if ratio <= 1.0:
+            raise _checks.wrong("gap_ratio", gap_ratio, "above 1")
+        scale = (1.0 + 1.0 / k) ** decay / ratio
+    if num_levels is not None:
+        bands = [Power(top, decay, 0, k), Power(top * scale, decay, k, rest)]
+        return few_levels(bands, num_levels)
+    lam = _new_levels(dim)
+    for start in range(0, dim, PIECE):
+        stop = min(dim, start + PIECE)
+        lam[start:stop] = top * np.arange(start + 1.0, stop + 1) ** -decay
+    lam[k:] *= scale
+    return Parts(lam, k)
+
+
+def _band_sizes(dim: int, num_dominant: int) -> tuple[int, int]:
+    d = _checks.integer("dim", dim, 2)
+    k = _checks.integer("num_dominant", num_dominant, 1)
+    if k >= d:
+        raise _checks.wrong("num_dominant", num_dominant, f"below dim = {d}")
+    return k, d - k
+
+
+def _new_levels(dim: int) -> NDArray[np.float64]:
+    _memory.check(f"a spectrum of {dim:,} different eigenvalues", 8 * dim)
+    return np.empty(dim)
+
+
+def _fill_linear(out: NDArray[np.float64], largest: float, smallest: float) -> None:
+    """Set ``out`` to ``np.linspace(largest, smallest, out.size)``, piece by piece."""
+    spacing = (smallest - largest) / max(1, out.size - 1)
+    for start in range(0, out.size, PIECE):
+        stop = min(out.size, start + PIECE)
+        out[start:stop] = np.arange(start, stop) * spacing + largest
+    if out.size > 1:
+        out[-1] = smallest
+
+
+def _pair(name: str, ends: tuple[float, float]) -> tuple[float, float]:
+    try:
+        largest, smallest = (_checks.real(name, end) for end in ends)
+    except TypeError:
+        raise _checks.wrong(name, ends, "a pair (largest, smallest)") from None
+    if smallest > largest:
+        raise _checks.wrong(name, ends, "a pair (largest, smallest)")
+    return largest, smallest

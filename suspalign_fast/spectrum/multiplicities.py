@@ -1,0 +1,37 @@
+"""How many directions share a level."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .. import _checks
+
+MAX_MULTIPLICITY = 2**53
+
+
+def ones(num_levels: int) -> NDArray[np.int64]:
+    """Multiplicities of a simple spectrum, in no memory."""
+    return np.broadcast_to(np.int64(1), (num_levels,))
+
+
+def is_ones(counts: NDArray[np.int64]) -> bool:
+    """Whether an array is one that `ones` returned."""
+    return counts.strides == (0,)
+
+
+def checked(given: ArrayLike | None, num_levels: int) -> NDArray[np.int64]:
+    """Return what a user gave as multiplicities, `ones` where all of them are 1."""
+    if given is None:
+        return ones(num_levels)
+    expected = f"an array of {num_levels} positive integers, one a level"
+    counts = _checks.array("multiplicities", given, expected)
+    if counts.dtype.kind not in "iuf" or counts.shape != (num_levels,):
+        raise _checks.wrong("multiplicities", given, expected)
+    bad = ~((counts >= 1) & (counts <= MAX_MULTIPLICITY))
+    if counts.dtype.kind == "f":
+        bad |= counts != np.rint(counts)
+    if bad.any():
+        at = int(np.argmax(bad))
+        raise ValueError(
+            f"multiplicities must be integers from 1 to 2**53, got {counts[at]} at index {at}"
+        )
+    return ones(num_levels) if (counts == 1).all() else counts.astype(np.int64)

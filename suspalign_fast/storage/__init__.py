@@ -1,0 +1,21 @@
+"""Files: HDF5 that others may read, cut off or damage at any time. Nothing here knows of SGD.
+
+==================  ===============================================================
+`files`             paths, and files put into their place whole
+`lock`              one writer a file
+`deflate`           the filters shuffle and gzip, bounded and fast
+`superblock`        the first bytes of an HDF5 file: whether a writer has it open
+`object_header`     how a dataset is laid out, before libhdf5 opens it
+`dataset`           reading a dataset that may claim anything
+`reader`            opening a file that may be anything
+`output`            writing a file, and abandoning it
+`column`            a dataset that grows, chunk by chunk
+`foreign`           what others put into a file
+==================  ===============================================================
+"""
+
+from .dataset import Stored
+from .output import Output, text, write
+from .reader import Reader
+
+__all__ = ["Output", "Reader", "Stored", "text", "write"]

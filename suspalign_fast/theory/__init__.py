@@ -1,0 +1,33 @@
+"""Exact theory: means and standard deviations without a simulation.
+
+With step sizes known in advance every coefficient c_i(t) is Gaussian and independent of the
+others, so the loss is a sum with known mean and variance, and mean and standard deviation of the
+alignment, a ratio, are one-dimensional integrals (``kernels.ratio``). The cost is that of the
+levels of the spectrum, whatever their multiplicities. Past the largest float64 number losses and
+squared gradients are infinite and alignments NaN, without a warning.
+
+==================  ===============================================================
+`result`            what is returned
+`levels`            the levels of a problem, and moments of sums over them
+`in_time`           `expected` and `stationary`
+`next_step`         `expected_next_alignment`
+`first_root`        the first change of sign of a function
+`critical`          `exact_critical_step_size`
+==================  ===============================================================
+"""
+
+from .critical import exact_critical_step_size
+from .in_time import expected, stationary
+from .levels import Levels
+from .next_step import expected_next_alignment
+from .result import MOMENTS, Expected
+
+__all__ = [
+    "MOMENTS",
+    "Expected",
+    "Levels",
+    "exact_critical_step_size",
+    "expected",
+    "expected_next_alignment",
+    "stationary",
+]

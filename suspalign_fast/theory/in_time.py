@@ -1,0 +1,125 @@
+"""Means and standard deviations at given times, and at t = infinity."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .. import _checks
+from ..problem import Quadratic
+from ..run import Update, update_weights
+from ..step_size import KnownStepSize, Schedule, as_step_size
+from .levels import Levels
+from .result import MOMENTS, Array, Expected
+
+
+def expected(
+    problem: Quadratic,
+    step_size: float | ArrayLike | KnownStepSize,
+    steps: ArrayLike,
+    *,
+    update: Update = "full",
+) -> Expected[Array]:
+    """Return exact means and standard deviations of loss and alignment at the given steps.
+
+    Parameters
+    ----------
+    problem : Quadratic
+    step_size : float, array_like or KnownStepSize
+        A constant or a schedule; not a rule that depends on the state.
+    steps : int or array_like of int, shape (times,)
+        Steps t >= 0, in any order; within the schedule if there is one.
+    update : {"full", "dominant", "bulk"} or tuple of two float
+        Weights of the dominant and the bulk part of the update.
+
+    Returns
+    -------
+    Expected
+
+    Raises
+    ------
+    ValueError
+        If the steps are negative or not integers, or the step size depends on the state.
+
+    Notes
+    -----
+    Each coefficient is normal, with mean ``a^t c(0)`` and variance ``eta^2 s^2 (1 - a^2t) /
+    (1 - a^2)``, ``a = 1 - eta lambda``. Where the initial coefficients are random, the mean is
+    over them, too.
+    """
+    rule, weights = _known(step_size), update_weights(update)
+    times = _times(steps, rule)
+    model = Levels(problem, weights)
+    rows = np.empty((times.size, len(MOMENTS)))
+    order = np.argsort(times, kind="stable")
+    for row, (mean, variance) in zip(order, model.trajectory(rule, times[order]), strict=True):
+        rows[row] = model.moments(mean, variance)
+    return Expected(times, *rows.T)
+
+
+def stationary(
+    problem: Quadratic,
+    step_size: float,
+    *,
+    update: Update = "full",
+) -> Expected[float]:
+    """Return the exact means and standard deviations at t = infinity, as floats.
+
+    Directions of zero curvature never settle but add nothing to loss and gradient.
+
+    Parameters
+    ----------
+    problem : Quadratic
+    step_size : float
+        Below ``2 / (weight lambda_1)``, else there is no stationary state.
+    update : {"full", "dominant", "bulk"} or tuple of two float
+        Weights of both parts of the update; both must be positive.
+
+    Returns
+    -------
+    Expected
+        With ``step = None`` and floats.
+
+    Raises
+    ------
+    ValueError
+        If the step size is 2 / lambda_1 or more, or a part is frozen.
+    """
+    eta = _checks.real("step_size", step_size, positive=True)
+    weights = update_weights(update)
+    if min(weights) == 0.0:
+        raise _checks.wrong("update", update, "positive in both parts for a stationary state")
+    model = Levels(problem, weights)
+    x = eta * model.rate
+    if x.max() >= 2.0:
+        at = int(np.argmax(x))
+        raise ValueError(
+            f"step_size must be below 2 / lambda = {float(2.0 / model.rate[at])!r} for a "
+            f"stationary state, got {eta!r}"
+        )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variance = eta * model.push**2 / (model.rate * (2.0 - x))
+    variance = np.where(model.lam > 0.0, variance, 0.0)
+    return Expected(None, *map(float, model.moments(np.zeros_like(variance), variance)))
+
+
+def _known(step_size: Any) -> KnownStepSize:
+    rule = as_step_size(step_size)
+    if not isinstance(rule, KnownStepSize):
+        raise _checks.wrong("step_size", step_size, "known in advance: a number or an array")
+    return rule
+
+
+def _times(steps: ArrayLike, rule: KnownStepSize) -> NDArray[np.int64]:
+    expected = "integers of at least 0, one or a flat array of them"
+    times = np.atleast_1d(_checks.array("steps", steps, expected))
+    if times.ndim != 1 or times.dtype.kind not in "iu" or (times.size and times.min() < 0):
+        raise _checks.wrong("steps", steps, expected)
+    if times.size and int(times.max()) > 2**62:
+        raise _checks.wrong("steps", steps, "integers of at most 2**62")
+    times = times.astype(np.int64)
+    if isinstance(rule, Schedule) and times.size and times.max() > rule.sizes.size:
+        raise ValueError(
+            f"steps must be within the schedule of {rule.sizes.size} steps, got {times.max()}"
+        )
+    return times

@@ -1,0 +1,95 @@
+"""The levels of a problem, and the moments of a sum over independent Gaussian coefficients."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _checks
+from ..kernels.ratio import ratio_moments
+from ..problem import Quadratic
+from ..spectrum import Spectrum
+from ..step_size import ConstantStep, KnownStepSize
+from ..transition import product, transition
+
+Array = NDArray[np.float64]
+
+
+class Levels:
+    """A problem's levels and the moments that follow from those of their coefficients."""
+
+    def __init__(self, problem: Quadratic, weights: tuple[float, float]) -> None:
+        if not isinstance(problem, Quadratic):
+            raise _checks.wrong("problem", problem, "a Quadratic")
+        spectrum, initial, stds = problem.spectrum, problem.initial, problem.stds
+        if isinstance(initial, np.ndarray) and initial.size != spectrum.num_levels:
+            stds = np.repeat(stds, spectrum.multiplicities)
+            spectrum = spectrum.expand()
+        self.problem: Quadratic = problem
+        self.spectrum: Spectrum = spectrum
+        self.split: int = spectrum.num_dominant_levels
+        self.lam: Array = spectrum.eigenvalues
+        self.count: Array = spectrum.multiplicities.astype(np.float64)
+        weight = spectrum.per_level(weights)
+        #: Decay a step and a unit of step size, and noise entering a unit of step size.
+        self.rate: Array = weight * self.lam
+        self.push: Array = weight * stds
+        self.mean: Array = np.zeros_like(self.lam)
+        self.variance: Array = np.zeros_like(self.lam)
+        if isinstance(initial, np.ndarray):
+            self.mean = initial
+        else:
+            self.variance += initial * initial
+
+    def trajectory(
+        self, rule: KnownStepSize, times: NDArray[np.int64]
+    ) -> Iterator[tuple[Array, Array]]:
+        """Yield mean and variance of the coefficients at ascending times."""
+        mean, variance, now = self.mean, self.variance, 0
+        constant = type(rule) is ConstantStep
+        for t in times:
+            if constant:  # from the start every time: no error adds up
+                mean, variance, now = self.mean, self.variance, 0
+            a, b = transition(rule, now, int(t), self.rate, self.push)
+            with np.errstate(over="ignore"):
+                mean, variance = product(a, mean), product(a * a, variance) + b * b
+            now = int(t)
+            yield mean, variance
+
+    def moments(self, mean: Array, variance: Array) -> Array:
+        """Return the values of `MOMENTS` for independent Gaussian coefficients."""
+        bands = (slice(0, self.split), slice(self.split, None))
+        with np.errstate(over="ignore", invalid="ignore"):
+            # Twice the loss of a direction is (m + sqrt(v) xi)^2 with these m^2 and v.
+            mean_sq, spread = self._curved(mean) * mean, self._curved(variance)
+            loss = self.count * (mean_sq + spread) / 2.0
+            g_mean_sq, g_variance = self.lam * mean_sq, self.lam * spread
+            grad_sq = self.count * (g_mean_sq + g_variance)
+            loss_d, loss_b = (loss[band].sum() for band in bands)
+            unit = loss.max()  # in which squares do not overflow
+            unit = unit if 0.0 < unit < np.inf else 1.0
+            mean_sq, spread = mean_sq / unit, spread / unit
+            squares = self.count * spread * (spread / 2.0 + mean_sq)
+            std_d, std_b = (unit * np.sqrt(squares[band].sum()) for band in bands)
+            return np.array(
+                [
+                    *self._alignment(g_mean_sq, g_variance),
+                    loss_d + loss_b,
+                    np.hypot(std_d, std_b),
+                    loss_d,
+                    std_d,
+                    loss_b,
+                    std_b,
+                    *(grad_sq[band].sum() for band in bands),
+                ]
+            )
+
+    def _curved(self, values: Array) -> Array:
+        """Eigenvalue times value, zero where there is no curvature, even for infinite values."""
+        products = self.lam * values
+        return product(self.lam, values) if np.isnan(products.sum()) else products
+
+    def _alignment(self, mean_sq: Array, variance: Array) -> tuple[float, float]:
+        dominant, bulk, spread = ratio_moments(variance, mean_sq, self.count, self.split)
+        mean = dominant if dominant < bulk else 1.0 - bulk
+        return mean, float(np.sqrt(spread))

@@ -1,0 +1,52 @@
+"""What the exact theory returns."""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._equality import same_values
+
+Array = NDArray[np.float64]
+#: Arrays at given times, or numbers at no time in particular.
+Value = TypeVar("Value", Array, float)
+
+
+@dataclass(frozen=True, eq=False)
+class Expected(Generic[Value]):
+    """Exact mean and standard deviation of the columns of a trace.
+
+    Attributes
+    ----------
+    step : ndarray of int64, shape (times,)
+        From `expected`; absent (None) from `stationary`, whose other attributes are floats.
+    alignment_mean, alignment_std : ndarray of float64, shape (times,)
+        NaN where the gradient is zero with certainty, or not finite.
+    loss_mean, loss_std, loss_dominant_mean, loss_dominant_std, loss_bulk_mean, loss_bulk_std :
+    ndarray of float64, shape (times,)
+    grad_sq_dominant_mean, grad_sq_bulk_mean : ndarray of float64, shape (times,)
+        Infinite past divergence.
+    """
+
+    step: NDArray[np.int64] | None
+    alignment_mean: Value
+    alignment_std: Value
+    loss_mean: Value
+    loss_std: Value
+    loss_dominant_mean: Value
+    loss_dominant_std: Value
+    loss_bulk_mean: Value
+    loss_bulk_std: Value
+    grad_sq_dominant_mean: Value
+    grad_sq_bulk_mean: Value
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Expected):
+            return NotImplemented
+        names = ("step", *MOMENTS)
+        return same_values(*([getattr(x, name) for name in names] for x in (self, other)))
+
+
+#: Attributes that are means or standard deviations.
+MOMENTS = tuple(name for name in Expected.__dataclass_fields__ if name != "step")

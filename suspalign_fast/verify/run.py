@@ -1,0 +1,97 @@
+"""A run on which all claims are tested."""
+
+from typing import Literal
+
+import numpy as np
+
+from .. import _checks, _progress, theory
+from ..engines import Rows
+from ..problem import Quadratic
+from ..row import RECORDED
+from ..run import Run
+from ..step_size import ConstantStep
+from ..trace import Trace
+from .claims import Report
+from .probe import Prober
+from .probed import make_probed, probed_engines
+from .two_phases import two_phases
+
+#: Rows, logarithmically spaced, that are compared with the exact law.
+PHASE_ROWS = 400
+
+
+def verify(
+    problem: Quadratic,
+    step_size: float,
+    num_steps: int,
+    *,
+    states: int = 40,
+    repeats: int = 4,
+    seed: int = 0,
+    engine: Literal["step", "jump", "levels"] = "step",
+    progress: bool = False,
+) -> Report:
+    """Run SGD and test the paper's claims at many states on the way.
+
+    A claim fails where its evidence would be as bad by chance in fewer than 1 of 10^4 cases
+    (`Claim.p_value`). Signs of single steps are evidence where the exact law of the step makes one
+    of them rarer than 1.35e-3; changes below rounding are none.
+
+    Parameters
+    ----------
+    problem : Quadratic
+    step_size : float
+        Step size of the run, below 2 / lambda_1.
+    num_steps : int
+        Length of the run, at least 1.
+    states : int
+        Number of states, logarithmically spaced in time, at which steps are tried.
+    repeats : int
+        Independent noise draws for each step size tried at a state.
+    seed : int
+    engine : {"step", "jump", "levels"}
+        "levels" verifies spectra of few levels in no time, whatever their dimension.
+    progress : bool
+        Show a progress bar on standard error.
+
+    Returns
+    -------
+    Report
+        One claim each for: the critical step size (the sign of the change of alignment for steps
+        at multiples of eta*, from below to above), self-correction (the same states with the bulk
+        scaled down until there is no eta*; alignment falls for every step size), the loss interval
+        (dominant steps raise and bulk steps lower the loss), and the two phases (the run's
+        alignment against its exact law at every recorded time, and the exact mean against that).
+
+    Notes
+    -----
+    With trials i whose rarer sign has chance q_i, the number of wrong signs is Poisson-binomial;
+    the p-value is its upper tail. Rows of a run depend on each other, so the p-value of the last
+    claim is the smallest two-sided tail of a row times their number (Bonferroni).
+
+    Raises
+    ------
+    ValueError
+        If an argument is not as described.
+    """
+    theory.stationary(problem, step_size)  # refuses step sizes without a stationary state
+    total = _checks.integer("num_steps", num_steps, 1)
+    count = _checks.integer("states", states, 1)
+    draws = _checks.integer("repeats", repeats, 1)
+    engines = probed_engines()
+    if engine not in engines:
+        raise _checks.wrong("engine", engine, f"one of {', '.join(engines)}")
+    times = np.unique(np.geomspace(1, total, count).astype(np.int64))
+    rows_at = np.unique(np.geomspace(1, total, PHASE_ROWS).astype(np.int64))
+    recorded = np.union1d(times, rows_at)
+    run = Run(problem, ConstantStep(step_size), total, seed=seed, engine=engine, record_at=recorded)
+    simulator = make_probed(run)
+    prober = Prober(simulator, draws)
+    rows = [simulator.initial_row()]
+    for time in _progress.over(times, "state", visible=progress):
+        rows.append(simulator.advance(int(time) - simulator.step))
+        prober.probe(simulator.state)
+    joined = Rows.joined(rows)
+    columns = {name: getattr(joined, name) for name in RECORDED}
+    trace = Trace.from_columns(run, "complete", columns)
+    return Report([*prober.judged(), two_phases(trace, problem, step_size)])

@@ -1,0 +1,147 @@
+"""The alignment of a run against its exact law, row by row."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from .. import phases, theory
+from ..kernels.tail import tails
+from ..problem import Quadratic
+from ..step_size import ConstantStep
+from ..trace import Trace
+from .claims import Claim
+from .signs import CERTAIN, EVIDENCE, TAIL_ERROR, TINY
+
+Array = NDArray[np.float64]
+
+#: Relative changes up to this may be rounding of all steps of a run.
+RUN_ROUNDING = 1e-8
+#: Allowed distance of the exact mean from that of the law, in standard deviations: what the
+#: approximate tails may err by.
+MEAN_ERROR = 0.25
+#: Smallest share of a band whose mean is compared.
+SMALLEST_SHARE = 1e-200
+
+
+def two_phases(trace: Trace, problem: Quadratic, step_size: float) -> Claim:
+    """Compare a run's alignment with its exact law, and its phases with the expected ones."""
+    exact = theory.expected(problem, step_size, trace.step)
+    claim = Claim("two phases: rows follow the exact law")
+    law = _RunLaw(problem, step_size, trace.step)
+    smallest = 1.0
+    lowest = int(np.argmin(np.where(np.isnan(exact.alignment_mean), 2.0, exact.alignment_mean)))
+    means = {lowest, len(trace) - 1}
+    strayed = False
+    for row in range(len(trace)):
+        law.move_to(row)
+        chance = law.two_sided(trace.power_sums[row, :, 1])
+        if np.isnan(chance):
+            claim.open += 1
+            continue
+        smallest = min(smallest, chance)
+        inside = chance >= 2.0 * EVIDENCE
+        claim.right += int(inside)
+        claim.wrong += int(not inside)
+        claim.wrong_certain += int(chance < 2.0 * CERTAIN)
+        if row in means:
+            strayed |= law.mean_strays(float(exact.alignment_mean[row]))
+    rows = claim.right + claim.wrong
+    claim.p_value = 0.0 if strayed else min(1.0, rows * smallest)
+    if rows and (np.isfinite(exact.alignment_mean)).any():
+        expected_phases, seen = phases.find(exact), phases.find(trace)
+        claim.detail = (
+            f"minimum {seen.minimum:.3g} at step {seen.minimum_step:,.0f} (exact mean "
+            f"{expected_phases.minimum:.3g} at {expected_phases.minimum_step:,.0f}), plateau "
+            f"{seen.plateau:.3g} ({expected_phases.plateau:.3g}), "
+            + ("two phases" if seen.two_phase else "no two phases in this run")
+            + ("; the exact mean is not that of the law" if strayed else "")
+        )
+    return claim
+
+
+class _RunLaw:
+    """Exact law of the alignment at the rows of a run."""
+
+    def __init__(self, problem: Quadratic, step_size: float, steps: NDArray[np.int64]) -> None:
+        self.model = theory.Levels(problem, (1.0, 1.0))
+        self._moments = self.model.trajectory(ConstantStep(step_size), steps)
+        self.row = -1
+
+    def move_to(self, row: int) -> None:
+        """Take the moments of the next row."""
+        model = self.model
+        while self.row < row:
+            mean, variance = next(self._moments)
+            self.row += 1
+        self.m_sq, self.v = model.count * (model.lam * mean) ** 2, model.lam**2 * variance
+
+    def _tails(self, distance: float) -> tuple[float, float]:
+        """Chances that the odds exceed and fall short of ``exp(distance)`` times the expected."""
+        dominant, bulk = self._expected()
+        factors = np.exp([-max(distance, 0.0), min(distance, 0.0)]) / (dominant, bulk)
+        above, below, _, _ = tails(
+            factors[0], -factors[1], 0.0, self.m_sq, self.v, self.model.count, self.model.split
+        )
+        return above, below
+
+    def _expected(self) -> Array:
+        """Expected squared gradient of both bands."""
+        terms = self.m_sq + self.model.count * self.v
+        split = self.model.split
+        return np.array([terms[:split].sum(), terms[split:].sum()])
+
+    def two_sided(self, observed: Array) -> float:
+        """Chance of an alignment as far out as observed, NaN where there is none to speak of."""
+        expected = self._expected()
+        if not ((observed > TINY) & (expected > TINY)).all():
+            return float("nan")
+        growth = np.log(observed / expected)
+        distance = float(growth[0] - growth[1])
+        if abs(distance) <= RUN_ROUNDING:
+            return 1.0
+        return min(1.0, 2.0 * TAIL_ERROR * min(self._tails(distance)))
+
+    def mean_strays(self, mean: float) -> bool:
+        """Whether a mean of the alignment is not that of the law."""
+        dominant, bulk = self._expected()
+        if not min(dominant, bulk) > SMALLEST_SHARE * max(dominant, bulk):
+            return False  # or NaN
+        is_low = bool(dominant <= bulk)
+        exact, std = self._mean_share(is_low)
+        share = mean if is_low else 1.0 - mean
+        return not abs(share - exact) <= MEAN_ERROR * std + RUN_ROUNDING * exact + 1e-15
+
+    def _mean_share(self, of_dominant: bool) -> tuple[float, float]:
+        """Mean and standard deviation of a band's share of the squared gradient, from its tails."""
+        split = self.model.split
+        expected = self._expected()
+        width = 0.0
+        for band, size in zip((slice(0, split), slice(split, None)), expected, strict=True):
+            m_sq, v = self.m_sq[band] / size, self.v[band] / size
+            width += float(np.sum(4.0 * m_sq * v + 2.0 * self.model.count[band] * v**2))
+        width = float(np.sqrt(width))
+        sign = 1.0 if of_dominant else -1.0
+        center = sign * float(np.log(expected[0] / expected[1]))
+        share = float(expit(center))
+        if width == 0.0:
+            return share, 0.0
+        # E[f(X)] = f(low) + the integral of P(X > x) f'(x) over the logarithmic odds x > low.
+        step = min(0.25, width / 4.0)
+        mean = square = 0.0
+        for direction in (1, -1):
+            x = center + 0.5 * direction * step
+            while abs(x) < 690.0:
+                chances = self._tails(sign * (x - center))
+                above, below = chances if of_dominant else chances[::-1]
+                a = float(expit(x))
+                slope = above * a * float(expit(-x))
+                if slope < 1e-10 * mean or (direction < 0 and below < 1e-10):
+                    break
+                mean += slope * step
+                square += 2.0 * a * slope * step
+                x += direction * step
+        low = float(expit(x + 0.5 * step))
+        mean, square = mean + low, square + low * low
+        if width < 0.1:  # where the difference of squares has lost its digits
+            return mean, share * (1.0 - share) * width
+        return mean, float(np.sqrt(max(square - mean * mean, 0.0)))
