@@ -1,4 +1,4 @@
-"""A trace: one row a recorded step, with every column of DESIGN section 5."""
+"""A trace: one row a recorded step, with every column of docs/file-format.md."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 #: Columns an engine records; the others follow from them and the constants.
 RECORDED = ("step", "step_size", "power_sums", "noise_sums")
-#: Every column, in the order of DESIGN section 5.
+#: Every column, in the order of docs/file-format.md.
 COLUMNS = (
     "step",
     "step_size",

@@ -10,7 +10,7 @@ from suspalign_fast.kernels.ratio import ratio_moments
 
 
 def quadrature(v, m_sq, count, split):
-    """Mean and standard deviation of D / (D + B) by mpmath, formulas of DESIGN section 3."""
+    """Mean and deviation of D / (D + B) by mpmath, formulas of docs/model.md, section 3."""
     levels = [tuple(map(mpmath.mpf, level)) for level in zip(v, m_sq, count, strict=True)]
     total = sum(n * (a + b) for a, b, n in levels)
     levels = [(a / total, b / total, n) for a, b, n in levels]

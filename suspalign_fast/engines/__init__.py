@@ -1,4 +1,4 @@
-"""Engines: ways to produce the rows of a trace. See DESIGN section 4 for which is exact in what."""
+"""Engines: ways to make the rows of a trace (docs/model.md, section 4: what is exact in each)."""
 
 from ..run import Run
 from ..step_size import refuse_foreign
