@@ -87,3 +87,17 @@ def test_modules_that_a_page_names_are_there():
         for name in re.findall(r"[\w./-]+\.py\b", page.read_text()):
             places = (ROOT / name, ROOT / "suspalign_fast" / name)
             assert any(place.is_file() for place in places), (page.name, name)
+
+
+def test_the_map_of_the_kernels_is_whole_and_can_be_read_downwards():
+    """Every file of the folder once, below those that it imports."""
+    folder = ROOT / "suspalign_fast" / "kernels"
+    listed = re.findall(r"^- `(\w+)`: .+\.$", (folder / "__init__.py").read_text(), re.MULTILINE)
+    files = {path.stem: path.read_text() for path in folder.glob("*.py")}
+    files.pop("__init__")
+    assert sorted(listed) == sorted(files)
+    for place, name in enumerate(listed):
+        imported = re.findall(r"^from \.(\w+) import", files[name], re.MULTILINE)
+        for names in re.findall(r"^from \. import (.*)$", files[name], re.MULTILINE):
+            imported += names.split(", ")
+        assert set(imported) <= set(listed[:place]), name
