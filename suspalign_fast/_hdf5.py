@@ -28,6 +28,9 @@ from ._object_header import CHUNKED, COMPACT, CONTIGUOUS, layout_classes
 from ._superblock import SIZE, PatchedFile, Superblock
 from ._threads import ForkError
 
+#: Formats written: the oldest that can be read while it is written. Libraries since HDF5 1.10 read
+#: it; the latest one of HDF5 2.0 is unknown to those before.
+WRITTEN = ("v110", "latest")
 #: gzip cannot compress by more than this factor.
 MAX_COMPRESSION = 1100
 #: What a file of any size may make of memory.
@@ -361,7 +364,7 @@ class Output:
     """
 
     def __init__(self, path: Path, mode: str) -> None:
-        self.file = h5py.File(path, mode, libver="latest")
+        self.file = h5py.File(path, mode, libver=WRITTEN)
         self.descriptor = self.file.id.get_vfd_handle()
         self.is_open = True
         self._process = os.getpid()
