@@ -211,7 +211,7 @@ def test_exact_critical_step_size_is_infinite_where_self_correcting():
         (lambda p: theory.expected(p, [0.1] * 3, [4]), "within the schedule of 3 steps, got 4"),
         (lambda p: theory.expected(p, sa.CriticalStep(1.0), [1]), "known in advance"),
         (lambda p: theory.expected("problem", 0.1, [1]), "problem must be a Quadratic"),
-        (lambda p: theory.exact_critical_step_size(p, [1.0]), "initial must be an array of shape"),
+        (lambda p: theory.exact_critical_step_size(p, [1.0]), "coefficients must be an array"),
     ],
 )
 def test_bad_input_is_named(call, message):
