@@ -49,12 +49,12 @@ def signatures(state):
     step, key = (int64, int64), (uint32, uint32)
     state = state[::1]
     adaptive = void(
-        state, vector, vector, parts, vector, *step, steps, *key, cube, cube, cube, matrix, vector,
-        cube, steps, vector, steps,
+        state, vector, vector, parts, vector, *step, steps, *key, cube, cube, cube, cube, matrix,
+        vector, cube, steps, vector, steps,
     )  # fmt: skip
     return {
         "only_normals": (void(parts, *step, *key, float32[:, ::1]), 4),
-        "advance": (void(state, vector, vector, parts, vector, vector, *step, *key, cube), 16),
+        "advance": (void(state, vector, vector, parts, cube, *step, *key, cube), 16),
         "CriticalStep": (adaptive, 4),
         "OnlineCriticalStep": (adaptive, 4),
         "function of the row": (adaptive, 4),

@@ -7,16 +7,16 @@ N_1, N_2 and K of each band, ``N_q = sum lambda_i^q s_i^2`` and ``K = sum lambda
 ``update`` is the pair of weights a of the dominant and the bulk part of the update: a step of size
 eta moves a band by ``eta a``, so that ``E[S_2'] = S_2 - 2 eta a S_3 + eta^2 a^2 (S_4 + N_2)``.
 
-The two ``*_terms`` functions are plain arithmetic, so that step-size rules compile the very same
-formulas for one row.
+The two ``*_terms`` functions are those that step-size rules compile (`kernels.row_terms`).
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._equality import same_values
+from .kernels.row_terms import critical_terms, loss_bound_terms
 from .rise import NoiseShape, probability_of_rise, shape_of_constants
 
 Array = NDArray[np.float64]
@@ -56,18 +56,6 @@ def alignment(power_sums: Array) -> Array:
     dominant, bulk = power_sums[..., 0, 1], power_sums[..., 1, 1]
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         return dominant / (dominant + bulk)
-
-
-def critical_terms(
-    s2_d: Any, s3_d: Any, s4_d: Any, s2_b: Any, s3_b: Any, s4_b: Any, a_d: Any = 1.0, a_b: Any = 1.0
-) -> Any:
-    """Numerator and denominator of the critical step size.
-
-    ``s4_d`` and ``s4_b`` are ``S_4 + N_2``, ``a_d`` and ``a_b`` the weights of the update. The
-    expected odds change by a positive multiple of ``eta (eta denominator - numerator)``.
-    """
-    numerator = 2.0 * (a_d * s3_d * s2_b - a_b * s3_b * s2_d)
-    return numerator, a_d * a_d * s4_d * s2_b - a_b * a_b * s4_b * s2_d
 
 
 def critical_step_size(power_sums: Array, constants: Array, update: Weights = FULL) -> Array:
@@ -173,11 +161,6 @@ def regime(
     names = np.where(critical == 0.0, RISING, names)
     names = np.where(reverses, np.where(below, RISING_BELOW, FALLING_ABOVE), names)
     return np.where(np.isnan(step_size) | np.isnan(critical), "", names)
-
-
-def loss_bound_terms(s2: Any, s3: Any, n1: Any) -> Any:
-    """Numerator and denominator of the step size at which a band's expected loss stands still."""
-    return 2.0 * s2, s3 + n1
 
 
 def loss_interval(power_sums: Array, constants: Array) -> Array:

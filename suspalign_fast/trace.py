@@ -1,4 +1,4 @@
-"""A trace: one row a recorded step, with every column of ``row``."""
+"""A trace: one row a recorded step, with every column of docs/file-format.md."""
 
 import itertools
 import json

@@ -1,15 +1,29 @@
 """Kernels from the disk cache: any order of processes, no writable folder, many at once."""
 
+import ast
+import gc
 import hashlib
+import importlib
 import os
+import pkgutil
+import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numba.core.ccallback import CFunc
+from numba.core.dispatcher import Dispatcher
+from numba.core.extending import _Intrinsic
 
+import suspalign_fast
 from suspalign_fast.kernels import jit
+
+PACKAGE = Path(suspalign_fast.__file__).parent
+KERNELS = PACKAGE / "kernels"
 
 SCRIPT = """
 import sys
@@ -113,3 +127,217 @@ def test_damaged_caches_are_made_anew(tmp_path):
     for path in tmp_path.rglob("*.nbc"):
         digest, code = path.read_bytes()[:32], path.read_bytes()[32:]
         assert hashlib.sha256(code).digest() == digest
+
+
+# --- what the digest covers --------------------------------------------------------------------
+
+
+def compiled_code():
+    """The code of every function of the package that is compiled, wherever it was made."""
+    for module in pkgutil.walk_packages(suspalign_fast.__path__, "suspalign_fast."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    for made in gc.get_objects():
+        for kind, attribute in ((Dispatcher, "py_func"), (CFunc, "_pyfunc"), (_Intrinsic, "_defn")):
+            if issubclass(type(made), kind):
+                code = getattr(made, attribute).__code__
+                if PACKAGE in Path(code.co_filename).parents:
+                    yield code
+
+
+def names_of(code):
+    """Names that a function looks up outside of it, those of functions inside it included."""
+    inner = [constant for constant in code.co_consts if isinstance(constant, type(code))]
+    return set(code.co_names).union(*map(names_of, inner))
+
+
+def imported_from_elsewhere(tree):
+    """Names that a file of kernels imports from the rest of the package."""
+    return {
+        name.asname or name.name.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in node.names
+        if (isinstance(node, ast.ImportFrom) and node.level > 1)
+        or (getattr(node, "module", None) or name.name).startswith("suspalign_fast")
+    }
+
+
+def constants_of(tree):
+    """Names that a file uses where it is imported, in what it assigns and how it decorates."""
+    roots = []
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            roots += node.decorator_list
+        else:
+            roots.append(node)
+    return {
+        node.id
+        for root in roots
+        for node in ast.walk(root)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+
+
+def test_the_digest_covers_every_function_that_is_compiled():
+    codes = list(compiled_code())
+    assert len(codes) > 100
+    files = {Path(code.co_filename).resolve() for code in codes}
+    assert files <= set(jit.digested_sources())
+    assert {path.parent for path in files} == {KERNELS}
+
+
+def test_kernels_take_nothing_from_files_that_the_digest_does_not_cover():
+    names = {}
+    for code in compiled_code():
+        names.setdefault(Path(code.co_filename).resolve(), set()).update(names_of(code))
+    for path in jit.digested_sources():
+        tree = ast.parse(path.read_text())
+        elsewhere = imported_from_elsewhere(tree)
+        assert not elsewhere & names.get(path, set()), path
+        assert not elsewhere & constants_of(tree), path
+
+
+def test_imports_from_elsewhere_are_seen():
+    tree = ast.parse(
+        "from ..noise import a\nfrom .plan import b\nfrom .. import c as d\nimport numpy as np\n"
+        "from suspalign_fast.noise import e\nimport suspalign_fast.run\nX = a + 1\n"
+        "@d.made\ndef f():\n    return e\n"
+    )
+    assert imported_from_elsewhere(tree) == {"a", "d", "e", "suspalign_fast"}
+    assert constants_of(tree) == {"a", "d"}
+    code = compile("def f():\n    def g():\n        return a\n    return b.c\n", "f", "exec")
+    assert names_of(code) >= {"a", "b", "c"}
+
+
+def test_the_digest_depends_on_the_sources_of_kernels_and_on_the_compilers(tmp_path, monkeypatch):
+    folder = tmp_path / "kernels"
+    shutil.copytree(KERNELS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    digest = jit.digest_of(folder)
+    assert digest == jit.digest_of(KERNELS) == jit.cache_directory().name
+    (folder / "edges.py").write_text((folder / "edges.py").read_text() + "# edited\n")
+    edited = jit.digest_of(folder)
+    (folder / "edges.py").rename(folder / "renamed.py")
+    renamed = jit.digest_of(folder)
+    monkeypatch.setattr(jit.numba, "__version__", "0.0")
+    other_numba = jit.digest_of(folder)
+    monkeypatch.setattr(jit.llvmlite, "__version__", "0.0")
+    assert len({digest, edited, renamed, other_numba, jit.digest_of(folder)}) == 5
+
+
+# --- old caches --------------------------------------------------------------------------------
+
+DAY = 24 * 3600.0
+
+
+def make_cache(base, name, days):
+    """A cache that was last used so many days ago."""
+    folder = base / name
+    folder.mkdir(parents=True)
+    (folder / "kernel.nbc").write_bytes(b"code")
+    used = time.time() - days * DAY
+    os.utime(folder, (used, used))
+    return folder
+
+
+def test_caches_that_nobody_uses_are_removed(tmp_path):
+    mine = make_cache(tmp_path, "0" * 16, 400)
+    recent = [make_cache(tmp_path, f"{n:016x}", n) for n in range(1, 5)]
+    old = [make_cache(tmp_path, f"{n:016x}", n) for n in (31, 300)]
+    jit.remove_old_caches(tmp_path, keep=mine)
+    assert sorted(tmp_path.iterdir()) == [mine, *recent]
+    assert not any(path.exists() for path in old)
+
+
+def test_only_the_last_used_caches_are_kept_and_those_in_use(tmp_path):
+    caches = [make_cache(tmp_path, f"{n:016x}", n) for n in range(1, jit.KEPT_CACHES + 4)]
+    jit.remove_old_caches(tmp_path, keep=tmp_path / "f")
+    assert sorted(tmp_path.iterdir()) == caches[: jit.KEPT_CACHES]
+    shutil.rmtree(tmp_path)
+    busy = [make_cache(tmp_path, f"{n:016x}", n * 1e-3) for n in range(1, jit.KEPT_CACHES + 4)]
+    jit.remove_old_caches(tmp_path, keep=tmp_path / "f")
+    assert sorted(tmp_path.iterdir()) == busy
+
+
+def test_nothing_but_old_caches_is_removed(tmp_path):
+    base, outside = tmp_path / "base", tmp_path / "outside"
+    names = ("notes", "f" * 15, "f" * 17, "F" * 16, "f" * 15 + "\n", "f" * 16 + "\n")
+    kept = [make_cache(base, name, 400) for name in names]
+    file = base / ("a" * 16)
+    file.write_text("a file")
+    os.utime(file, (0.0, 0.0))
+    make_cache(tmp_path, "outside", 400)
+    link = base / ("b" * 16)
+    link.symlink_to(outside)
+    os.utime(link, (0.0, 0.0), follow_symlinks=False)
+    old = make_cache(base, "c" * 16, 400)
+    (old / "link").symlink_to(outside)
+    os.utime(old, (0.0, 0.0))
+    jit.remove_old_caches(base, keep=base / ("d" * 16))
+    assert sorted(base.iterdir()) == sorted([*kept, file, link])
+    assert [path.name for path in outside.iterdir()] == ["kernel.nbc"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="owners")
+def test_caches_of_other_users_are_left_alone(tmp_path, monkeypatch):
+    old = make_cache(tmp_path, "a" * 16, 400)
+    another = os.getuid() + 1
+    monkeypatch.setattr(jit.os, "getuid", lambda: another)
+    jit.remove_old_caches(tmp_path, keep=tmp_path / "f")
+    assert old.exists()
+
+
+def test_caches_that_another_process_removes_at_the_same_time(tmp_path):
+    """Four at once: folders vanish before they are looked at, and files while they are removed."""
+    for n in range(100):
+        make_cache(tmp_path, f"{n:016x}", 400)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(jit.remove_old_caches, [tmp_path] * 4, [tmp_path / "f"] * 4))
+    assert not list(tmp_path.iterdir())
+    jit.remove_old_caches(tmp_path / "nothing", keep=tmp_path / "f")
+
+
+def test_a_new_cache_takes_the_place_of_old_ones(tmp_path, monkeypatch):
+    base = tmp_path / "suspalign-fast"
+    old = make_cache(base, "a" * 16, 400)
+    directory = fresh_directory(monkeypatch, XDG_CACHE_HOME=tmp_path)
+    assert directory.parent == base
+    assert not old.exists()
+    old = make_cache(base, "a" * 16, 400)
+    os.utime(directory, (0.0, 0.0))
+    assert fresh_directory(monkeypatch, XDG_CACHE_HOME=tmp_path) == directory
+    assert time.time() - directory.stat().st_mtime < DAY  # used, and that is remembered
+    assert old.exists()  # only a process that makes a cache looks for old ones
+
+
+def test_a_folder_that_is_not_ours_alone_is_not_cleaned(tmp_path, monkeypatch):
+    old = make_cache(tmp_path, "a" * 16, 400)
+    assert fresh_directory(monkeypatch, NUMBA_CACHE_DIR=tmp_path).parent == tmp_path
+    assert old.exists()
+
+
+REMOVED = """
+import shutil
+import suspalign_fast as sa
+from suspalign_fast.kernels.jit import cache_directory
+problem = sa.Quadratic(sa.Spectrum([3.0, 1.0], 1))
+shutil.rmtree(cache_directory())
+sa.simulate(problem, 0.01, 5)
+made = cache_directory()
+assert made.stat().st_mode & 0o022 == 0
+assert list(made.rglob("*.nbc"))
+shutil.rmtree(made.parent)
+made.parent.write_text("in the way")
+print(sa.simulate(problem, sa.CriticalStep(0.9), 5).loss[-1])
+"""
+
+
+def test_a_process_whose_cache_is_removed_goes_on(tmp_path):
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    code = "import os; os.umask(0o002)\n" + REMOVED
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) > 0.0

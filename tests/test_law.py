@@ -1,4 +1,4 @@
-"""The sample path has the law of DESIGN section 3."""
+"""The sample path has the law of docs/model.md, section 3."""
 
 import numpy as np
 import pytest

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import suspalign_fast as sa
-from suspalign_fast import store
+from suspalign_fast import datasets, store
 from suspalign_fast.engines import make_engine
 from suspalign_fast.run import Run
-from suspalign_fast.storage import Stored
+from suspalign_fast.storage import Stored, object_header
 from suspalign_fast.store import TraceWriter
 
 from .conftest import assert_same_bits
@@ -58,6 +58,34 @@ assert "suspalign_fast" not in sys.modules
     assert process.stdout.split() == [float(trace.alignment[-1]).hex(), "200"]
     with h5py.File(trace.path) as file:
         assert set(file["trace"]) == set(trace.columns())
+
+
+def layout_versions(path):
+    """Versions of the layout messages of all datasets of a file."""
+    data, versions = path.read_bytes(), []
+
+    def look(_, item):
+        address = h5py.h5o.get_info(item.id).addr
+        messages = object_header._messages(lambda at, size: data[at : at + size], address)
+        versions.extend(body[0] for kind, body in messages if kind == object_header._LAYOUT)
+
+    with h5py.File(path) as file:
+        file.visititems(look)
+    return versions
+
+
+@pytest.mark.parametrize("compression", ["gzip", "none"])
+def test_files_have_the_format_of_hdf5_1_10(problem, tmp_path, compression):
+    """HDF5 2.0 writes layouts of version 5 if it may, which no library before it can read."""
+    path = tmp_path / "run.h5"
+    sa.simulate(problem, 0.1, 5000, path=path, compression=compression)
+    versions = layout_versions(path)
+    assert len(versions) > 10
+    assert max(versions) <= 4
+
+
+def test_the_shipped_spectrum_has_the_format_of_hdf5_1_10():
+    assert max(layout_versions(datasets.digits_mlp_path())) <= 4
 
 
 def test_rows_can_be_read_while_the_run_writes(problem, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Engines: ways to produce the rows of a trace. ``docs/model.md`` says which is exact in what.
+"""Engines: ways to make the rows of a trace (docs/model.md, section 4: what is exact in each).
 
 Importing this package registers its engines under their names (``spec.ENGINES``).
 """

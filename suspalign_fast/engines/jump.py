@@ -1,4 +1,4 @@
-"""One normal a coordinate and recorded row, whatever lies between rows (DESIGN section 3)."""
+"""One normal a coordinate and recorded row, whatever the stride (docs/model.md, section 3)."""
 
 from collections.abc import Mapping
 from typing import ClassVar

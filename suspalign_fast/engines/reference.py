@@ -1,4 +1,4 @@
-"""The model of DESIGN section 1 in plain NumPy: slow, written to be read, oracle of the tests."""
+"""The model (docs/model.md, section 1) in plain NumPy: slow, to be read, oracle of the tests."""
 
 from typing import Any
 

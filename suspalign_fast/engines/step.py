@@ -1,4 +1,4 @@
-"""The default engine: every step of the sample path, in compiled kernels (DESIGN section 4)."""
+"""The default engine: every step of the sample path, compiled (docs/model.md, section 4)."""
 
 import functools
 from collections.abc import Mapping

@@ -1,1 +1,43 @@
-"""Compiled kernels: explicit vectors, counter-based normals and the SGD update."""
+"""Compiled kernels: a map of the folder, in the order in which to read it.
+
+A file stands below those it builds on.
+
+Compiling and vectors:
+
+- `jit`: how kernels are compiled, and their cache on disk, which depends on this folder alone.
+- `simd`: vectors of a stated width inside Numba functions.
+
+Noise:
+
+- `philox`: the counter-based generator, words of 32 bits from a counter and a key.
+- `box_muller`: two words to two standard normals, in float32.
+- `normals`: normals of a group of 64 coordinates, from seed, domain, group and step.
+- `batch`: normals of many groups at one step, in two loops.
+
+Steps:
+
+- `plan`: how coordinates are cut into parts and blocks, and the three ways to sum.
+- `coordinates`: a vector of coordinates, its step and what it adds to the sums of a row.
+- `block`: the loops over a block that stays in cache.
+- `edges`: blocks that a band or the problem cuts short.
+- `work`: working memory of the threads.
+
+Step-size rules:
+
+- `rules`: the row as a rule sees it, and a rule as a function that kernels call.
+- `row_terms`: formulas of a row, for rules and for `power_sums`.
+- `built_in_rules`: the rules of the package.
+
+Engines:
+
+- `advance`: the engine `step`, of known sizes and under a rule.
+- `jump`: the engine `jump`, one move a recorded row.
+- `levels`: the engine `levels`, one move of a whole level.
+- `gpu_thread`: what one thread of a GPU does.
+- `gpu`: what blocks of threads do together, and the kernels of `step` and `jump` there.
+
+Exact theory:
+
+- `ratio`: mean and variance of the alignment of independent normals.
+- `tail`: tails of differences of sums of squares, for `verify`.
+"""

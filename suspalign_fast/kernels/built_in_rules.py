@@ -3,13 +3,13 @@
 import numba
 from numba import carray
 
-from .. import power_sums
 from ..row import NUM_NOISY
+from . import row_terms
 from .jit import inlined
 from .rules import read_row
 
-_critical_terms = numba.njit(power_sums.critical_terms)
-_loss_bound_terms = numba.njit(power_sums.loss_bound_terms)
+_critical_terms = numba.njit(row_terms.critical_terms)
+_loss_bound_terms = numba.njit(row_terms.loss_bound_terms)
 
 
 @inlined

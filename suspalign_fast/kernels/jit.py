@@ -5,12 +5,16 @@ import functools
 import hashlib
 import os
 import pickle
+import re
+import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import llvmlite
 import numba
 from numba import extending
 from numba.core import caching, sigutils
@@ -20,17 +24,37 @@ from numba.core.ccallback import CFunc
 Decorator: TypeAlias = Callable[[Callable[..., Any]], Any]
 intrinsic: Any = extending.intrinsic
 
-_PACKAGE = Path(__file__).resolve().parent.parent
+_KERNELS = Path(__file__).resolve().parent
+
+#: Caches of other sources or versions: so many of the last used are kept, unless they have not been
+#: used for so many seconds, and all that were used so short a time ago.
+KEPT_CACHES = 8
+KEPT_SECONDS = 30 * 24 * 3600.0
+BUSY_SECONDS = 3600.0
+
+
+def digested_sources(folder: Path = _KERNELS) -> list[Path]:
+    """Return every source file whose code can end up inside a kernel: those of this folder.
+
+    What is compiled lives in it, and takes neither functions nor constants from elsewhere in the
+    package (a test looks).
+    """
+    return sorted(folder.rglob("*.py"))
+
+
+def digest_of(folder: Path) -> str:
+    """Digest of the sources of a folder of kernels, and of what compiles them."""
+    digest = hashlib.sha256(f"numba {numba.__version__} llvmlite {llvmlite.__version__}".encode())
+    for path in digested_sources(folder):
+        source = path.read_bytes()
+        digest.update(f"\0{path.relative_to(folder).as_posix()}\0{len(source)}\0".encode())
+        digest.update(source)
+    return digest.hexdigest()[:16]
 
 
 @functools.cache
 def _source_digest():
-    """Digest of every source file whose code can end up inside a kernel."""
-    digest = hashlib.sha256(numba.__version__.encode())
-    for path in sorted(_PACKAGE.rglob("*.py")):
-        digest.update(path.relative_to(_PACKAGE).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    return digest_of(_KERNELS)
 
 
 def _candidate_directories():
@@ -55,13 +79,51 @@ def cache_directory() -> Path | None:
         try:
             if is_own and not _is_closed(base):
                 continue
+            is_new = not directory.exists()
             if not _is_closed(directory):
                 continue
             with tempfile.TemporaryFile(dir=directory):
-                return directory
+                os.utime(directory)  # used now
         except OSError:
             continue
+        if is_own and is_new:
+            remove_old_caches(base, keep=directory)
+        return directory
     return None
+
+
+def remove_old_caches(base: Path, keep: Path) -> None:
+    """Remove caches of other sources or versions from a folder that is this package's alone.
+
+    Processes that use one of them compile anew what they had not loaded yet. Whatever is not a
+    folder of this user's with a digest for a name stays; links are not followed.
+
+    Parameters
+    ----------
+    base : Path
+    keep : Path
+        The cache of this process.
+    """
+    others = []
+    with contextlib.suppress(OSError), os.scandir(base) as entries:
+        for entry in entries:
+            if _DIGEST_NAME.fullmatch(entry.name) and entry.name != keep.name:
+                with contextlib.suppress(OSError):  # another process has just removed it
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISDIR(status.st_mode) and _is_mine(status):
+                        others.append((status.st_mtime, entry.path))
+    others.sort(reverse=True)
+    now = time.time()
+    for rank, (used, path) in enumerate(others):
+        if now - used > (KEPT_SECONDS if rank < KEPT_CACHES else BUSY_SECONDS):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+_DIGEST_NAME = re.compile("[0-9a-f]{16}")
+
+
+def _is_mine(status):
+    return not hasattr(os, "getuid") or status.st_uid == os.getuid()
 
 
 def _is_closed(directory):
@@ -70,7 +132,7 @@ def _is_closed(directory):
     if not hasattr(os, "getuid"):
         return True
     status = os.lstat(directory)
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+    if not stat.S_ISDIR(status.st_mode) or not _is_mine(status):
         return False
     if status.st_mode & _OTHERS_WRITE:
         directory.chmod(status.st_mode & ~_OTHERS_WRITE & 0o7777)
@@ -84,7 +146,7 @@ class _PackageLocator(caching._CacheLocator):
     """Cache location of this package's kernels.
 
     Numba invalidates a cached kernel when its own file changes. Ours inline functions of other
-    files, so the whole package's digest names the directory instead.
+    files, so the digest of all of them names the directory instead.
     """
 
     def __init__(self, py_file):
@@ -92,6 +154,10 @@ class _PackageLocator(caching._CacheLocator):
 
     def get_cache_path(self):
         return str(cache_directory())
+
+    def ensure_cache_path(self):
+        with contextlib.suppress(OSError):  # where it cannot be made again, nothing is saved
+            _is_closed(cache_directory())
 
     def get_source_stamp(self):
         return _source_digest()
@@ -101,7 +167,7 @@ class _PackageLocator(caching._CacheLocator):
 
     @classmethod
     def from_function(cls, py_func, py_file):
-        inside = _PACKAGE in Path(py_file).resolve().parents
+        inside = _KERNELS in Path(py_file).resolve().parents
         return cls(py_file) if inside and cache_directory() is not None else None
 
 
@@ -145,7 +211,7 @@ def _checked(function):
 
 
 def use_package_cache(caching_module: Any) -> None:
-    """Have a module of Numba's keep what it compiles of this package where its digest says."""
+    """Have a module of Numba's keep what it compiles of these kernels where their digest says."""
     caching_module.CacheImpl._locator_classes.insert(0, _PackageLocator)
 
 
@@ -163,7 +229,7 @@ def kernel(**options: Any) -> Decorator:
 
 
 def c_function(signature: Any, function: Callable[..., Any]) -> Any:
-    """Compile a C function of the package, cached like a kernel."""
+    """Compile a C function of this folder, cached like a kernel."""
     made = CFunc(function, sigutils.normalize_signature(signature), {}, {})
     if cache_directory() is not None:
         made.enable_caching()

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 from h5py import h5a, h5o, h5s, h5t
 
+from .output import WRITTEN
 from .reader import Reader
 
 SECONDS = 300.0
@@ -103,7 +104,7 @@ def _copy_link(old: h5py.Group, new: h5py.Group, name: bytes) -> None:
 def main() -> None:
     """Copy as `carry_over` does, in a process of its own."""
     old, new = sys.argv[1:]
-    with Reader(old, live=False) as source, h5py.File(new, "r+", libver="latest") as target:
+    with Reader(old, live=False) as source, h5py.File(new, "r+", libver=WRITTEN) as target:
         for here, there, name, is_link in list(_missing(source, "", target)):
             if is_link:
                 _copy_link(here, there, name)

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from .._errors import ForkError
 from .deflate import encode
 
+#: Formats written: the oldest that can be read while it is written. Libraries since HDF5 1.10 read
+#: it; the latest one of HDF5 2.0 is unknown to those before.
+WRITTEN = ("v110", "latest")
 #: Numbers a chunk of a dataset that is written at once.
 CHUNK = 2**16
 
@@ -29,7 +32,7 @@ class Output:
     """
 
     def __init__(self, path: Path, mode: str) -> None:
-        self.file = h5py.File(path, mode, libver="latest")
+        self.file = h5py.File(path, mode, libver=WRITTEN)
         self.descriptor = self.file.id.get_vfd_handle()
         self.is_open = True
         self._process = os.getpid()

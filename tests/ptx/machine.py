@@ -17,7 +17,7 @@ import struct
 
 import numpy as np
 
-from . import ptx_numbers
+from . import numbers
 
 
 class Fault(Exception):
@@ -152,7 +152,7 @@ class Kernel:
         for statement in re.sub(r"^\s*[{}]\s*$", "", entry[3], flags=re.MULTILINE).split(";"):
             self._add(" ".join(statement.split()))
         self.source = self._joined()
-        names = {name: getattr(ptx_numbers, name) for name in dir(ptx_numbers)}
+        names = {name: getattr(numbers, name) for name in dir(numbers)}
         exec(compile(self.source, "<ptx>", "exec"), names)
         self.thread = names["thread"]
 

@@ -1,17 +1,6 @@
-"""The code that a GPU would run, compiled by its compiler and run on the CPU; no GPU is needed.
+"""What the compiler made of the kernels, run on the CPU beside the CPU's own kernels."""
 
-Beside wrong numbers, `ptx.Kernel.run` reports races, which the simulator of Numba cannot see, and
-it runs cooperative kernels with several blocks, which the simulator cannot.
-"""
-
-import math
-import os
-import random
 import re
-import subprocess
-import sys
-from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,57 +8,22 @@ import pytest
 import suspalign_fast as sa
 from suspalign_fast.engines import make_engine
 from suspalign_fast.kernels import domains
-from suspalign_fast.kernels.advance import advance_scheduled
+from suspalign_fast.kernels.advance import advance_known
 from suspalign_fast.kernels.batch import fill_normals
+from suspalign_fast.kernels.move import moves_of
 from suspalign_fast.kernels.normals import seed_key
 from suspalign_fast.row import NUM_SUMS, ROW_SIZE
 from suspalign_fast.run import Run
 
-from . import ptx, ptx_numbers
-from .conftest import NOISES
+from ..conftest import NOISES
+from . import machine
 
-STUDY = Path(__file__).parents[1] / "bench" / "gpu_code.py"
-KERNELS = (
-    "fill_normals", "advance", "add_parts", "jump_rows", "sum_state", "observe", "spread",
-    "CriticalStep", "OnlineCriticalStep",
-)  # fmt: skip
 SEED = 2**63 + 12345
 KEY = seed_key(SEED)
 UPDATE = (0.5, 2.0)
 #: A tile and two single steps.
 SIZES = np.linspace(1e-3, 4e-3, 6)
 PARTS = 5
-
-
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory):
-    """PTX of the kernels, for a state of float64 and, of some, of float32."""
-    root = tmp_path_factory.mktemp("ptx")
-    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_ENABLE_CUDASIM"}
-    for dtype, names in {"float64": KERNELS, "float32": ("advance",)}.items():
-        chosen = [word for name in names for word in ("--kernel", name)]
-        done = subprocess.run(
-            [sys.executable, str(STUDY), "--dtype", dtype, "--ptx", str(root / dtype), *chosen],
-            env=environment, capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
-        if done.returncode == 77:
-            pytest.skip(done.stdout.strip())
-        assert done.returncode == 0, done.stderr
-    return root
-
-
-@pytest.fixture(scope="session")
-def text(folder):
-    """A function that returns the PTX of a kernel."""
-    return lambda name, dtype="float64": (folder / dtype / f"{name}.ptx").read_text()
-
-
-@pytest.fixture(scope="session")
-def gpu(folder):
-    """The module of the kernels, for what is not compiled: imported after it is sure to work."""
-    from suspalign_fast.kernels import gpu
-
-    return gpu
 
 
 def same_bits(actual, expected):
@@ -103,42 +57,6 @@ def row_sums(rows):
     return np.concatenate([rows.power_sums, rows.noise_sums], axis=-1)
 
 
-# --- the interpreter ---------------------------------------------------------------------------
-
-
-def nearest_single(exact):
-    """Float32 nearest to a fraction, of even bits where two are."""
-    near = np.float32(float(exact))
-    around = [np.nextafter(near, np.float32(-np.inf)), near, np.nextafter(near, np.float32(np.inf))]
-    return float(min(around, key=lambda y: (abs(Fraction(float(y)) - exact), y.view(np.int32) & 1)))
-
-
-def test_multiply_and_add_round_once():
-    rng = random.Random(0)
-    for trial in range(3000):
-        a, b = (math.ldexp(rng.randrange(2**23, 2**24), -23) for _ in "ab")
-        # Sums halfway between two float32, but for a little, are where rounding twice goes wrong.
-        c = math.ldexp(rng.randrange(2**23, 2**24), rng.randrange(-50, 4)) * rng.choice((-1, 1))
-        if trial % 2:
-            a, b, c = 1.0 + 2.0**-12, 1.0 + 2.0**-12, math.ldexp(rng.choice((-1, 1)), -50 - trial)
-        exact = Fraction(a) * Fraction(b) + Fraction(c)
-        assert ptx_numbers.fma_single(a, b, c) == nearest_single(exact)
-        a, b, c = (math.ldexp(rng.random() - 0.5, rng.randrange(-30, 30)) for _ in "abc")
-        c = -a * b if trial % 3 == 0 else c
-        exact = float(Fraction(a) * Fraction(b) + Fraction(c))
-        assert ptx_numbers.fma_double(a, b, c) == exact
-        assert ptx_numbers._fma(a, b, c) == exact
-    assert ptx_numbers._fma(1e200, 1e200, -math.inf) == -math.inf
-    assert ptx_numbers._fma(1e200, 1e200, 1.0) == math.inf
-    assert ptx_numbers._fma(1e-200, 1e-200, 1e-310) == 1e-310
-
-
-def test_what_is_not_known_is_refused(text):
-    changed = re.sub(r"shr\.s32", "bfe.s32", text("fill_normals"), count=1)
-    with pytest.raises(NotImplementedError, match=r"bfe\.s32 %r\d+, %r\d+, 23"):
-        ptx.Kernel(changed)
-
-
 # --- noise -------------------------------------------------------------------------------------
 
 
@@ -147,7 +65,7 @@ def test_what_is_not_known_is_refused(text):
 def test_normals_have_the_bits_of_the_cpu(text, step, contract):
     expected, actual = np.empty(1000), np.zeros(1000)
     fill_normals(expected, 1.7, domains.INITIAL, step, *KEY)
-    kernel = ptx.Kernel(text("fill_normals"), contract=contract)
+    kernel = machine.Kernel(text("fill_normals"), contract=contract)
     blocks = -(-256 // kernel.threads)
     kernel.run(blocks, actual, 1.7, domains.INITIAL, step % 2**32, step >> 32, *KEY, order=0)
     same_bits(actual, expected)
@@ -168,7 +86,7 @@ def test_a_changed_instruction_changes_normals(text, instruction, changed):
     fill_normals(expected, 1.0, domains.INITIAL, 0, *KEY)
     wrong, count = re.subn(instruction, changed, text("fill_normals"), count=1)
     assert count == 1
-    ptx.Kernel(wrong).run(1, actual, 1.0, domains.INITIAL, 0, 0, *KEY)
+    machine.Kernel(wrong).run(1, actual, 1.0, domains.INITIAL, 0, 0, *KEY)
     assert np.count_nonzero(actual != expected) > 20
 
 
@@ -180,7 +98,7 @@ def advance(kernel, engine, parts, first_step=0, order=None):
     state, table = engine.state.copy(), np.zeros((len(parts), len(SIZES), ROW_SIZE))
     lam, std = model(engine.run.problem)
     kernel.run(
-        len(parts), state, lam, std, parts, np.array(UPDATE), SIZES.copy(), first_step % 2**32,
+        len(parts), state, lam, std, parts, moves_of(SIZES, UPDATE), first_step % 2**32,
         first_step >> 32, *KEY, table, order=order,
     )  # fmt: skip
     return state, table
@@ -193,7 +111,7 @@ def test_advance(text, gpu, noise, dtype):
     engine = engine_of(problem, SIZES, len(SIZES), dtype=dtype)
     parts = gpu.cut(300, 40, PARTS)
     assert 40 in parts[:, 1]
-    kernel = ptx.Kernel(text("advance", dtype))
+    kernel = machine.Kernel(text("advance", dtype))
     state, table = advance(kernel, engine, parts, order=1)
     rows = engine.advance(len(SIZES))
     same_bits(state, engine.state)
@@ -208,11 +126,10 @@ def test_advance(text, gpu, noise, dtype):
 def test_advance_with_several_counters_a_thread_and_steps_beyond_32_bits(text, gpu):
     engine = engine_of(problem_of(2000, 700), 1e-3, 1)
     parts, step = gpu.cut(2000, 700, 2), 2**32 + 5
-    state, table = advance(ptx.Kernel(text("advance")), engine, parts, first_step=step)
+    state, table = advance(machine.Kernel(text("advance")), engine, parts, first_step=step)
     sums = np.empty((len(SIZES), 2, ROW_SIZE))
-    advance_scheduled(
-        engine.state, engine.plan, np.array(UPDATE), step, SIZES, np.arange(len(SIZES)), *KEY, sums
-    )
+    slots = np.arange(len(SIZES))
+    advance_known(engine.state, engine.plan, step, moves_of(SIZES, UPDATE), slots, *KEY, sums)
     same_bits(state, engine.state)
     np.testing.assert_allclose(bands(table, parts), sums, rtol=1e-12)
 
@@ -223,8 +140,8 @@ def test_a_missing_barrier_is_found(text, gpu, barrier):
     assert len(pieces) == 3
     pieces[barrier : barrier + 2] = ["".join(pieces[barrier : barrier + 2])]
     engine = engine_of(problem_of(), SIZES, len(SIZES))
-    with pytest.raises(ptx.Fault, match=r"no value of 8 bytes|st\.shared"):
-        advance(ptx.Kernel("bar.sync \t0;".join(pieces)), engine, gpu.cut(300, 40, PARTS))
+    with pytest.raises(machine.Fault, match=r"no value of 8 bytes|st\.shared"):
+        advance(machine.Kernel("bar.sync \t0;".join(pieces)), engine, gpu.cut(300, 40, PARTS))
 
 
 @pytest.mark.parametrize(("argument", "size"), [(0, 299), (3, 1)])
@@ -233,15 +150,15 @@ def test_an_access_outside_an_array_is_found(text, gpu, argument, size):
     arguments = [engine.state.copy(), *model(engine.run.problem), parts]
     arguments[argument] = arguments[argument][:size].copy()
     table = np.zeros((len(parts), 1, ROW_SIZE))
-    with pytest.raises(ptx.Fault, match="no value of 8 bytes"):
-        ptx.Kernel(text("sum_state")).run(len(parts), *arguments, table)
+    with pytest.raises(machine.Fault, match="no value of 8 bytes"):
+        machine.Kernel(text("sum_state")).run(len(parts), *arguments, table)
 
 
 def test_add_parts(text, gpu):
     parts = gpu.cut(3000, 400, 40)
     table = np.random.default_rng(0).normal(size=(len(parts), 5, ROW_SIZE))
     at, out = np.array([1, 4, 0]), np.zeros((3, 2, ROW_SIZE))
-    ptx.Kernel(text("add_parts")).run(3, table, parts, at, out, order=0)
+    machine.Kernel(text("add_parts")).run(3, table, parts, at, out, order=0)
     np.testing.assert_allclose(out, bands(table[:, at], parts), rtol=1e-13, atol=1e-13)
 
 
@@ -252,7 +169,7 @@ def test_sum_state(text, gpu):
     problem = problem_of(noise="diagonal")
     engine, parts = engine_of(problem, 1e-3, 5), gpu.cut(300, 40, PARTS)
     table = np.zeros((len(parts), 1, ROW_SIZE))
-    ptx.Kernel(text("sum_state")).run(
+    machine.Kernel(text("sum_state")).run(
         len(parts), engine.state.copy(), *model(problem), parts, table, order=0
     )
     expected = engine.initial_sums()[:, :NUM_SUMS]
@@ -264,7 +181,7 @@ def test_observe(text, gpu, noise):
     problem = problem_of(noise=noise)
     engine, parts = engine_of(problem, 1e-3, 5), gpu.cut(300, 40, PARTS)
     table, expected = np.zeros((len(parts), 1, ROW_SIZE)), np.zeros((2, 3))
-    ptx.Kernel(text("observe")).run(
+    machine.Kernel(text("observe")).run(
         len(parts), engine.state.copy(), *model(problem), parts, 0, 0, *KEY, table, order=0
     )
     engine.observe(expected)
@@ -278,7 +195,7 @@ def test_jump_rows(text, gpu):
     table = np.zeros((len(parts), 3, ROW_SIZE))
     (move,) = make_engine(engine.run).stepper.moves.to(steps)
     _, a, b = move
-    ptx.Kernel(text("jump_rows")).run(
+    machine.Kernel(text("jump_rows")).run(
         len(parts), state, a[0], b[0], *model(problem), parts, steps, 0 * steps, *KEY, table,
         order=0,
     )  # fmt: skip
@@ -290,7 +207,7 @@ def test_jump_rows(text, gpu):
 def test_spread(text):
     counts = np.array([10, 20, 300, 1, 50])
     values, out = np.linspace(1.0, 2.0, 5), np.zeros(counts.sum())
-    kernel = ptx.Kernel(text("spread"))
+    kernel = machine.Kernel(text("spread"))
     kernel.run(-(-out.size // kernel.threads), values, np.cumsum(counts), out)
     same_bits(out, np.repeat(values, counts))
 
@@ -303,17 +220,21 @@ RULES = {
     "CriticalStep": sa.CriticalStep(0.9, max_step=1.0),
     "OnlineCriticalStep": sa.OnlineCriticalStep(0.9, max_step=1.0),
 }
-NAMES = ("state", "tables", "memories", "step_sizes", "out", "out_steps", "out_sizes", "progress")
+NAMES = (
+    "state", "moves", "tables", "memories", "step_sizes",
+    "out", "out_steps", "out_sizes", "progress",
+)  # fmt: skip
 
 
 def adaptive(kernel, engine, parts, num_steps=3, order=None, **changed):
     """Do steps of an engine at its initial row; return what the kernel changes, by name."""
-    stepper = engine.stepper
+    ruling = engine.stepper.ruling
     given = {
         "state": engine.state.copy(),
-        "tables": np.repeat(stepper.sums[None], BLOCKS, axis=0),
-        "memories": np.repeat(stepper.memory[None], BLOCKS, axis=0),
-        "step_sizes": np.repeat(stepper.step_size, BLOCKS),
+        "moves": np.repeat(moves_of(ruling.step_size, UPDATE), BLOCKS, axis=0),
+        "tables": np.repeat(ruling.sums[None], BLOCKS, axis=0),
+        "memories": np.repeat(ruling.memory[None], BLOCKS, axis=0),
+        "step_sizes": np.repeat(ruling.step_size, BLOCKS),
         "out": np.zeros((num_steps + 1, 2, ROW_SIZE)),
         "out_steps": np.zeros(num_steps + 1, np.int64),
         "out_sizes": np.zeros(num_steps + 1),
@@ -339,7 +260,7 @@ def started(rule, **options):
 def test_a_rule_in_several_blocks(text, gpu, name, contract):
     engine, parts = started(RULES[name]), gpu.cut(300, 40, PARTS)
     assert len(parts) > BLOCKS
-    kernel = ptx.Kernel(text(name), contract=contract)
+    kernel = machine.Kernel(text(name), contract=contract)
     got = adaptive(kernel, engine, parts)
     again = adaptive(kernel, engine, parts, order=1)
     for changed in NAMES:
@@ -353,8 +274,8 @@ def test_a_rule_in_several_blocks(text, gpu, name, contract):
     np.testing.assert_allclose(got["state"], engine.state, rtol=1e-12)
     for block in range(BLOCKS):  # every block asks the rule by itself
         same_bits(got["tables"][block], got["tables"][0])
-        np.testing.assert_allclose(got["tables"][block], engine.stepper.sums, rtol=1e-12)
-        np.testing.assert_allclose(got["memories"][block], engine.stepper.memory, rtol=1e-12)
+        np.testing.assert_allclose(got["tables"][block], engine.stepper.ruling.sums, rtol=1e-12)
+        np.testing.assert_allclose(got["memories"][block], engine.stepper.ruling.memory, rtol=1e-12)
         assert got["step_sizes"][block] == got["out_sizes"][2]
 
 
@@ -369,28 +290,31 @@ def test_a_rule_in_several_blocks(text, gpu, name, contract):
 def test_what_blocks_do_without_waiting_is_a_race(text, gpu, pattern, changed, times, order):
     wrong, count = re.subn(pattern, changed, text("CriticalStep"), flags=re.DOTALL)
     assert count == times
-    with pytest.raises(ptx.Race, match="global"):
+    with pytest.raises(machine.Race, match="global"):
         adaptive(
-            ptx.Kernel(wrong), started(RULES["CriticalStep"]), gpu.cut(300, 40, PARTS), order=order
+            machine.Kernel(wrong),
+            started(RULES["CriticalStep"]),
+            gpu.cut(300, 40, PARTS),
+            order=order,
         )
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_divergence_in_several_blocks(text, gpu, name):
     engine, parts = started(RULES[name]), gpu.cut(300, 40, PARTS)
-    got = adaptive(ptx.Kernel(text(name)), engine, parts, order=3, state=np.full(300, 1e200))
+    got = adaptive(machine.Kernel(text(name)), engine, parts, order=3, state=np.full(300, 1e200))
     np.testing.assert_array_equal(got["progress"], [1, 1])
     np.testing.assert_array_equal(got["out_steps"], [1, 0, 0, 0])
     assert np.isinf(got["out"][0]).any()
-    same_bits(got["memories"][0], engine.stepper.memory)
+    same_bits(got["memories"][0], engine.stepper.ruling.memory)
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_that_fails_in_several_blocks(text, gpu, name):
     engine, parts = started(RULES[name]), gpu.cut(300, 40, PARTS)
-    memories = np.repeat(engine.stepper.memory[None], BLOCKS, axis=0)
+    memories = np.repeat(engine.stepper.ruling.memory[None], BLOCKS, axis=0)
     memories[:, 1] = -1.0  # the cap
-    got = adaptive(ptx.Kernel(text(name)), engine, parts, order=3, memories=memories)
+    got = adaptive(machine.Kernel(text(name)), engine, parts, order=3, memories=memories)
     np.testing.assert_array_equal(got["progress"], [1, 1])
     np.testing.assert_array_equal(got["step_sizes"], -1.0)
     assert got["out_sizes"][0] == -1.0
