@@ -1,7 +1,14 @@
+import signal
+
 import numpy as np
 import pytest
 
 import suspalign_fast as sa
+
+# Whoever runs the tests in the background may have these ignored, and a run respects that.
+for _name, _handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    if hasattr(signal, _name):
+        signal.signal(getattr(signal, _name), _handler)
 
 NOISES = {
     "isotropic": lambda dim: sa.IsotropicNoise(0.5),
