@@ -115,7 +115,7 @@ def test_an_error_of_the_driver_is_one_line(tmp_path, monkeypatch):
     def failing(*arguments, **options):
         raise kind("out of\nmemory")
 
-    monkeypatch.setattr("suspalign_fast.cli.commands.simulate", failing)
+    monkeypatch.setattr("suspalign_fast.cli.commands.execute", failing)
     options = run_file(tmp_path / "s.h5", tmp_path / "t.h5")
     result = CliRunner().invoke(main, ["run", *options])
     assert result.exit_code == 2

@@ -224,3 +224,24 @@ def test_measured_columns_are_checked(change, message):
     columns = {name: simulated[name] for name in row.RECORDED} | change
     with pytest.raises(ValueError, match=message):
         sa.Trace.measured(columns, simulated.constants, source="a network")
+
+
+# --- the page of the format ------------------------------------------------------------------
+
+
+def test_the_page_of_the_format_has_the_columns_there_are():
+    page = (PAGE.parent / "file-format.md").read_text()
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\w+) \((rows[^)]*)\) \| (.*?) \| (.*) \|$", page, re.MULTILINE
+    )
+    expected = [
+        (
+            column.name,
+            np.dtype(column.dtype).name,
+            ", ".join(["rows", *map(str, column.shape)]),
+            column.unit,
+            column.meaning.replace("|", "\\|"),
+        )
+        for column in row.columns().values()
+    ]
+    assert rows == expected

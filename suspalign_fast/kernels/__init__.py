@@ -11,11 +11,13 @@ Noise:
 
 - `philox`: the counter-based generator, words of 32 bits from a counter and a key.
 - `box_muller`: two words to two standard normals, in float32.
+- `domains`: who draws from which numbers of the generator, and which are free.
 - `normals`: normals of a group of 64 coordinates, from seed, domain, group and step.
 - `batch`: normals of many groups at one step, in two loops.
 
 Steps:
 
+- `move`: a step as two numbers a band.
 - `plan`: how coordinates are cut into parts and blocks, and the three ways to sum.
 - `coordinates`: a vector of coordinates, its step and what it adds to the sums of a row.
 - `block`: the loops over a block that stays in cache.

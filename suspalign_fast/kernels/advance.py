@@ -83,13 +83,13 @@ def _advance_block(state, plan, block, band, first_step, moves, slots, work, wor
                 spread = moves[t, band, SPREAD]
                 set_factors(a, b, lam, std, drift, spread)
             step_tile(
-                kind, c, lam, std, a, b, normals, groups, plan.weights[block],
+                kind, c, lam, std, a, b, normals, groups, plan.moment_weights[block],
                 table[t : t + TILE],
             )  # fmt: skip
         else:
             step_once(
                 kind, c, lam, std, moves[t, band, DRIFT], moves[t, band, SPREAD], normals, groups,
-                plan.weights[block], table[t],
+                plan.moment_weights[block], table[t],
             )  # fmt: skip
         t += length
 
@@ -242,6 +242,6 @@ def sum_state(state, plan, out):
                 plan.blocks[b, KIND], coefficients_of(state, plan, b, edges),
                 block_values(plan.blocks[b, LAM], plan.lam, plan.shared),
                 block_values(plan.blocks[b, STD], plan.std, plan.shared),
-                groups, plan.weights[b], table[p, 0],
+                groups, plan.moment_weights[b], table[p, 0],
             )  # fmt: skip
     add_parts(plan, table, 0, out)

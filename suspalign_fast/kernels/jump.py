@@ -57,7 +57,7 @@ def _jump_block(state, plan, b, a_rows, b_rows, level_ends, steps, work, worker,
         write_normals(work.normals[worker], 0, first_group, groups, domains.JUMP, steps[t], scratch)
         jump_block(
             plan.blocks[b, KIND], c, a, spread, lam, std, work.normals[worker], groups,
-            plan.weights[b], table[t],
+            plan.moment_weights[b], table[t],
         )  # fmt: skip
 
 

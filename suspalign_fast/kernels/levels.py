@@ -33,7 +33,7 @@ class Levels(NamedTuple):
         Eigenvalues and standard deviations of the noise.
     freedom : ndarray of float64, shape (levels,)
         Directions of a level less one.
-    weights : ndarray of float64, shape (ROW_SIZE, levels)
+    sum_weights : ndarray of float64, shape (ROW_SIZE, levels)
         What ``Q`` is multiplied by in every sum.
     split : int
         Number of dominant levels.
@@ -42,7 +42,7 @@ class Levels(NamedTuple):
     lam: NDArray[np.float64]
     std: NDArray[np.float64]
     freedom: NDArray[np.float64]
-    weights: NDArray[np.float64]
+    sum_weights: NDArray[np.float64]
     split: int
 
 
@@ -107,14 +107,14 @@ def _move(q, a, b, xi, chi):
 
 @inlined
 def _sum_levels(q, levels, out):
-    """Sums of both bands: ``out[band, column] = sum weights[column, level] q[level]``."""
+    """Sums of both bands: ``out[band, column] = sum sum_weights[column, level] q[level]``."""
     for column in range(ROW_SIZE):
         dominant = 0.0
         for level in range(levels.split):
-            dominant += levels.weights[column, level] * q[level]
+            dominant += levels.sum_weights[column, level] * q[level]
         bulk = 0.0
         for level in range(levels.split, q.size):
-            bulk += levels.weights[column, level] * q[level]
+            bulk += levels.sum_weights[column, level] * q[level]
         out[0, column] = dominant
         out[1, column] = bulk
 

@@ -74,7 +74,7 @@ class Plan(NamedTuple):
         Values of all coordinates, or empty.
     shared : ndarray of float64
         Values of edges, and of blocks that have the same ones.
-    weights : ndarray of float64, shape (blocks, WEIGHTS)
+    moment_weights : ndarray of float64, shape (blocks, WEIGHTS)
         How moments make up sums.
     threads : int
         How many may work on it at once.
@@ -86,7 +86,7 @@ class Plan(NamedTuple):
     lam: NDArray[np.float64]
     std: NDArray[np.float64]
     shared: NDArray[np.float64]
-    weights: NDArray[np.float64]
+    moment_weights: NDArray[np.float64]
     threads: int
 
 

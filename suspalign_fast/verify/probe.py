@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import power_sums as physics
+from ..row import SLICES
 from .claims import Claim
 from .probed import Probed
 from .signs import TINY, Signs
@@ -29,6 +30,11 @@ class _State(NamedTuple):
     state: Array
     row: Array
     squares: Array
+
+    @property
+    def power_sums(self) -> Array:
+        """S_1 ... S_4 of both bands."""
+        return self.row[:, SLICES["power_sums"]]
 
 
 class Prober:
@@ -54,7 +60,7 @@ class Prober:
     def probe(self, state: Array) -> None:
         """Try all kinds of steps at a state."""
         here = _State(state, self.engine.sums_of(state), self.law.squares(state))
-        critical = float(physics.critical_step_size(here.row[:, :4], self.constants))
+        critical = float(physics.critical_step_size(here.power_sums, self.constants))
         if 0.0 < critical < np.inf:
             for multiple in MULTIPLES:
                 sign = 1 if multiple > 1.0 else -1
@@ -63,7 +69,7 @@ class Prober:
             shrunk = self._self_correcting(here, depth)
             for multiple in SELF_CORRECTING_STEPS:
                 self._try_alignment(self.correcting, -1, shrunk, multiple / self.largest)
-        lower, upper = physics.loss_interval(here.row[:, :4], self.constants).tolist()
+        lower, upper = physics.loss_interval(here.power_sums, self.constants).tolist()
         if 0.0 < lower < upper < np.inf:
             between = [lower ** (1.0 - position) * upper**position for position in POSITIONS]
             above = [lower * margin for margin in MARGINS if lower * margin < upper]
@@ -74,7 +80,7 @@ class Prober:
                 self._try_loss(self.bulk_loss, here, step_size, 1)
 
     def _after(self, state: Array, step_size: float, update: tuple[float, float]) -> Array:
-        """Sums after one step with noise never used before, shape (repeats, 2, 8)."""
+        """Sums after one step with noise never used before, shape (repeats, bands, ROW_SIZE)."""
         first = self._draw
         self._draw += self.repeats
         return np.stack(

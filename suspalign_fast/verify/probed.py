@@ -27,7 +27,7 @@ class Probed(Protocol):
         """Do `num_steps` steps and return the rows recorded on the way."""
 
     def sums_of(self, state: Array) -> Array:
-        """Sums S_1 ... S_4, R_4 ... R_6 of both bands of a state, shape (2, 8), last column 0."""
+        """Sums of both bands of a state, laid out as ``row`` says, shape (bands, ROW_SIZE)."""
 
     def sums_after(
         self, state: Array, noise_step: int, step_size: float, update: tuple[float, float]
