@@ -12,6 +12,7 @@ from numba import cuda
 import suspalign_fast as sa
 from suspalign_fast import devices
 from suspalign_fast.cli import main
+from suspalign_fast.spec import ENGINES
 
 COMMAND = "from suspalign_fast.cli import main; main()"
 
@@ -133,7 +134,7 @@ def test_a_trace_of_a_gpu_is_read_and_resumed_without_one(no_gpu, problem, tmp_p
     path = tmp_path / "trace.h5"
     with monkeypatch.context() as patch:
         patch.setattr(devices, "is_simulated", lambda: True)
-        patch.setattr("suspalign_fast.engines._engine_type", lambda run: sa_engine(run))
+        patch.setattr(ENGINES["step"], "on", classmethod(lambda cls, device: cls))
         sa.simulate(problem, 0.1, 3, device="cuda", path=path)
     assert sa.load_trace(path).run.device == "cuda"
     with pytest.raises(sa.DeviceError, match="is not usable"):
@@ -144,13 +145,6 @@ def test_a_trace_of_a_gpu_is_read_and_resumed_without_one(no_gpu, problem, tmp_p
     assert len(sa.resume(path, num_steps=5, device="cpu")) == 6
     command = CliRunner().invoke(main, ["resume", str(path), "--steps", "7", "--quiet"])
     assert command.exit_code == 0, command.output
-
-
-def sa_engine(run):
-    """The engine of the CPU, whatever device the run names."""
-    from suspalign_fast.engines import StepEngine
-
-    return StepEngine
 
 
 def test_this_machine_as_it_is(tmp_path):

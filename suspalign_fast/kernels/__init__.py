@@ -5,7 +5,10 @@ A file stands below those it builds on.
 Compiling and vectors:
 
 - `jit`: how kernels are compiled, and their cache on disk, which depends on this folder alone.
-- `simd`: vectors of a stated width inside Numba functions.
+- `vectors`: vectors of a stated width inside Numba functions, what they are made of.
+- `vector_memory`: vectors from and to arrays.
+- `vector_arithmetic`: what is done with them.
+- `simd`: all three, for those who use them.
 
 Noise:
 
