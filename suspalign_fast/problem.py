@@ -21,6 +21,7 @@ from .noise import (
     law_of,
 )
 from .rise import MAX_POWER, NoiseShape, tilted_variances
+from .row import CONSTANTS_SHAPE
 from .spec import NOISES
 from .spectrum import PIECE, Spectrum
 
@@ -125,7 +126,7 @@ class Quadratic:
 
         ``N_q = sum lambda^q s^2`` and ``K = sum lambda^4 s^4``.
         """
-        sums = np.zeros((2, 3))
+        sums = np.zeros(CONSTANTS_SHAPE)
         for band, lam, stds, count in self._pieces():
             with np.errstate(over="ignore", invalid="ignore"):
                 variance = stds**2

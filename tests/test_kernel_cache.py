@@ -152,11 +152,12 @@ def names_of(code):
 
 
 def imported_from_elsewhere(tree):
-    """Names that a file of kernels imports from the rest of the package."""
+    """Names that a file of kernels imports from files that the digest does not cover."""
     return {
         name.asname or name.name.split(".")[0]
         for node in ast.walk(tree)
         if isinstance(node, ast.Import | ast.ImportFrom)
+        and (getattr(node, "level", 0), getattr(node, "module", None)) != (2, "row")
         for name in node.names
         if (isinstance(node, ast.ImportFrom) and node.level > 1)
         or (getattr(node, "module", None) or name.name).startswith("suspalign_fast")
@@ -196,6 +197,8 @@ def test_kernels_take_nothing_from_files_that_the_digest_does_not_cover():
         elsewhere = imported_from_elsewhere(tree)
         assert not elsewhere & names.get(path, set()), path
         assert not elsewhere & constants_of(tree), path
+    layout = ast.parse((PACKAGE / "row.py").read_text())
+    assert not [node for node in ast.walk(layout) if getattr(node, "level", 0)]
 
 
 def test_imports_from_elsewhere_are_seen():
@@ -213,16 +216,19 @@ def test_imports_from_elsewhere_are_seen():
 def test_the_digest_depends_on_the_sources_of_kernels_and_on_the_compilers(tmp_path, monkeypatch):
     folder = tmp_path / "kernels"
     shutil.copytree(KERNELS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    row = Path(shutil.copy(PACKAGE / "row.py", tmp_path))
     digest = jit.digest_of(folder)
     assert digest == jit.digest_of(KERNELS) == jit.cache_directory().name
     (folder / "edges.py").write_text((folder / "edges.py").read_text() + "# edited\n")
     edited = jit.digest_of(folder)
     (folder / "edges.py").rename(folder / "renamed.py")
     renamed = jit.digest_of(folder)
+    row.write_text(row.read_text().replace("VECTOR = 8", "VECTOR = 16"))
+    wider = jit.digest_of(folder)
     monkeypatch.setattr(jit.numba, "__version__", "0.0")
     other_numba = jit.digest_of(folder)
     monkeypatch.setattr(jit.llvmlite, "__version__", "0.0")
-    assert len({digest, edited, renamed, other_numba, jit.digest_of(folder)}) == 5
+    assert len({digest, edited, renamed, wider, other_numba, jit.digest_of(folder)}) == 6
 
 
 # --- old caches --------------------------------------------------------------------------------

@@ -3,13 +3,13 @@
 import numba
 import numpy as np
 
-from ..kernels.move import DRIFT, NUM_PARTS, SPREAD, set_move
 from ..row import NOISY_AT, NUM_BANDS, NUM_NOISY, ROW_SIZE, WEIGHT_AT
 from . import domains
 from .batch import write_normals
 from .block import TILE, observe_block, step_once, step_tile, sum_block
 from .edges import coefficients_of, load_edges, return_edges
 from .jit import inlined, internal, kernel
+from .move import DRIFT, NUM_PARTS, SPREAD, set_move
 from .normals import GROUP
 from .plan import BAND, BLOCK, EQUAL, FIRST, KIND, LAM, LAST, START, STD, STOP
 from .rules import finish_step, is_finite

@@ -10,7 +10,6 @@ A step is two words, ``low`` and ``high``, the second the same for all steps of 
 
 import numpy as np
 
-from ..kernels.move import DRIFT, SPREAD
 from ..row import NUM_SUMS
 from . import domains
 from .coordinates import (
@@ -25,6 +24,7 @@ from .coordinates import (
     write_sums,
 )
 from .jit import for_gpu, inlined
+from .move import DRIFT, SPREAD
 from .normals import COUNTERS, GROUP, counter_normals
 from .simd import broadcast, horizontal_sum, iota, load, load_doubles, store_doubles, zeros
 

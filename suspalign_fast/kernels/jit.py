@@ -25,6 +25,8 @@ Decorator: TypeAlias = Callable[[Callable[..., Any]], Any]
 intrinsic: Any = extending.intrinsic
 
 _KERNELS = Path(__file__).resolve().parent
+#: What kernels take from outside of their folder: the layout of a row.
+_OUTSIDE = ("row.py",)
 
 #: Caches of other sources or versions: so many of the last used are kept, unless they have not been
 #: used for so many seconds, and all that were used so short a time ago.
@@ -34,12 +36,12 @@ BUSY_SECONDS = 3600.0
 
 
 def digested_sources(folder: Path = _KERNELS) -> list[Path]:
-    """Return every source file whose code can end up inside a kernel: those of this folder.
+    """Return every source file that can change a kernel: those of this folder, and ``row``.
 
-    What is compiled lives in it, and takes neither functions nor constants from elsewhere in the
-    package (a test looks).
+    What is compiled lives in the folder, and takes neither functions nor constants from elsewhere
+    in the package (a test looks).
     """
-    return sorted(folder.rglob("*.py"))
+    return sorted([*folder.rglob("*.py"), *(folder.parent / name for name in _OUTSIDE)])
 
 
 def digest_of(folder: Path) -> str:
@@ -47,7 +49,7 @@ def digest_of(folder: Path) -> str:
     digest = hashlib.sha256(f"numba {numba.__version__} llvmlite {llvmlite.__version__}".encode())
     for path in digested_sources(folder):
         source = path.read_bytes()
-        digest.update(f"\0{path.relative_to(folder).as_posix()}\0{len(source)}\0".encode())
+        digest.update(f"\0{path.relative_to(folder.parent).as_posix()}\0{len(source)}\0".encode())
         digest.update(source)
     return digest.hexdigest()[:16]
 

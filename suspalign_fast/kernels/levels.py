@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.move import DRIFT, NUM_PARTS, SPREAD, set_move
 from ..row import NOISY_AT, NUM_BANDS, NUM_NOISY, ROW_SIZE, WEIGHT_AT
 from . import domains
 from .jit import copy_values, inlined, kernel
+from .move import DRIFT, NUM_PARTS, SPREAD, set_move
 from .normals import GROUP, write_group, write_words
 from .rules import finish_step, is_finite
 
