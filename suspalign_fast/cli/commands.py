@@ -44,7 +44,7 @@ def main() -> None:
 @click.option(
     "--step-size",
     default="0.1",
-    help="Step size eta, or a rule: critical:FRACTION, interval:POSITION, online:FRACTION.",
+    help=f"Step size eta, or a rule: {', '.join(options.rules())}.",
 )
 @click.option("--steps", type=int, default=40_000, help="Number of SGD steps.")
 @click.option("--seed", type=int, default=0, help="Seed of the counter-based generator.")

@@ -1,5 +1,6 @@
 """Options that several commands share, and what their texts stand for."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,14 @@ Command = Callable[..., None]
 #: What options may name: classes that a single number makes.
 RULES_OF_A_NUMBER = [name for name in RULES.names() if takes_one_number(RULES[name])]
 NOISES_OF_A_NUMBER = [name for name in NOISES.names() if takes_one_number(NOISES[name])]
+
+
+def rules() -> list[str]:
+    """Return the rules that options may name, each with what its number is."""
+    first = {name: dataclasses.fields(RULES[name])[0].name for name in RULES_OF_A_NUMBER}
+    return [f"{name}:{field.upper()}" for name, field in first.items() if name != "constant"]
+
+
 DEVICES = click.Choice((*devices.DEVICES, "auto"))
 
 
