@@ -206,7 +206,7 @@ def check_length(spectrum: Spectrum, values: NDArray[Any], name: str) -> None:
     if has_one_per_direction(spectrum, values) or values.shape == (spectrum.num_levels,):
         return
     expected = f"an array of shape ({spectrum.num_levels},), one value a level"
-    if not spectrum.is_simple and spectrum.order is None:
+    if not (spectrum.is_simple or spectrum.is_compressed) and spectrum.order is None:
         expected += f", or ({spectrum.dim},), one a direction"
     raise _checks.wrong(name, values, expected)
 
@@ -215,7 +215,8 @@ def has_one_per_direction(spectrum: Spectrum, values: NDArray[Any]) -> bool:
     """Whether `values` has one entry a direction rather than one a level."""
     if values.shape == (spectrum.num_levels,):
         return False
-    return values.shape == (spectrum.dim,) and spectrum.order is None
+    listed = spectrum.order is None and not spectrum.is_compressed
+    return values.shape == (spectrum.dim,) and listed
 
 
 def in_level_order(spectrum: Spectrum, values: NDArray[Any]) -> NDArray[Any]:

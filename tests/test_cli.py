@@ -157,7 +157,10 @@ def test_step_size_rules_on_the_command_line(suspalign, tmp_path, text, rule):
 def test_unknown_step_sizes_are_named(suspalign, text):
     result = suspalign("run", "--step-size", text)
     assert result.exit_code == 2
-    assert "--step-size must be a number or one of critical, interval, online" in result.output
+    assert (
+        "--step-size must be a number or one of critical, loss_interval, online_critical"
+        in result.output
+    )
 
 
 def test_an_estimate_comes_first_and_a_hint_where_another_engine_is_far_faster(suspalign, tmp_path):

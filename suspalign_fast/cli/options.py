@@ -19,14 +19,16 @@ from .output import warn
 Command = Callable[..., None]
 
 #: What options may name: classes that a single number makes.
-RULES_OF_A_NUMBER = [name for name in RULES.names() if takes_one_number(RULES[name])]
+RULES_OF_A_NUMBER = [
+    name for name in RULES.names() if takes_one_number(RULES[name]) and name != "constant"
+]
 NOISES_OF_A_NUMBER = [name for name in NOISES.names() if takes_one_number(NOISES[name])]
 
 
 def rules() -> list[str]:
     """Return the rules that options may name, each with what its number is."""
     first = {name: dataclasses.fields(RULES[name])[0].name for name in RULES_OF_A_NUMBER}
-    return [f"{name}:{field.upper()}" for name, field in first.items() if name != "constant"]
+    return [f"{name}:{field.upper()}" for name, field in first.items()]
 
 
 DEVICES = click.Choice((*devices.DEVICES, "auto"))

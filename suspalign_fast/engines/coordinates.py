@@ -10,8 +10,13 @@ from ..run import Run
 from ..spectrum import Spectrum
 
 
-def check_dim(run: Run) -> None:
-    """Raise ValueError if there are more directions than the generator has counters for."""
+def check_directions(run: Run) -> None:
+    """Raise ValueError if directions are not listed, or are more than there are counters for."""
+    if run.problem.spectrum.is_compressed:
+        raise ValueError(
+            f"engine {run.engine!r} needs every direction, and a compressed spectrum has none; "
+            "take engine 'levels', or the spectrum before it was compressed"
+        )
     dim = run.problem.spectrum.dim
     if dim > MAX_COORDINATES:
         raise ValueError(

@@ -19,7 +19,7 @@ from ..row import NUM_NOISY, ROW_SIZE
 from ..run import Run
 from ..step_size import AdaptiveStepSize, RowStep
 from .base import STATE
-from .coordinates import check_dim, given_coefficients, level_ends
+from .coordinates import check_directions, given_coefficients, level_ends
 from .steppers import AdaptiveSteps, Jumps, KnownSteps, SteppingEngine, check_known
 
 Array = NDArray[np.float64]
@@ -41,7 +41,7 @@ class GpuStepEngine(SteppingEngine):
 
     def __init__(self, run: Run, *, serial: bool = False) -> None:
         super().__init__(run, serial=serial)
-        check_dim(run)
+        check_directions(run)
         spectrum = run.problem.spectrum
         law = run.problem.noise_law
         isotropic = law is not None and law.power == 0

@@ -12,6 +12,7 @@ from ..run import Run
 from ..spec import ENGINES
 from ..step_size import AdaptiveStepSize, KnownStepSize
 from .base import STATE, Engine, Rows, check_step_size, fill_constants, rule_table
+from .coordinates import check_directions
 from .plain_normals import standard_normals
 
 Array = NDArray[np.float64]
@@ -36,6 +37,7 @@ class ReferenceEngine(Engine):
 
     def __init__(self, run: Run, *, serial: bool = False) -> None:
         super().__init__(run, serial=serial)
+        check_directions(run)
         spectrum = run.problem.spectrum
         _memory.check(f"engine 'reference' at d = {spectrum.dim:,}", ARRAYS * 8 * spectrum.dim)
         counts = spectrum.multiplicities

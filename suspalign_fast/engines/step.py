@@ -17,7 +17,7 @@ from ..run import Run
 from ..spec import ENGINES
 from ..step_size import AdaptiveStepSize, KnownStepSize
 from .base import STATE
-from .coordinates import check_dim, given_coefficients
+from .coordinates import check_directions, given_coefficients
 from .steppers import AdaptiveSteps, KnownSteps, SteppingEngine
 
 #: Work of a coordinate and step, in normals.
@@ -35,7 +35,7 @@ class StepEngine(SteppingEngine):
 
     def __init__(self, run: Run, *, serial: bool = False) -> None:
         super().__init__(run, serial=serial)
-        check_dim(run)
+        check_directions(run)
         spectrum = run.problem.spectrum
         _memory.check(f"engine {run.engine!r} at d = {spectrum.dim:,}", self.bytes_of(run))
         self.threads: int = _threads.for_kernels(serial=serial)

@@ -12,5 +12,7 @@ LEVEL_NORMAL = 3
 LEVEL_GAMMA = 4
 #: More attempts have a chance below 1e-80: each accepts nineteen candidates of twenty.
 LEVEL_GAMMA_ATTEMPTS = 64
+#: Uniforms that chi-squares of less than two degrees of freedom take beside.
+LEVEL_BOOST = LEVEL_GAMMA + 2 * LEVEL_GAMMA_ATTEMPTS
 #: Nobody draws from this domain or any later one.
-FREE = LEVEL_GAMMA + 2 * LEVEL_GAMMA_ATTEMPTS
+FREE = LEVEL_BOOST + 1

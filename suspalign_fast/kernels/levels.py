@@ -4,8 +4,9 @@ By rotation invariance m coordinates that share eigenvalue, noise and step move 
 
     Q' = (a sqrt(Q) + b xi)^2 + b^2 X,    X ~ chi-square with m - 1 degrees of freedom,
 
-xi being the noise along the current direction. Chi-squares come from the
-method of Marsaglia and Tsang (ACM TOMS 26, 2000), in float64 on float32 normals; attempt n of a
+xi being the noise along the current direction; m need not be whole. Chi-squares come from the
+method of Marsaglia and Tsang (ACM TOMS 26, 2000), in float64 on float32 normals; below two degrees
+of freedom from a gamma variate of one more shape, times a power of a uniform one. Attempt n of a
 level draws from counter domains of its own, so X is a pure function of (seed, level, step).
 """
 
@@ -54,24 +55,35 @@ def _accepts(x, u, d, v):
     return np.log(u) < 0.5 * x * x + d * (1.0 - v + np.log(v))
 
 
+@inlined
+def _is_boosted(freedom):
+    """Whether a chi-square of so many degrees of freedom is made from one of two more."""
+    return freedom < 2.0 and freedom != 1.0 and freedom != 0.0
+
+
 @kernel()
 def draw(xi, chi, freedom, step, key_0, key_1):
     """Fill ``xi`` with normals and ``chi`` with chi-squares of ``freedom`` degrees, one a level."""
     normals = np.empty(GROUP)
     candidates = np.empty(GROUP)
     words = np.empty(GROUP, np.uint32)
+    boosts = np.empty(GROUP, np.uint32)
     for first in range(0, xi.size, GROUP):
         group = first // GROUP
         count = min(GROUP, xi.size - first)
         write_group(normals, 0, group, domains.LEVEL_NORMAL, step, key_0, key_1)
         copy_values(xi, first, normals, 0, count)
         todo = 0
+        boosted = False
         for lane in range(count):
             chi[first + lane] = -1.0
             if freedom[first + lane] == 0.0:
                 chi[first + lane] = 0.0
             else:
                 todo += 1
+                boosted |= _is_boosted(freedom[first + lane])
+        if boosted:
+            write_words(boosts, 0, group, domains.LEVEL_BOOST, step, key_0, key_1)
         attempt = 0
         while todo > 0 and attempt < domains.LEVEL_GAMMA_ATTEMPTS:
             # Each attempt has two domains, one for its normals and one for its uniforms.
@@ -87,11 +99,18 @@ def draw(xi, chi, freedom, step, key_0, key_1):
                     chi[first + lane] = x * x
                     todo -= 1
                     continue
-                d = 0.5 * freedom[first + lane] - 1.0 / 3.0
+                shape = 0.5 * freedom[first + lane]
+                boost = _is_boosted(freedom[first + lane])
+                if boost:
+                    shape += 1.0
+                d = shape - 1.0 / 3.0
                 root = 1.0 + x / np.sqrt(9.0 * d)
                 v = root * root * root
                 if v > 0.0 and _accepts(x, u, d, v):
                     chi[first + lane] = 2.0 * d * v
+                    if boost:
+                        uniform = (boosts[lane] + 0.5) * UNIFORM_SCALE
+                        chi[first + lane] *= uniform ** (2.0 / freedom[first + lane])
                     todo -= 1
             attempt += 1
         for lane in range(count):

@@ -18,6 +18,15 @@ def is_ones(counts: NDArray[np.int64]) -> bool:
     return counts.strides == (0,)
 
 
+def real(given: ArrayLike | None, num_levels: int) -> NDArray[np.float64]:
+    """Return the multiplicities of a compressed spectrum: finite numbers of at least 1."""
+    counts = np.asarray(given, dtype=np.float64)
+    good = counts.shape == (num_levels,) and bool((np.isfinite(counts) & (counts >= 1.0)).all())
+    if not good:
+        raise _checks.wrong("multiplicities", given, f"{num_levels} finite numbers of at least 1")
+    return counts
+
+
 def checked(given: ArrayLike | None, num_levels: int) -> NDArray[np.int64]:
     """Return what a user gave as multiplicities, `ones` where all of them are 1."""
     if given is None:

@@ -1,23 +1,22 @@
 """Eigenvalues with multiplicities, split into a dominant and a bulk band."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _checks
 from .._equality import same_values
-from ..storage import Reader, files
-from . import bins, families, stored
-from .multiplicities import checked, is_ones
-from .parts import Parts
+from . import bins, compression
+from .families import Families
+from .multiplicities import checked, is_ones, real
+from .parts import Compression, Parts
+from .stored import Storable
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Spectrum:
+class Spectrum(Storable, Families):
     """Eigenvalues of a Hessian, largest first, and the number of dominant directions.
 
     Parameters
@@ -37,10 +36,12 @@ class Spectrum:
         Bound on the relative error of each direction's eigenvalue where levels stand for many
         different ones (`quantize`, families with `num_levels`), else 0. It adds up over further
         quantizations and is kept in files.
+    compression_error : float
+        Error of a spectrum made by `compress`, else 0.
     eigenvalues : ndarray of float64, shape (num_levels,)
         Levels in descending order, read-only.
     multiplicities : ndarray of int64, shape (num_levels,)
-        Read-only.
+        Read-only; of float64 and at least 1 where the spectrum is compressed.
     order : ndarray of int64 or None
         ``eigenvalues == given[order]`` where the given levels were not sorted, else None. Other
         arrays a user passes along with the levels are taken in the order of the given ones.
@@ -61,6 +62,7 @@ class Spectrum:
     multiplicities: NDArray[np.int64] = None  # type: ignore[assignment]
     order: NDArray[np.int64] | None = field(default=None, init=False)
     quantization_error: float = field(default=0.0, init=False)
+    compression_error: float = field(default=0.0, init=False)
 
     def __init__(
         self,
@@ -76,12 +78,23 @@ class Spectrum:
         """Make a spectrum of its parts without copying the eigenvalues."""
         spectrum = cls.__new__(cls)
         lam = _checks.non_negative_vector("eigenvalues", parts.eigenvalues, copy=False)
-        spectrum._set(lam, checked(parts.multiplicities, lam.size), parts.num_dominant)
+        if parts.compression is None:
+            spectrum._set(lam, checked(parts.multiplicities, lam.size), parts.num_dominant)
+        else:
+            counts = real(parts.multiplicities, lam.size)
+            spectrum._set_compressed(lam, counts, parts.num_dominant, parts.compression)
         return spectrum._with_error(parts.error)
 
     def _parts(self) -> Parts:
+        compressed = None
+        if self.is_compressed:
+            compressed = Compression(self.dim, self.num_dominant_levels, self.compression_error)
         return Parts(
-            self.eigenvalues, self.num_dominant, self.multiplicities, self.quantization_error
+            self.eigenvalues,
+            self.num_dominant,
+            self.multiplicities,
+            self.quantization_error,
+            compressed,
         )
 
     def _set(self, lam: NDArray[np.float64], counts: NDArray[np.int64], num_dominant: int) -> None:
@@ -107,13 +120,45 @@ class Spectrum:
                 f"num_dominant must leave a gap lambda_k > lambda_(k+1), got num_dominant = {k} "
                 f"where both are {float(lam[level])!r}"
             )
+        self._keep(lam, counts, k, order, dim, level + 1, 0.0)
+
+    def _set_compressed(
+        self,
+        lam: NDArray[np.float64],
+        counts: NDArray[np.float64],
+        num_dominant: int,
+        known: Compression,
+    ) -> None:
+        """Take levels of real multiplicity, which must be sorted."""
+        dim = _checks.integer("dim", known.dim, 2, 2**62)
+        k = _checks.integer("num_dominant", num_dominant, 1, dim - 1)
+        split = _checks.integer("num_dominant_levels", known.num_dominant_levels, 1, lam.size - 1)
+        if (lam[1:] > lam[:-1]).any() or lam[split - 1] == lam[split]:
+            raise ValueError("eigenvalues must be sorted, with a gap after the dominant ones")
+        bands = np.array([counts[:split].sum(), counts[split:].sum()])
+        if not np.allclose(bands, [k, dim - k], rtol=1e-9):
+            raise ValueError(f"multiplicities must add up to {k} and {dim - k}, got {bands}")
+        self._keep(lam, counts, k, None, dim, split, known.error)
+
+    def _keep(
+        self,
+        lam: NDArray[np.float64],
+        counts: NDArray[Any],
+        num_dominant: int,
+        order: NDArray[np.int64] | None,
+        dim: int,
+        num_dominant_levels: int,
+        error: float,
+    ) -> None:
         object.__setattr__(self, "eigenvalues", _checks.read_only(lam))
         object.__setattr__(self, "multiplicities", _checks.read_only(counts))
-        object.__setattr__(self, "num_dominant", k)
+        object.__setattr__(self, "num_dominant", num_dominant)
         object.__setattr__(self, "order", order)
         object.__setattr__(self, "quantization_error", 0.0)
+        object.__setattr__(self, "compression_error", error)
+        object.__setattr__(self, "_few", {})
         object.__setattr__(self, "_dim", dim)
-        object.__setattr__(self, "_num_dominant_levels", level + 1)
+        object.__setattr__(self, "_num_dominant_levels", num_dominant_levels)
 
     @property
     def dim(self) -> int:
@@ -133,7 +178,12 @@ class Spectrum:
     @property
     def is_simple(self) -> bool:
         """Whether every multiplicity is 1."""
-        return self.num_levels == self.dim
+        return self.num_levels == self.dim and not self.is_compressed
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether multiplicities are real numbers (`compress`): there are no single directions."""
+        return self.multiplicities.dtype.kind == "f"
 
     @property
     def gap_ratio(self) -> float:
@@ -144,9 +194,16 @@ class Spectrum:
             return float(above / below) if below > 0.0 else float("inf")
 
     def expand(self) -> "Spectrum":
-        """Return the same spectrum with one level for every direction."""
+        """Return the same spectrum with one level for every direction.
+
+        Raises
+        ------
+        ValueError
+            If it is compressed.
+        """
         if self.is_simple:
             return self
+        self._refuse_compressed("expanded to single directions")
         lam = np.repeat(self.eigenvalues, self.multiplicities)
         return Spectrum._of(Parts(lam, self.num_dominant, error=self.quantization_error))
 
@@ -183,6 +240,7 @@ class Spectrum:
         ValueError
             If not exactly one argument is given, or it asks for what cannot be.
         """
+        self._refuse_compressed("quantized")
         if (num_levels is None) == (max_relative_error is None):
             raise ValueError("quantize takes exactly one of num_levels and max_relative_error")
         if num_levels is not None:
@@ -197,6 +255,62 @@ class Spectrum:
         if error >= 1.0:
             raise _checks.wrong("max_relative_error", max_relative_error, "below 1")
         return self._binned(float(np.log1p(error)))
+
+    def compress(self, tolerance: float = 1e-12) -> "Spectrum":
+        """Return a spectrum of a few hundred levels that keeps all smooth sums over this one.
+
+        Levels get real multiplicities; bands do not mix, zeros stay apart, `dim` stays. With noise
+        and initial state that are smooth in lambda (scalar `initial`; noise of a law), exact theory
+        and the engine "levels" give the same moments and the same law of every row, to about the
+        tolerance, for step sizes up to 1.99 / lambda_1 and in times in which a band decays by up
+        to e^-40.
+
+        Parameters
+        ----------
+        tolerance : float
+            Largest relative error, from 1e-14 to 0.01, of the sums described in
+            ``spectrum.compression``: `compression_error` is what two resolutions differ by.
+
+        Returns
+        -------
+        Spectrum
+            This one where it has no more levels than the compressed one would have.
+
+        Raises
+        ------
+        ValueError
+            If the tolerance is out of range or cannot be reached.
+
+        Examples
+        --------
+        >>> import suspalign_fast as sa
+        >>> spectrum = sa.Spectrum.power_law(300_000, 10, 1.0)
+        >>> few = spectrum.compress()
+        >>> few.dim, few.num_levels < 300
+        (300000, True)
+        """
+        if self.is_compressed and self.compression_error <= tolerance:
+            return self
+        self._refuse_compressed("compressed further")
+        if tolerance not in self._few:  # type: ignore[attr-defined]
+            self._few[tolerance] = self._compressed(tolerance)  # type: ignore[attr-defined]
+        few: Spectrum = self._few[tolerance]  # type: ignore[attr-defined]
+        return few
+
+    def _compressed(self, tolerance: float) -> "Spectrum":
+        k = self.num_dominant_levels
+        bands = [
+            compression.bins_of_levels(self.eigenvalues[part], self.multiplicities[part])
+            for part in (slice(0, k), slice(k, None))
+        ]
+        parts = compression.compressed(bands, tolerance, self.dim, self.num_dominant)
+        if parts.eigenvalues.size >= self.num_levels:
+            return self
+        return Spectrum._of(parts)._with_error(self.quantization_error)
+
+    def _refuse_compressed(self, done: str) -> None:
+        if self.is_compressed:
+            raise ValueError(f"spectrum must not be compressed to be {done}, got {self!r}")
 
     def _binned(self, width: float) -> "Spectrum":
         """Join levels whose logarithms fall into one bin, counted from the top of the band."""
@@ -261,138 +375,3 @@ class Spectrum:
             f"Spectrum(dim={self.dim}, num_dominant={self.num_dominant}{levels}, "
             f"dominant={lam[0]:.6g}..{lam[k - 1]:.6g}, bulk={lam[k]:.6g}..{lam[-1]:.6g})"
         )
-
-    # --- families --------------------------------------------------------------------------
-
-    @classmethod
-    def linear_bands(
-        cls,
-        dim: int,
-        num_dominant: int,
-        dominant: tuple[float, float] = (100.0, 80.0),
-        bulk: tuple[float, float] = (0.8, 0.1),
-        num_levels: int | None = None,
-    ) -> "Spectrum":
-        """Two bands of evenly spaced eigenvalues, ``(largest, smallest)`` each.
-
-        The spectrum of the published experiments (arXiv 2601.11789, section 5).
-
-        Parameters
-        ----------
-        dim, num_dominant : int
-        dominant, bulk : tuple of two float
-            Largest and smallest eigenvalue of each band; the bulk lies below the dominant band.
-            A band of one direction has the largest.
-        num_levels : int, optional
-            Make at most so many levels directly, both bands together, for dimensions that no
-            array could hold. The eigenvalues at the gap are exact and the others means of those
-            they stand for; `quantization_error` says how far an eigenvalue is moved.
-
-        Raises
-        ------
-        ValueError
-            If an argument is not as described, or `num_levels` is too few for both bands.
-        """
-        return cls._of(families.linear_bands(dim, num_dominant, dominant, bulk, num_levels))
-
-    @classmethod
-    def two_level(cls, dim: int, num_dominant: int, dominant: float, bulk: float) -> "Spectrum":
-        """All dominant eigenvalues equal, all bulk eigenvalues equal."""
-        return cls._of(families.two_level(dim, num_dominant, dominant, bulk))
-
-    @classmethod
-    def power_law(
-        cls,
-        dim: int,
-        num_dominant: int,
-        exponent: float,
-        largest: float = 1.0,
-        gap_ratio: float | None = None,
-        num_levels: int | None = None,
-    ) -> "Spectrum":
-        """Eigenvalues ``lambda_i = largest * i**-exponent``, i = 1 ... dim.
-
-        Parameters
-        ----------
-        dim, num_dominant : int
-        exponent, largest : float
-        gap_ratio : float, optional
-            Scale the bulk as a whole so that ``lambda_k / lambda_{k+1}`` is this.
-        num_levels : int, optional
-            Make at most so many levels directly, both bands together, for dimensions that no
-            array could hold. The eigenvalues at the gap are exact and the others means of those
-            they stand for; `quantization_error` says how far an eigenvalue is moved.
-
-        Raises
-        ------
-        ValueError
-            If an argument is not as described, or `num_levels` is too few for both bands.
-        """
-        return cls._of(
-            families.power_law(dim, num_dominant, exponent, largest, gap_ratio, num_levels)
-        )
-
-    # --- files -----------------------------------------------------------------------------
-
-    def save(
-        self,
-        path: files.AnyPath,
-        *,
-        description: str = "",
-        attributes: Mapping[str, Any] | None = None,
-        overwrite: bool = False,
-    ) -> None:
-        """Write the spectrum to an HDF5 file that `load` reads.
-
-        Parameters
-        ----------
-        path : path-like
-        description : str
-            Free text kept in the file.
-        attributes : mapping, optional
-            Further root attributes.
-        overwrite : bool
-            Whether an existing file may be replaced.
-
-        Raises
-        ------
-        FileExistsError
-            If the file exists and `overwrite` is false.
-        """
-        stored.save(
-            path,
-            self._parts(),
-            description=description,
-            attributes=attributes,
-            overwrite=overwrite,
-        )
-
-    def write(self, file: h5py.File, *, compression: str = "gzip") -> None:
-        """Write ``/spectrum`` into an open HDF5 file."""
-        stored.write_group(file, self._parts(), compression=compression)
-
-    @classmethod
-    def load(cls, path: files.AnyPath) -> "Spectrum":
-        """Read a spectrum from a file written by `save`, or from a trace file.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be read or is not a spectrum or trace file.
-        """
-        with Reader(path) as file:
-            try:
-                return cls.read(file)
-            except OSError as error:
-                raise OSError(f"{file.path} {error}") from error
-
-    @classmethod
-    def read(cls, file: Reader) -> "Spectrum":
-        """Read ``/spectrum`` of an open HDF5 file."""
-        with stored.reading():
-            return cls._of(stored.read_group(file))
-
-    @staticmethod
-    def check(file: Reader) -> None:
-        """Raise OSError unless ``/spectrum`` of an open file looks like one, its values unread."""
-        stored.check_group(file)

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import h5py
 import numpy as np
 
 from .. import _checks
 from ..storage import Output, Reader, files, text, write
-from .parts import Parts
+from .made import Made
+from .parts import Compression, Parts
 
 FORMAT = "suspalign-spectrum"
 FORMAT_VERSION = 1
@@ -49,6 +50,10 @@ def write_group(file: h5py.File, parts: Parts, *, compression: str = "gzip") -> 
     group = file.create_group("spectrum")
     group.attrs["num_dominant"] = parts.num_dominant
     group.attrs["quantization_error"] = np.float64(parts.error)
+    if parts.compression is not None:
+        group.attrs["dim"] = np.int64(parts.compression.dim)
+        group.attrs["num_dominant_levels"] = np.int64(parts.compression.num_dominant_levels)
+        group.attrs["compression_error"] = np.float64(parts.compression.error)
     for name in ("eigenvalues", "multiplicities"):
         write(group, name, getattr(parts, name), compression=compression)
 
@@ -59,7 +64,8 @@ def read_group(file: Reader) -> Parts:
         eigenvalues=file.read("spectrum/eigenvalues"),
         multiplicities=file.read("spectrum/multiplicities"),
         num_dominant=file.attribute("spectrum", "num_dominant"),
-        error=_stored_error(file),
+        error=_stored_error(file, "quantization_error"),
+        compression=_compression(file),
     )
 
 
@@ -74,14 +80,23 @@ def check_group(file: Reader) -> None:
             raise ValueError(f"arrays of shapes {shapes}")
 
 
-def _stored_error(file: Reader) -> float:
+def _stored_error(file: Reader, name: str) -> float:
     try:
-        error = float(file.attribute("spectrum", "quantization_error"))
+        error = float(file.attribute("spectrum", name))
     except KeyError:  # as in files of earlier versions
         return 0.0
     if not error >= 0.0:
-        raise _checks.wrong("quantization_error", error, "a number of at least zero")
+        raise _checks.wrong(name, error, "a number of at least zero")
     return error
+
+
+def _compression(file: Reader) -> Compression | None:
+    try:
+        dim = file.attribute("spectrum", "dim")
+    except KeyError:
+        return None
+    levels = file.attribute("spectrum", "num_dominant_levels")
+    return Compression(dim, levels, _stored_error(file, "compression_error"))
 
 
 @contextmanager
@@ -91,3 +106,70 @@ def reading() -> Iterator[None]:
         yield
     except Exception as error:
         raise OSError(f"does not hold a suspalign spectrum: {error}") from error
+
+
+class Storable(Made):
+    """The methods of a spectrum that have to do with files."""
+
+    def save(
+        self,
+        path: files.AnyPath,
+        *,
+        description: str = "",
+        attributes: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Write the spectrum to an HDF5 file that `load` reads.
+
+        Parameters
+        ----------
+        path : path-like
+        description : str
+            Free text kept in the file.
+        attributes : mapping, optional
+            Further root attributes.
+        overwrite : bool
+            Whether an existing file may be replaced.
+
+        Raises
+        ------
+        FileExistsError
+            If the file exists and `overwrite` is false.
+        """
+        save(
+            path,
+            self._parts(),
+            description=description,
+            attributes=attributes,
+            overwrite=overwrite,
+        )
+
+    def write(self, file: h5py.File, *, compression: str = "gzip") -> None:
+        """Write ``/spectrum`` into an open HDF5 file."""
+        write_group(file, self._parts(), compression=compression)
+
+    @classmethod
+    def load(cls, path: files.AnyPath) -> Self:
+        """Read a spectrum from a file written by `save`, or from a trace file.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read or is not a spectrum or trace file.
+        """
+        with Reader(path) as file:
+            try:
+                return cls.read(file)
+            except OSError as error:
+                raise OSError(f"{file.path} {error}") from error
+
+    @classmethod
+    def read(cls, file: Reader) -> Self:
+        """Read ``/spectrum`` of an open HDF5 file."""
+        with reading():
+            return cls._of(read_group(file))
+
+    @staticmethod
+    def check(file: Reader) -> None:
+        """Raise OSError unless ``/spectrum`` of an open file looks like one, its values unread."""
+        check_group(file)

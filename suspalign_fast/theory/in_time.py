@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _checks
 from ..problem import Quadratic
 from ..run import Update, update_weights
-from ..step_size import KnownStepSize, Schedule, as_step_size
-from .levels import Levels
+from ..step_size import ConstantStep, KnownStepSize, Schedule, as_step_size
+from .levels import Levels, with_few_levels
 from .result import MOMENTS, Array, Expected
 
 
@@ -49,7 +49,9 @@ def expected(
     """
     rule, weights = _known(step_size), update_weights(update)
     times = _times(steps, rule)
-    model = Levels(problem, weights)
+    if not isinstance(problem, Quadratic):
+        raise _checks.wrong("problem", problem, "a Quadratic")
+    model = Levels(with_few_levels(problem, _largest(rule, times) * max(weights)), weights)
     rows = np.empty((times.size, len(MOMENTS)))
     order = np.argsort(times, kind="stable")
     for row, (mean, variance) in zip(order, model.trajectory(rule, times[order]), strict=True):
@@ -89,7 +91,9 @@ def stationary(
     weights = update_weights(update)
     if min(weights) == 0.0:
         raise _checks.wrong("update", update, "positive in both parts for a stationary state")
-    model = Levels(problem, weights)
+    if not isinstance(problem, Quadratic):
+        raise _checks.wrong("problem", problem, "a Quadratic")
+    model = Levels(with_few_levels(problem, eta * max(weights)), weights)
     x = eta * model.rate
     if x.max() >= 2.0:
         at = int(np.argmax(x))
@@ -108,6 +112,14 @@ def _known(step_size: Any) -> KnownStepSize:
     if not isinstance(rule, KnownStepSize):
         raise _checks.wrong("step_size", step_size, "known in advance: a number or an array")
     return rule
+
+
+def _largest(rule: KnownStepSize, times: NDArray[np.int64]) -> float:
+    """Largest step size up to the last of some times."""
+    if type(rule) is ConstantStep:
+        return rule.value
+    last = int(times.max(initial=0))
+    return float(rule.values(0, last).max(initial=0.0))
 
 
 def _times(steps: ArrayLike, rule: KnownStepSize) -> NDArray[np.int64]:

@@ -15,6 +15,31 @@ from ..transition import product, transition
 Array = NDArray[np.float64]
 
 
+#: Levels from which on moments are taken from a compressed spectrum, and its tolerance.
+MANY = 2_000
+TOLERANCE = 1e-12
+#: Largest step size, in units of 1 / lambda_1 and of the largest in a band, that it is made for.
+LARGEST_STEP = 1.99
+
+
+def with_few_levels(problem: Quadratic, largest_step: float) -> Quadratic:
+    """Return a problem of few levels with the same moments at every time, or the problem itself.
+
+    Where noise and initial state are smooth in lambda, steps are stable, and the noise keeps sums
+    from decaying without end; else nothing is saved.
+    """
+    spectrum, law = problem.spectrum, problem.noise_law
+    largest = largest_step * float(spectrum.eigenvalues[0])
+    smooth = law is not None and law.sigma > 0.0 and not isinstance(problem.initial, np.ndarray)
+    if not smooth or spectrum.num_levels <= MANY or not largest <= LARGEST_STEP:
+        return problem
+    try:
+        few = spectrum.compress(TOLERANCE)
+    except ValueError:  # eigenvalues that no few nodes stand for
+        return problem
+    return Quadratic(few, problem.noise, problem.initial)
+
+
 class Levels:
     """A problem's levels and the moments that follow from those of their coefficients."""
 

@@ -1,0 +1,176 @@
+"""Few levels of real multiplicity that keep all smooth sums over a spectrum.
+
+Exact theory, and the law of every row of a run, are made of sums ``sum_i F(lambda_i)`` with smooth
+F, where noise and initial state are smooth functions of lambda. The eigenvalues of a narrow bin are
+replaced by the Gauss rule of their own measure (``gauss``), which keeps as many moments as it has
+numbers. Bins lie inside a band; zeros stay apart, and a bin of few eigenvalues stays as it is.
+
+The error is what two resolutions differ by: the largest relative difference from a much finer rule,
+in either band, of sums of ``lambda^p (1 - x)^(2t)``, x up to 1.99, over times from the first to the
+last at which the band decays. Those are what steps of SGD make of squared coefficients.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _checks
+from .bands import Band
+from .gauss import rule_of_points, rule_of_range
+from .parts import Compression, Parts
+
+Array = NDArray[np.float64]
+#: Points of a bin: eigenvalues, largest first or in any order, and how often each is there.
+Points = tuple[Array, Array]
+#: Bins of a band of one logarithmic width.
+Bins = Callable[[float], Iterator[Points]]
+
+#: Logarithmic widths of bins and nodes in them, from the cheapest on, and of the rule that they are
+#: compared with.
+RULES = ((1.4, 5), (1.0, 6), (0.7, 6), (0.7, 8), (0.5, 8), (0.5, 10), (0.35, 10), (0.25, 12))
+FINE = (0.15, 16)
+#: Distance from the top of a band, as a part of it, down to which bins get narrower.
+EDGE = 5e-4
+#: A bin stays as it is where it has at most so many eigenvalues a node: weights are then above 1.
+FEW = 4
+#: Nodes in the index that stand for the eigenvalues of a bin given by formula.
+INDEX_NODES = 32
+#: Tolerances that can be asked for.
+LEAST, MOST = 1e-14, 1e-2
+#: Powers of lambda, and parts of the largest stable step size, in the sums that are compared.
+POWERS = (1, 2, 3, 4)
+STEPS = (0.5, 1.5, 1.9, 1.99)
+TIMES = 60
+#: Squares are followed until they are exp(-DECAY) of the first ones.
+DECAY = 40.0
+
+
+def bins_of_levels(lam: Array, counts: NDArray[Any]) -> Bins:
+    """Bins of a band of levels, largest first."""
+
+    def bins(width: float) -> Iterator[Points]:
+        zero = int(np.searchsorted(-lam, 0.0))  # levels above zero come first
+        if zero:
+            number = np.maximum(np.floor(_place(lam[:zero] / lam[0]) / width), 0.0)
+            first = np.flatnonzero(np.diff(number, prepend=-1.0))
+            for start, stop in zip(first, np.append(first[1:], zero), strict=True):
+                yield lam[start:stop], counts[start:stop].astype(np.float64)
+        if zero < lam.size:
+            yield lam[zero:], counts[zero:].astype(np.float64)
+
+    return bins
+
+
+def bins_of_band(band: Band) -> Bins:
+    """Bins of a band of eigenvalues that a formula gives, whatever their number."""
+
+    def bins(width: float) -> Iterator[Points]:
+        above = band.size - (1 if band.size > 1 and float(band.value(band.size - 1)) == 0.0 else 0)
+        edge, top = 0, float(band.value(0))
+        while edge < above:
+            number = np.floor(_place(float(band.value(edge)) / top) / width) + 1.0
+            stop = _first_below(band, top * _part(number * width), edge, above)
+            x, weights = rule_of_range(stop - edge, INDEX_NODES)
+            yield np.asarray(band.value(edge + x)), weights
+            edge = stop
+        if edge < band.size:
+            yield np.zeros(1), np.ones(1)
+
+    return bins
+
+
+def _place(part: Any) -> Any:
+    """Coordinate of parts of the largest eigenvalue in which bins have one width; 0 at the top.
+
+    Relative width in lambda further down, and in the distance from the top near it: steps close to
+    the largest stable one set eigenvalues apart there.
+    """
+    return np.log((1.0 + EDGE - part) / (EDGE * part))
+
+
+def _part(place: Any) -> Any:
+    """The part of the largest eigenvalue at a coordinate."""
+    return (1.0 + EDGE) / (1.0 + EDGE * np.exp(place))
+
+
+def _first_below(band: Band, value: float, start: int, stop: int) -> int:
+    """First index after `start` whose eigenvalue is below a value."""
+    low, high = start + 1, stop
+    while low < high:
+        middle = (low + high) // 2
+        if float(band.value(middle)) < value:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def compressed(bands: Sequence[Bins], tolerance: float, dim: int, num_dominant: int) -> Parts:
+    """Return the fewest levels, among `RULES`, whose error is within a tolerance.
+
+    Raises
+    ------
+    ValueError
+        If the tolerance is out of range, or none of them has it.
+    """
+    wanted = _checks.real("tolerance", tolerance, positive=True)
+    if not LEAST <= wanted <= MOST:
+        raise _checks.wrong("tolerance", tolerance, f"from {LEAST:g} to {MOST:g}")
+    fine = [_reduced(bins, *FINE) for bins in bands]
+    errors = []
+    for rule in RULES:
+        found = [_reduced(bins, *rule) for bins in bands]
+        errors.append(max(_difference(*pair) for pair in zip(found, fine, strict=True)))
+        if errors[-1] <= wanted:
+            lam, counts = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+            known = Compression(dim, found[0][0].size, errors[-1])
+            return Parts(lam, num_dominant, counts, 0.0, known)
+    raise _checks.wrong("tolerance", tolerance, f"at least {min(errors):.2g} for this spectrum")
+
+
+def _reduced(bins: Bins, width: float, nodes: int) -> Points:
+    """Levels of a band, largest first."""
+    parts = [_of_bin(x, weights, nodes) for x, weights in bins(width)]
+    lam, counts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    order = np.argsort(-lam, kind="stable")
+    return lam[order], counts[order]
+
+
+def _of_bin(x: Array, weights: Array, nodes: int) -> Points:
+    if x.size <= FEW * nodes and weights.sum() == x.size:
+        return x, weights  # eigenvalues one by one
+    if x.size <= nodes:
+        return x, weights
+    found, counts = rule_of_points(x, weights, nodes)
+    return (found, counts) if counts.min() >= 1.0 else (x, weights)
+
+
+def _difference(found: Points, fine: Points) -> float:
+    """Largest relative difference of the sums of two rules for a band."""
+    above = fine[0][fine[0] > 0.0]
+    if above.size == 0:
+        return 0.0
+    ends = float(above.max()), float(above.min())
+    sums = [_sums(lam, counts, *ends) for lam, counts in (found, fine)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        off = np.abs(sums[0] / sums[1] - 1.0)
+    return float(np.max(off, initial=0.0, where=sums[1] > 0.0))
+
+
+def _sums(lam: Array, counts: Array, top: float, bottom: float) -> Array:
+    """Sums of what SGD makes of squared coefficients, at many times and for many step sizes."""
+    lam, counts = lam[lam > 0.0], counts[lam > 0.0]
+    u = lam / top
+    weights = counts * u ** np.array(POWERS)[:, None]
+    sums = [weights.sum(1)]
+    for size in STEPS:
+        slowest = -np.log(
+            np.maximum(np.abs(1.0 - size * np.array([1.0, bottom / top])), 1e-3)
+        ).min()
+        logs = 2.0 * np.log(np.maximum(np.abs(1.0 - size * u), 1e-300))
+        last = max(2.0, 0.5 * DECAY / slowest)
+        for t in np.unique(np.geomspace(1.0, last, TIMES).round()):  # odd powers are not smooth
+            sums.append(weights @ np.exp(t * logs))
+    return np.concatenate(sums)
