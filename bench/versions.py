@@ -37,17 +37,17 @@ def build(case, folder):
 
     path = os.path.join(folder, "trace.h5")
     runs = {
-        "step": (large, 1e-3, 60, {}),
-        "step small": (small, 1e-3, 60_000, {}),
+        "step": (large, 1e-3, 400, {}),
+        "step small": (small, 1e-3, 300_000, {}),
         "step file": (small, 1e-3, 60_000, {"path": path, "overwrite": True}),
-        "step float32": (large, 1e-3, 60, {"dtype": "float32"}),
-        "jump": (large, 1e-3, 4000, {"engine": "jump", "record_every": 100}),
+        "step float32": (large, 1e-3, 400, {"dtype": "float32"}),
+        "jump": (large, 1e-3, 20_000, {"engine": "jump", "record_every": 100}),
         "levels": (levels, 1e-3, 20_000, {"engine": "levels"}),
-        "critical": (large, rule, 60, {}),
-        "critical small": (small, rule, 60_000, {}),
+        "critical": (large, rule, 300, {}),
+        "critical small": (small, rule, 120_000, {}),
         "levels critical": (levels, rule, 20_000, {"engine": "levels"}),
-        "own rule": (small, own, 60_000, {}),
-        "online": (small, sa.OnlineCriticalStep(0.9), 30_000, {}),
+        "own rule": (small, own, 120_000, {}),
+        "online": (small, sa.OnlineCriticalStep(0.9), 60_000, {}),
     }
     problem, step_size, steps, options = runs[case]
     return lambda: sa.simulate(problem, step_size, steps, **options)

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from .. import _memory
 from ..kernels import levels
-from ..kernels.levels import Levels
+from ..kernels.levels import Levels, drawn_for
 from ..row import NUM_BANDS, NUM_SUMS, ROW_SIZE, sum_weights
 from ..run import Run
 from ..spec import ENGINES
@@ -47,12 +47,16 @@ class LevelsEngine(SteppingEngine):
         spectrum = problem.spectrum
         count = spectrum.num_levels
         _memory.check(f"engine 'levels' with {count:,} levels", ARRAYS * 8 * count)
+        freedom = spectrum.multiplicities.astype(np.float64) - 1.0
+        drawn = drawn_for(freedom)
         weights = np.zeros((ROW_SIZE, count))
         weights[:NUM_SUMS] = sum_weights(spectrum.eigenvalues, problem.stds)
         self.levels: Levels = Levels(
             spectrum.eigenvalues,
             np.ascontiguousarray(problem.stds),
-            spectrum.multiplicities.astype(np.float64) - 1.0,
+            freedom,
+            drawn,
+            bool((drawn != freedom).any()),
             weights,
             spectrum.num_dominant_levels,
         )
@@ -99,16 +103,15 @@ class LevelsEngine(SteppingEngine):
 
     def observe(self, out: Array) -> None:
         """Write the sums of the next step's noisy gradient."""
-        xi, chi = np.empty((2, self.state.size))
-        levels.draw(xi, chi, self.levels.freedom, self.step + 1, *self.key)
-        levels.observe_levels(self.state, self.levels, xi, chi, out)
+        levels.observe_levels(self.state, self.levels, self.step + 1, *self.key, out)
 
     def _initial_state(self) -> Array:
         """Squared norms of the levels' initial coefficients."""
         spectrum, initial = self.run.problem.spectrum, self.run.problem.initial
         if not isinstance(initial, np.ndarray):
             xi, chi = np.empty((2, spectrum.num_levels))
-            levels.draw(xi, chi, self.levels.freedom, 0, *self.key)  # no move has target step 0
+            levels.draw(xi, chi, self.levels.drawn, 0, *self.key)  # no move has target step 0
+            levels.reduce_freedom(chi, self.levels.freedom, self.levels.drawn, 0, *self.key)
             return initial * initial * (xi**2 + chi)
         if initial.size == spectrum.num_levels:
             return initial**2 * spectrum.multiplicities

@@ -55,15 +55,13 @@ def groups_of(plan, b):
 
 
 @inlined
-def _advance_block(state, plan, block, band, first_step, moves, slots, work, worker, table):
-    scratch = scratch_of(work, worker)
-    normals = work.normals[worker]
-    a = work.moves[worker, 0]
-    b = work.moves[worker, 1]
+def _advance_block(
+    state, plan, block, band, first_step, moves, slots, scratch, edges, a, b, normals, table
+):
     first_group, groups = groups_of(plan, block)
     lam = block_values(plan.blocks[block, LAM], plan.lam, plan.shared)
     std = block_values(plan.blocks[block, STD], plan.std, plan.shared)
-    c = coefficients_of(state, plan, block, work.edges)
+    c = coefficients_of(state, plan, block, edges)
     drift = np.nan
     spread = np.nan
     t = 0
@@ -75,7 +73,13 @@ def _advance_block(state, plan, block, band, first_step, moves, slots, work, wor
             if slots[t + i] >= 0:
                 kind = plan.blocks[block, KIND]
             write_normals(
-                normals, i * BLOCK, first_group, groups, domains.STEP, first_step + t + i, scratch
+                normals,
+                i * BLOCK,
+                first_group,
+                groups,
+                domains.STEP,
+                first_step + t + i,
+                scratch,
             )
         if length == TILE:
             if drift != moves[t, band, DRIFT] or spread != moves[t, band, SPREAD]:
@@ -101,12 +105,17 @@ def advance_share(worker, workers, state, plan, first_step, moves, slots, work, 
     Sums of part ``p`` at steps with ``slots >= 0`` go to ``table[p]``.
     """
     first, last = share_of(worker, workers, plan)
+    scratch = scratch_of(work, worker)
+    edges = work.edges
+    a = work.moves[worker, 0]
+    b = work.moves[worker, 1]
+    normals = work.normals[worker]
     for p in range(first, last):
         table[p] = 0.0
         for block in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
             _advance_block(
-                state, plan, block, plan.parts[p, BAND], first_step, moves, slots, work, worker,
-                table[p],
+                state, plan, block, plan.parts[p, BAND], first_step, moves, slots, scratch, edges,
+                a, b, normals, table[p],
             )  # fmt: skip
 
 
@@ -215,14 +224,19 @@ def advance_adaptive(state, plan, first_step, num_steps, ruling, record, key_0, 
     moves = np.empty((1, NUM_BANDS, NUM_PARTS))
     row = np.empty((NUM_BANDS, ROW_SIZE))
     rows = 0
+    # Taken apart once: every look into a tuple counts references.
+    rule, observes, memory, sums, step_size, weights = ruling
+    wanted, out, out_steps, out_sizes = record
     for t in range(num_steps):
         step = first_step + t + 1
-        set_move(moves[0], ruling.step_size[0], ruling.weights)
+        set_move(moves, 0, step_size[0], weights)
         advance_parts(workers, state, plan, step - 1, moves, slots, work, table)
         add_parts(plan, table, 0, row)
-        if ruling.observes and is_finite(row):
-            _observe(state, plan, step, work, observed, ruling.sums[:, NOISY_AT:WEIGHT_AT])
-        good, rows = finish_step(step, row, ruling, record, rows)
+        if observes and is_finite(row):
+            _observe(state, plan, step, work, observed, sums[:, NOISY_AT:WEIGHT_AT])
+        good, rows = finish_step(
+            step, row, rule, memory, sums, step_size, wanted, rows, out, out_steps, out_sizes
+        )
         if not good:
             return_edges(work.edges, state, plan)
             return t + 1, rows

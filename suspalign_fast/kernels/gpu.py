@@ -332,7 +332,7 @@ def make_adaptive(rule, observes):
                 if finite:
                     step_sizes[block] = choose(step, tables[block], memories[block])
                 size = step_sizes[block]
-                _set_move(moves[block], size, weights)
+                _set_move(moves, block, size, weights)
                 if recorder:
                     out_sizes[rows] = size
                 flags[1] = finite and math.isfinite(size) and size >= 0.0

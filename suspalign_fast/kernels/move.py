@@ -18,14 +18,16 @@ def moves_of(
     step_sizes: NDArray[np.float64], weights: tuple[float, float] | NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return the moves of steps of known sizes, shape (steps, bands, 2)."""
-    minus_eta = -(np.asarray(weights) * step_sizes[:, None])
-    return np.repeat(minus_eta[:, :, None], NUM_PARTS, axis=2)
+    moves = np.empty((step_sizes.size, NUM_BANDS, NUM_PARTS))
+    np.multiply(step_sizes[:, None], -np.asarray(weights), out=moves[:, :, DRIFT])
+    moves[:, :, SPREAD] = moves[:, :, DRIFT]
+    return moves
 
 
 @inlined
-def set_move(move, step_size, weights):
-    """Set the move of both bands, shape (bands, 2), to that of a step of SGD."""
+def set_move(moves, at, step_size, weights):
+    """Set a move of both bands, one of shape (moves, bands, 2), to that of a step of SGD."""
     for band in range(NUM_BANDS):
         minus_eta = -(weights[band] * step_size)
-        move[band, DRIFT] = minus_eta
-        move[band, SPREAD] = minus_eta
+        moves[at, band, DRIFT] = minus_eta
+        moves[at, band, SPREAD] = minus_eta

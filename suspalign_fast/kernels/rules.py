@@ -185,21 +185,19 @@ class Record(NamedTuple):
 
 
 @inlined
-def finish_step(step, row, ruling, record, rows):
+def finish_step(step, row, rule, memory, sums, step_size, wanted, rows, out, steps, sizes):
     """Let the rule choose the size of the next step; record the row of this one where wanted.
 
     The rule is not asked about a row that is not finite, which is recorded in any case. Returns
     whether there can be a next step, and the number of rows recorded so far.
     """
-    copy_row(ruling.sums, row)  # what a rule writes to it is not recorded
+    copy_row(sums, row)  # what a rule writes to it is not recorded
     finite = is_finite(row)
-    memory = ruling.memory
-    size = ruling.step_size
     if finite:
-        size[0] = call_rule(ruling.rule, step, ruling.sums, memory, memory.size)
-    if (rows < record.wanted.size and step == record.wanted[rows]) or not finite:
-        copy_row(record.sums[rows], row)
-        record.steps[rows] = step
-        record.sizes[rows] = size[0]
+        step_size[0] = call_rule(rule, step, sums, memory, memory.size)
+    if (rows < wanted.size and step == wanted[rows]) or not finite:
+        copy_row(out[rows], row)
+        steps[rows] = step
+        sizes[rows] = step_size[0]
         rows += 1
-    return finite and np.isfinite(size[0]) and size[0] >= 0.0, rows
+    return finite and np.isfinite(step_size[0]) and step_size[0] >= 0.0, rows
