@@ -427,10 +427,13 @@ def test_a_word_says_why_the_exact_curve_is_missing(name):
 
 
 def test_too_many_levels_are_said():
-    problem = sa.Quadratic(sa.Spectrum.linear_bands(20_001, 10), initial=10.0)
-    trace = sa.simulate(problem, 1e-3, 3, engine="reference")
+    spectrum = sa.Spectrum.linear_bands(20_001, 10)
+    noise = sa.DiagonalNoise(np.linspace(0.1, 1.0, 20_001))
+    trace = sa.simulate(sa.Quadratic(spectrum, noise, 10.0), 1e-3, 3, engine="reference")
     figure = plot_trace(trace)
     assert "no exact curve: 20,001 levels" in words(figure)
+    smooth = sa.simulate(sa.Quadratic(spectrum, initial=10.0), 1e-3, 3, engine="reference")
+    assert "no exact curve" not in words(plot_trace(smooth))
     assert "no rows yet" in words(plot_trace(like(trace, "running", 0)))
 
 

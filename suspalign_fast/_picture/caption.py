@@ -7,6 +7,7 @@ import numpy as np
 from ..noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise
 from ..run import UPDATES, Run
 from ..step_size import ConstantStep, ForeignStep, KnownStepSize, RowStep, Schedule, StepSize
+from ..theory import levels_needed
 from ..trace import Trace
 
 #: Names of functions are cut to this length.
@@ -63,14 +64,15 @@ def why_no_exact(trace: Trace, most_levels: int) -> str:
     """Return why the exact theory cannot be drawn beside a trace, nothing if it can."""
     if trace.problem is None:
         return "no exact curve: not a quadratic"
-    levels = trace.problem.spectrum.num_levels
     if len(trace) == 0:
         diverged = trace.status == "diverged"
         return "no rows: the initial state is not finite" if diverged else "no rows yet"
     if np.isnan(trace.alignment).all():
         return "no alignment: the gradient is zero"
-    if not isinstance(trace.run.step_size, KnownStepSize):
+    rule = trace.run.step_size
+    if not isinstance(rule, KnownStepSize):
         return "no exact curve under a rule"
+    levels = levels_needed(trace.problem, rule, int(trace.step[-1]), trace.run.update)
     if levels > most_levels:
         return f"no exact curve: {levels:,} levels"
     return "no exact curve: diverged" if trace.status == "diverged" else ""

@@ -27,7 +27,8 @@ from .curves import Keys, draw, draw_average, extremes, is_crowded, scale, visib
 
 Array = NDArray[np.float64]
 
-#: Times at which the exact theory is drawn, and the largest number of levels it is drawn for.
+#: Times at which the exact theory is drawn, and the largest number of levels it is drawn for where
+#: no few stand for them.
 EXACT_POINTS = 150
 MAX_LEVELS = 20_000
 #: A diverging run is followed up to this multiple of its first loss.

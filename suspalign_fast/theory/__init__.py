@@ -17,7 +17,7 @@ squared gradients are infinite and alignments NaN, without a warning.
 """
 
 from .critical import exact_critical_step_size
-from .in_time import expected, stationary
+from .in_time import expected, levels_needed, stationary
 from .levels import Levels
 from .next_step import expected_next_alignment
 from .result import MOMENTS, Expected
@@ -29,5 +29,6 @@ __all__ = [
     "exact_critical_step_size",
     "expected",
     "expected_next_alignment",
+    "levels_needed",
     "stationary",
 ]

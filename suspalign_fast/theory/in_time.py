@@ -114,6 +114,12 @@ def _known(step_size: Any) -> KnownStepSize:
     return rule
 
 
+def levels_needed(problem: Quadratic, step_size: KnownStepSize, last: int, update: Update) -> int:
+    """Return how many levels `expected` sums over for steps up to the last."""
+    largest = _largest(step_size, np.array([last])) * max(update_weights(update))
+    return with_few_levels(problem, largest).spectrum.num_levels
+
+
 def _largest(rule: KnownStepSize, times: NDArray[np.int64]) -> float:
     """Largest step size up to the last of some times."""
     if type(rule) is ConstantStep:
