@@ -1,4 +1,5 @@
 import os
+import subprocess
 import sys
 import tracemalloc
 
@@ -208,3 +209,14 @@ def test_bad_arguments_are_named_before_anything_is_written(problem, tmp_path, a
             **{"problem": problem, "step_size": 1e-3, "num_steps": 10, "path": path} | arguments
         )
     assert not path.exists()
+
+
+def test_what_takes_long_to_import_waits_until_it_is_used():
+    code = (
+        "import sys, suspalign_fast as sa\n"
+        "trace = sa.simulate(sa.Quadratic(sa.Spectrum.linear_bands(500, 20)), 1e-3, 10)\n"
+        "assert not {'scipy.special', 'scipy.optimize', 'matplotlib'} & set(sys.modules)\n"
+        "assert 0.0 <= trace.predicted.probability[0] <= 1.0\n"
+        "assert 'scipy.special' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,7 +7,6 @@ coefficients of the recurrence of the measure's orthogonal polynomials (Golub an
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh_tridiagonal
 
 Array = NDArray[np.float64]
 
@@ -62,6 +61,6 @@ def rule_of_range(size: int, count: int) -> tuple[Array, Array]:
 
 def _rule(diagonal: Array, beside: Array) -> tuple[Array, Array]:
     """Nodes and shares of the rule with a Jacobi matrix."""
-    nodes, vectors = eigh_tridiagonal(diagonal, beside)
+    nodes, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, -1))  # lower half alone
     shares = vectors[0] ** 2
     return nodes, shares / shares.sum()

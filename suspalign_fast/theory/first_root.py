@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
+
+from .._lazy import optimize
 
 Array = NDArray[np.float64]
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from .. import phases, theory
+from .._lazy import special
 from ..kernels.tail import tails
 from ..problem import Quadratic
 from ..step_size import ConstantStep
@@ -122,7 +122,7 @@ class _RunLaw:
         width = float(np.sqrt(width))
         sign = 1.0 if of_dominant else -1.0
         center = sign * float(np.log(expected[0] / expected[1]))
-        share = float(expit(center))
+        share = float(special.expit(center))
         if width == 0.0:
             return share, 0.0
         # E[f(X)] = f(low) + the integral of P(X > x) f'(x) over the logarithmic odds x > low.
@@ -133,14 +133,14 @@ class _RunLaw:
             while abs(x) < 690.0:
                 chances = self._tails(sign * (x - center))
                 above, below = chances if of_dominant else chances[::-1]
-                a = float(expit(x))
-                slope = above * a * float(expit(-x))
+                a = float(special.expit(x))
+                slope = above * a * float(special.expit(-x))
                 if slope < 1e-10 * mean or (direction < 0 and below < 1e-10):
                     break
                 mean += slope * step
                 square += 2.0 * a * slope * step
                 x += direction * step
-        low = float(expit(x + 0.5 * step))
+        low = float(special.expit(x + 0.5 * step))
         mean, square = mean + low, square + low * low
         if width < 0.1:  # where the difference of squares has lost its digits
             return mean, share * (1.0 - share) * width
