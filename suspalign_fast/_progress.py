@@ -32,6 +32,11 @@ class Tolerant:
         return getattr(self._stream, name)
 
 
+def say(text: str) -> None:
+    """Write a line to standard error if possible."""
+    Tolerant(sys.stderr).write(text + "\n")
+
+
 def bar(total: int, unit: str, *, visible: bool, initial: int = 0, **options: Any) -> Any:
     """Return a progress bar on standard error: fast for those who watch, rare in a log file."""
     return tqdm(

@@ -7,10 +7,14 @@ import numba
 
 from .kernels.batch import BATCH, only_normals
 from .kernels.normals import GROUP, seed_key
+from .problem import Quadratic
 from .run import Run
 from .spec import ENGINES
 from .step_size import KnownStepSize
+from .theory import largest_step, with_few_levels
 
+#: Seconds of a normal that choices are made with.
+NOMINAL = 5e-10
 #: Another engine is worth a hint where it saves this factor and the run takes this many seconds.
 HINT_FACTOR, HINT_SECONDS = 5.0, 2.0
 
@@ -42,18 +46,58 @@ def estimate_seconds(run: Run, num_threads: int | None, normal: float) -> float:
     return float(ENGINES[run.engine].seconds(run, threads, normal))
 
 
-def faster_engine(run: Run, num_threads: int | None, normal: float) -> tuple[str, float] | None:
-    """Return an engine of the same law that takes far less time, and its time; None without one."""
-    now = estimate_seconds(run, num_threads, normal)
-    known = isinstance(run.step_size, KnownStepSize)
-    others = [
-        (estimate_seconds(dataclasses.replace(run, engine=name), num_threads, normal), name)
+def cheapest(run: Run) -> Run:
+    """Return the run of the same law that takes the least time: that of ``engine="auto"``.
+
+    Its engine is "step", or one that is exact in law; its spectrum may be a compressed one, where
+    noise and initial state are smooth in lambda. Times are nominal ones, the same on every machine.
+
+    Parameters
+    ----------
+    run : Run
+        Of whatever engine.
+    """
+    candidates = [
+        dataclasses.replace(run, engine=name, problem=problem)
+        for problem in (run.problem, _few(run))
         for name in ENGINES.names()
-        if name != run.engine
-        and ENGINES[name].is_exact_in_law
-        and (known or not ENGINES[name].needs_known_steps)
+        if name == "step" or ENGINES[name].is_exact_in_law
+        if ENGINES[name].takes(dataclasses.replace(run, problem=problem))
     ]
-    if ENGINES[run.engine].is_oracle or not others or now < HINT_SECONDS:
+    return min(candidates, key=lambda r: ENGINES[r.engine].seconds(r, 1, NOMINAL), default=run)
+
+
+def _few(run: Run) -> Quadratic:
+    """Return a problem of few levels with the same law; the same one where there is none.
+
+    Rules of the package take no step above 1 / lambda_1 unless they are told to.
+    """
+    top = float(run.problem.spectrum.eigenvalues[0])
+    largest = 1.0 / top if top > 0.0 else float("nan")
+    if isinstance(run.step_size, KnownStepSize):
+        largest = largest_step(run.step_size, run.num_steps)
+    return with_few_levels(run.problem, largest * max(run.update))
+
+
+def in_words(chosen: Run, given: Run) -> str:
+    """Say which engine was chosen for a run, and for which levels."""
+    levels = chosen.problem.spectrum.num_levels
+    if chosen.problem is given.problem:
+        return f"engine {chosen.engine}"
+    return (
+        f"engine {chosen.engine} on {levels:,} levels that stand for "
+        f"{given.problem.spectrum.num_levels:,}, the same law to "
+        f"{chosen.problem.spectrum.compression_error:.0e}"
+    )
+
+
+def faster_engine(run: Run, num_threads: int | None, normal: float) -> tuple[str, float] | None:
+    """Return an engine of the same law that takes far less time, and its time; None without one.
+
+    The engine is "auto" where that takes a compressed spectrum.
+    """
+    best = cheapest(run)
+    now, then = (estimate_seconds(r, num_threads, normal) for r in (run, best))
+    if ENGINES[run.engine].is_oracle or now < HINT_SECONDS or now <= HINT_FACTOR * then:
         return None
-    best, engine = min(others)
-    return (engine, best) if now > HINT_FACTOR * best else None
+    return (best.engine if best.problem is run.problem else "auto"), then

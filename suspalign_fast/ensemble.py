@@ -3,12 +3,12 @@
 import threading
 from collections.abc import Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import _checks, _progress, _threads, devices
+from . import _checks, _progress, _threads, cost, devices
 from .driver import run_in_memory
 from .problem import Quadratic
 from .run import EngineName, Run, Update
@@ -25,7 +25,7 @@ def simulate_ensemble(
     seeds: int | Iterable[int] = 0,
     record_every: int = 1,
     record_at: ArrayLike | None = None,
-    engine: EngineName = "step",
+    engine: EngineName | Literal["auto"] = "step",
     device: devices.DeviceName = "cpu",
     dtype: DTypeLike = "float64",
     update: Update = "full",
@@ -77,7 +77,8 @@ def simulate_ensemble(
     workers = _checks.integer(
         "num_threads", cores if num_threads is None else num_threads, 1, cores
     )
-    where = devices.resolve(device, engine)
+    named: EngineName = "step" if engine == "auto" else engine
+    where = devices.resolve(device, named)
     if where == "cuda":
         workers = 1  # one run after the other has the whole GPU
     runs = [
@@ -88,7 +89,7 @@ def simulate_ensemble(
             seed=_at(given["seeds"], i),
             record_every=record_every,
             record_at=record_at,  # type: ignore[arg-type]
-            engine=engine,
+            engine=named,
             device=where,
             dtype=dtype,  # type: ignore[arg-type]
             update=update,  # type: ignore[arg-type]
@@ -96,6 +97,8 @@ def simulate_ensemble(
         for i in range(count)
     ]
 
+    if engine == "auto":
+        runs = [cost.cheapest(run) for run in runs]
     MemoryTrace.check_memory(runs)
     stop = threading.Event()
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import click
 
 from .. import __version__, _progress, devices
+from ..cost import cheapest, in_words
 from ..datasets import digits_mlp_path
 from ..plot import check_ending, is_own_picture, plot_trace
 from ..row import columns
@@ -50,7 +51,12 @@ def main() -> None:
 @click.option("--seed", type=int, default=0, help="Seed of the counter-based generator.")
 @click.option("--record-every", type=int, default=1, help="Record every n-th step.")
 @click.option("--rows", type=int, help="Record about so many steps, logarithmically spaced.")
-@click.option("--engine", type=click.Choice(ENGINES.names()), default="step", help="Engine.")
+@click.option(
+    "--engine",
+    type=click.Choice((*ENGINES.names(), "auto")),
+    default="step",
+    help="Engine; auto is the fastest of the same law.",
+)
 @click.option(
     "--device",
     type=options.DEVICES,
@@ -79,7 +85,7 @@ def run(
     seed: int,
     record_every: int,
     rows: int | None,
-    engine: EngineName,
+    engine: EngineName | Literal["auto"],
     device: devices.DeviceName,
     dtype: str,
     update: str,
@@ -103,7 +109,8 @@ def run(
     if plot:
         _check_free(picture, overwrite)
     rule = options.step_size(step_size)
-    where: Any = devices.resolve(device, engine)
+    named: EngineName = "step" if engine == "auto" else engine
+    where: Any = devices.resolve(device, named)
     workers = options.threads(threads)
     problem = options.load_problem(source, noise, noise_std, initial)
     spectrum = problem.spectrum
@@ -119,11 +126,14 @@ def run(
         seed=seed,
         record_every=record_every,
         record_at=None if rows is None else options.logarithmic(rows, steps),
-        engine=engine,
+        engine=named,
         device=where,
         dtype=dtype,
         update=update_weights(options.update(update)),
     )
+    if engine == "auto":
+        given, plan = plan, cheapest(plan)
+        say(f"engine     {in_words(plan, given)}")
     if reason := text.why_unstable(plan):
         warn(f"{reason}: the run will diverge")
     if where == "cuda":

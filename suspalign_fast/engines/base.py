@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..kernels.normals import seed_key
 from ..row import CONSTANTS_AT, NOISY_AT, RULE_COLUMNS, SLICES, WEIGHT_AT
 from ..run import Run
+from ..step_size import KnownStepSize
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,12 @@ class Engine(ABC):
     def devices(cls) -> tuple[str, ...]:
         """Return the devices it runs on."""
         return ("cpu", *cls.elsewhere)
+
+    @classmethod
+    def takes(cls, run: Run) -> bool:
+        """Whether it can do a run, whichever engine that names."""
+        known = isinstance(run.step_size, KnownStepSize) or not cls.needs_known_steps
+        return known and run.device in cls.devices()
 
     @classmethod
     def on(cls, device: str) -> "type[Engine]":

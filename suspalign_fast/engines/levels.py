@@ -33,6 +33,11 @@ class LevelsEngine(SteppingEngine):
     is_exact_in_law = True
 
     @classmethod
+    def takes(cls, run: Run) -> bool:
+        """Whether it can do a run: its state is float64."""
+        return super().takes(run) and run.dtype == "float64"
+
+    @classmethod
     def seconds(cls, run: Run, threads: int, normal: float) -> float:
         """Return the expected time of a run."""
         known = isinstance(run.step_size, KnownStepSize)

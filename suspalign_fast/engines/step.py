@@ -50,6 +50,11 @@ class StepEngine(SteppingEngine):
         return self._plan._replace(threads=self.threads)
 
     @classmethod
+    def takes(cls, run: Run) -> bool:
+        """Whether it can do a run: it needs every direction."""
+        return super().takes(run) and not run.problem.spectrum.is_compressed
+
+    @classmethod
     def seconds(cls, run: Run, threads: int, normal: float) -> float:
         """Return the expected time of a run."""
         dim = run.problem.spectrum.dim

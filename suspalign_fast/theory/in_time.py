@@ -51,7 +51,10 @@ def expected(
     times = _times(steps, rule)
     if not isinstance(problem, Quadratic):
         raise _checks.wrong("problem", problem, "a Quadratic")
-    model = Levels(with_few_levels(problem, _largest(rule, times) * max(weights)), weights)
+    model = Levels(
+        with_few_levels(problem, largest_step(rule, int(times.max(initial=0))) * max(weights)),
+        weights,
+    )
     rows = np.empty((times.size, len(MOMENTS)))
     order = np.argsort(times, kind="stable")
     for row, (mean, variance) in zip(order, model.trajectory(rule, times[order]), strict=True):
@@ -116,15 +119,14 @@ def _known(step_size: Any) -> KnownStepSize:
 
 def levels_needed(problem: Quadratic, step_size: KnownStepSize, last: int, update: Update) -> int:
     """Return how many levels `expected` sums over for steps up to the last."""
-    largest = _largest(step_size, np.array([last])) * max(update_weights(update))
+    largest = largest_step(step_size, last) * max(update_weights(update))
     return with_few_levels(problem, largest).spectrum.num_levels
 
 
-def _largest(rule: KnownStepSize, times: NDArray[np.int64]) -> float:
-    """Largest step size up to the last of some times."""
+def largest_step(rule: KnownStepSize, last: int) -> float:
+    """Return the largest step size of the first `last` steps."""
     if type(rule) is ConstantStep:
         return rule.value
-    last = int(times.max(initial=0))
     return float(rule.values(0, last).max(initial=0.0))
 
 
