@@ -19,7 +19,7 @@ ARRAYS = 24
 
 
 #: Seconds of a row, and of a level in it.
-ROW_SECONDS, LEVEL_SECONDS = 4e-7, 6e-8
+ROW_SECONDS, LEVEL_SECONDS = 4e-7, 2e-8
 
 
 @ENGINES.register("levels")
