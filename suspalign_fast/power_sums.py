@@ -114,24 +114,23 @@ def _critical_parts(
     power_sums: Array, constants: Array, update: Weights
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Numerator and denominator of the critical step size, and whether both can be trusted."""
-    a_d, a_b = update
+    # Vectors of rows, one for each sum and band: sums over an axis of two are slow.
     with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
-        total = power_sums[..., 1].sum(-1)
-        sums = power_sums / total[..., None, None]
-        s2, s3, s4 = sums[..., 1], sums[..., 2], sums[..., 3] + constants[:, 1] / total[..., None]
-        numerator, denominator = critical_terms(
-            s2[..., 0], s3[..., 0], s4[..., 0], s2[..., 1], s3[..., 1], s4[..., 1], a_d, a_b
+        total = power_sums[..., 0, 1] + power_sums[..., 1, 1]
+        s2, s3, s4 = ([power_sums[..., band, p] / total for band in (0, 1)] for p in (1, 2, 3))
+        s4 = [s4[band] + constants[band, 1] / total for band in (0, 1)]
+        numerator, denominator = critical_terms(s2[0], s3[0], s4[0], s2[1], s3[1], s4[1], *update)
+        underflow = np.where(
+            (s2[0] > 0.0) & (s2[1] > 0.0) & (max(update) > 0.0), _SMALL_PRODUCT, 0.0
         )
-        other = s2[..., ::-1]
-        weight = np.array(update)
-        both = (s2 > 0.0).all(-1)
         known = (total > 0.0) & ((numerator != 0.0) | (denominator != 0.0))
-        for terms, lost, difference in (
-            (weight * s3 * other, weight * _SMALL_CUBE * s2 * other, numerator),
-            (weight**2 * s4 * other, weight**2 * _SMALL_FOURTH * s3 * other, denominator),
+        for power, least, lower, upper, difference in (
+            (1, _SMALL_CUBE, s2, s3, numerator),
+            (2, _SMALL_FOURTH, s3, s4, denominator),
         ):
-            size = terms.sum(-1)
-            lost = lost.sum(-1) + np.where(both & (weight > 0.0).any(), _SMALL_PRODUCT, 0.0)
+            d, b = (a**power for a in update)
+            size = d * upper[0] * s2[1] + b * upper[1] * s2[0]
+            lost = d * least * lower[0] * s2[1] + b * least * lower[1] * s2[0] + underflow
             known &= (lost <= 1e-10 * np.abs(difference)) | (lost <= 1e-30 * size)
     return numerator, denominator, known
 
