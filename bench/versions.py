@@ -11,6 +11,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -110,8 +111,6 @@ def main():
     if arguments.work:
         work(arguments.work)
         return
-    import tempfile
-
     trees = {"old": arguments.before.resolve(), "new": Path(__file__).resolve().parents[1]}
     found = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -2,16 +2,18 @@
 
 import dataclasses
 import time
+from typing import Literal
 
 import numba
 
 from .kernels.batch import BATCH, only_normals
 from .kernels.normals import GROUP, seed_key
 from .problem import Quadratic
-from .run import Run
+from .run import EngineName, Run
 from .spec import ENGINES
 from .step_size import KnownStepSize
-from .theory import largest_step, with_few_levels
+from .theory.in_time import largest_step
+from .theory.levels import with_few_levels
 
 #: Seconds of a normal that choices are made with.
 NOMINAL = 5e-10
@@ -57,12 +59,13 @@ def cheapest(run: Run) -> Run:
     run : Run
         Of whatever engine.
     """
+    few = _few(run)
+    bases = [run] if few is run.problem else [run, dataclasses.replace(run, problem=few)]
     candidates = [
-        dataclasses.replace(run, engine=name, problem=problem)
-        for problem in (run.problem, _few(run))
+        dataclasses.replace(base, engine=name)
+        for base in bases
         for name in ENGINES.names()
-        if name == "step" or ENGINES[name].is_exact_in_law
-        if ENGINES[name].takes(dataclasses.replace(run, problem=problem))
+        if (name == "step" or ENGINES[name].is_exact_in_law) and ENGINES[name].takes(base)
     ]
     return min(candidates, key=lambda r: ENGINES[r.engine].seconds(r, 1, NOMINAL), default=run)
 
@@ -79,7 +82,20 @@ def _few(run: Run) -> Quadratic:
     return with_few_levels(run.problem, largest * max(run.update))
 
 
-def in_words(chosen: Run, given: Run) -> str:
+def first_engine(engine: EngineName | Literal["auto"]) -> EngineName:
+    """Return the engine that a run is made with before `settled` looks at it."""
+    return "step" if engine == "auto" else engine
+
+
+def settled(run: Run, engine: EngineName | Literal["auto"]) -> tuple[Run, str]:
+    """Return a run with the engine that was asked for, and what to say of it if that is "auto"."""
+    if engine != "auto":
+        return run, ""
+    chosen = cheapest(run)
+    return chosen, _in_words(chosen, run)
+
+
+def _in_words(chosen: Run, given: Run) -> str:
     """Say which engine was chosen for a run, and for which levels."""
     levels = chosen.problem.spectrum.num_levels
     if chosen.problem is given.problem:
@@ -96,8 +112,11 @@ def faster_engine(run: Run, num_threads: int | None, normal: float) -> tuple[str
 
     The engine is "auto" where that takes a compressed spectrum.
     """
+    now = estimate_seconds(run, num_threads, normal)
+    if ENGINES[run.engine].is_oracle or now < HINT_SECONDS:
+        return None
     best = cheapest(run)
-    now, then = (estimate_seconds(r, num_threads, normal) for r in (run, best))
-    if ENGINES[run.engine].is_oracle or now < HINT_SECONDS or now <= HINT_FACTOR * then:
+    then = estimate_seconds(best, num_threads, normal)
+    if now <= HINT_FACTOR * then:
         return None
     return (best.engine if best.problem is run.problem else "auto"), then

@@ -77,7 +77,7 @@ def simulate_ensemble(
     workers = _checks.integer(
         "num_threads", cores if num_threads is None else num_threads, 1, cores
     )
-    named: EngineName = "step" if engine == "auto" else engine
+    named = cost.first_engine(engine)
     where = devices.resolve(device, named)
     if where == "cuda":
         workers = 1  # one run after the other has the whole GPU
@@ -97,8 +97,7 @@ def simulate_ensemble(
         for i in range(count)
     ]
 
-    if engine == "auto":
-        runs = [cost.cheapest(run) for run in runs]
+    runs = [cost.settled(run, engine)[0] for run in runs]
     MemoryTrace.check_memory(runs)
     stop = threading.Event()
 

@@ -26,6 +26,13 @@ class Scaling(NamedTuple):
         At least zero.
     power : int
         0, 1 or 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from suspalign_fast.noise import Scaling
+    >>> Scaling(0.5, 1).stds(np.array([4.0, 1.0]))
+    array([1. , 0.5])
     """
 
     sigma: float

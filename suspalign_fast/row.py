@@ -105,7 +105,7 @@ RULE_COLUMNS = VECTOR * -(-(WEIGHT_AT + 1) // VECTOR)
 
 
 class Part:
-    """Recorded columns of some rows, each read when it is asked for, and what is the same in all.
+    """Recorded columns of some rows, each read once it is asked for, and what is the same in all.
 
     ``part.step``, ``part.step_size``, ``part.power_sums`` of shape (rows, 2, 4) and
     ``part.noise_sums`` of shape (rows, 2, 3) are the columns.
@@ -128,7 +128,8 @@ class Part:
     def __getattr__(self, name: str) -> NDArray[Any]:
         if name not in RECORDED:
             raise AttributeError(name)
-        return self._read(name)
+        values = self.__dict__[name] = self._read(name)
+        return values
 
 
 class Column(NamedTuple):

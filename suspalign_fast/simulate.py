@@ -128,7 +128,7 @@ def simulate(
     ForkError
         In a process forked from one whose kernels had started threads.
     """
-    named: EngineName = "step" if engine == "auto" else engine
+    named = cost.first_engine(engine)
     run = Run(
         problem=problem,
         step_size=step_size,  # type: ignore[arg-type]
@@ -141,10 +141,9 @@ def simulate(
         dtype=dtype,  # type: ignore[arg-type]
         update=update,  # type: ignore[arg-type]
     )
-    if engine == "auto":
-        given, run = run, cost.cheapest(run)
-        if progress:
-            _progress.say(cost.in_words(run, given))
+    run, chosen = cost.settled(run, engine)
+    if chosen and progress:
+        _progress.say(chosen)
     return execute(
         run,
         path=path,

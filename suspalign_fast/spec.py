@@ -31,11 +31,14 @@ class Registry(Generic[Class]):
         What they are, in errors.
     key : str
         Where a description holds the name.
+    others : str, optional
+        What else may stand for one, in errors.
     """
 
-    def __init__(self, kind: str, key: str) -> None:
+    def __init__(self, kind: str, key: str, others: str = "") -> None:
         self.kind = kind
         self.key = key
+        self._others = others
         self._classes: dict[str, type[Class]] = {}
         self._aliases: dict[str, str] = {}
 
@@ -48,6 +51,14 @@ class Registry(Generic[Class]):
         ------
         ValueError
             If one of the names is taken by another class.
+
+        Examples
+        --------
+        >>> from suspalign_fast.spec import RULES
+        >>> RULES["interval"] is RULES["loss_interval"]
+        True
+        >>> RULES.names()[:3]
+        ('constant', 'schedule', 'critical')
         """
 
         def add(cls: Registered) -> Registered:
@@ -115,12 +126,8 @@ class Registry(Generic[Class]):
         """
         name = self.name_of(instance)
         if name is None or not dataclasses.is_dataclass(instance):
-            expected = "a number, an array or " if self.key == "rule" else ""
-            raise _checks.wrong(
-                self.kind.replace(" ", "_"),
-                instance,
-                f"{expected}of a registered class to be stored, not of a derived class",
-            )
+            expected = "of a registered class to be stored, not of a derived class"
+            raise _checks.wrong(self.kind, instance, self._others + expected)
         described: dict[str, Any] = {self.key: name}
         for field in dataclasses.fields(instance):
             value = getattr(instance, field.name)
@@ -198,5 +205,5 @@ def takes_one_number(cls: type[Any]) -> bool:
 
 #: Noise models, step-size rules and engines; ``register`` adds one.
 NOISES: Registry[Any] = Registry("noise", "model")
-RULES: Registry[Any] = Registry("step_size", "rule")
+RULES: Registry[Any] = Registry("step_size", "rule", "a number, an array or ")
 ENGINES: Registry[Any] = Registry("engine", "engine")

@@ -7,7 +7,7 @@ import numpy as np
 from ..noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise
 from ..run import UPDATES, Run
 from ..step_size import ConstantStep, ForeignStep, KnownStepSize, RowStep, Schedule, StepSize
-from ..theory import levels_needed
+from ..theory.in_time import levels_needed
 from ..trace import Trace
 
 #: Names of functions are cut to this length.

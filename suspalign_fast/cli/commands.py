@@ -8,7 +8,7 @@ from typing import Any, Literal
 import click
 
 from .. import __version__, _progress, devices
-from ..cost import cheapest, in_words
+from ..cost import first_engine, settled
 from ..datasets import digits_mlp_path
 from ..plot import check_ending, is_own_picture, plot_trace
 from ..row import columns
@@ -109,7 +109,7 @@ def run(
     if plot:
         _check_free(picture, overwrite)
     rule = options.step_size(step_size)
-    named: EngineName = "step" if engine == "auto" else engine
+    named = first_engine(engine)
     where: Any = devices.resolve(device, named)
     workers = options.threads(threads)
     problem = options.load_problem(source, noise, noise_std, initial)
@@ -131,9 +131,9 @@ def run(
         dtype=dtype,
         update=update_weights(options.update(update)),
     )
-    if engine == "auto":
-        given, plan = plan, cheapest(plan)
-        say(f"engine     {in_words(plan, given)}")
+    plan, chosen = settled(plan, engine)
+    if chosen:
+        say(f"engine     {chosen}")
     if reason := text.why_unstable(plan):
         warn(f"{reason}: the run will diverge")
     if where == "cuda":

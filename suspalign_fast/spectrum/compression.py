@@ -118,11 +118,11 @@ def compressed(bands: Sequence[Bins], tolerance: float, dim: int, num_dominant: 
     wanted = _checks.real("tolerance", tolerance, positive=True)
     if not LEAST <= wanted <= MOST:
         raise _checks.wrong("tolerance", tolerance, f"from {LEAST:g} to {MOST:g}")
-    fine = [_reduced(bins, *FINE) for bins in bands]
+    measures = [_Measure(_reduced(bins, *FINE)) for bins in bands]
     errors = []
     for rule in RULES:
         found = [_reduced(bins, *rule) for bins in bands]
-        errors.append(max(_difference(*pair) for pair in zip(found, fine, strict=True)))
+        errors.append(max(m.error(part) for m, part in zip(measures, found, strict=True)))
         if errors[-1] <= wanted:
             lam, counts = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
             known = Compression(dim, found[0][0].size, errors[-1])
@@ -139,38 +139,39 @@ def _reduced(bins: Bins, width: float, nodes: int) -> Points:
 
 
 def _of_bin(x: Array, weights: Array, nodes: int) -> Points:
-    if x.size <= FEW * nodes and weights.sum() == x.size:
-        return x, weights  # eigenvalues one by one
-    if x.size <= nodes:
+    if x.size <= FEW * nodes and weights.sum() == x.size:  # eigenvalues one by one
         return x, weights
     found, counts = rule_of_points(x, weights, nodes)
     return (found, counts) if counts.min() >= 1.0 else (x, weights)
 
 
-def _difference(found: Points, fine: Points) -> float:
-    """Largest relative difference of the sums of two rules for a band."""
-    above = fine[0][fine[0] > 0.0]
-    if above.size == 0:
-        return 0.0
-    ends = float(above.max()), float(above.min())
-    sums = [_sums(lam, counts, *ends) for lam, counts in (found, fine)]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        off = np.abs(sums[0] / sums[1] - 1.0)
-    return float(np.max(off, initial=0.0, where=sums[1] > 0.0))
+class _Measure:
+    """The error of levels of a band, against a much finer rule."""
 
+    def __init__(self, fine: Points) -> None:
+        above = fine[0][fine[0] > 0.0]
+        self._ends = (float(above.max()), float(above.min())) if above.size else None
+        self._exact = self._sums(*fine)
 
-def _sums(lam: Array, counts: Array, top: float, bottom: float) -> Array:
-    """Sums of what SGD makes of squared coefficients, at many times and for many step sizes."""
-    lam, counts = lam[lam > 0.0], counts[lam > 0.0]
-    u = lam / top
-    weights = counts * u ** np.array(POWERS)[:, None]
-    sums = [weights.sum(1)]
-    for size in STEPS:
-        slowest = -np.log(
-            np.maximum(np.abs(1.0 - size * np.array([1.0, bottom / top])), 1e-3)
-        ).min()
-        logs = 2.0 * np.log(np.maximum(np.abs(1.0 - size * u), 1e-300))
-        last = max(2.0, 0.5 * DECAY / slowest)
-        for t in np.unique(np.geomspace(1.0, last, TIMES).round()):  # odd powers are not smooth
-            sums.append(weights @ np.exp(t * logs))
-    return np.concatenate(sums)
+    def error(self, found: Points) -> float:
+        """Largest relative difference of the sums."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            off = np.abs(self._sums(*found) / self._exact - 1.0)
+        return float(np.max(off, initial=0.0, where=self._exact > 0.0))
+
+    def _sums(self, lam: Array, counts: Array) -> Array:
+        """Sums of what SGD makes of squared coefficients, for many times and step sizes."""
+        if self._ends is None:
+            return np.zeros(0)
+        top, bottom = self._ends
+        u = lam[lam > 0.0] / top
+        weights = counts[lam > 0.0] * u ** np.array(POWERS)[:, None]
+        sums = [weights.sum(1)]
+        for size in STEPS:
+            ends = np.abs(1.0 - size * np.array([1.0, bottom / top]))
+            slowest = -np.log(np.maximum(ends, 1e-3)).min()
+            logs = 2.0 * np.log(np.maximum(np.abs(1.0 - size * u), 1e-300))
+            last = max(2.0, 0.5 * DECAY / slowest)
+            for t in np.unique(np.geomspace(1.0, last, TIMES).round()):  # odd powers are not smooth
+                sums.append(weights @ np.exp(t * logs))
+        return np.concatenate(sums)

@@ -17,8 +17,8 @@ squared gradients are infinite and alignments NaN, without a warning.
 """
 
 from .critical import exact_critical_step_size
-from .in_time import expected, largest_step, levels_needed, stationary
-from .levels import Levels, with_few_levels
+from .in_time import expected, stationary
+from .levels import Levels
 from .next_step import expected_next_alignment
 from .result import MOMENTS, Expected
 
@@ -29,8 +29,5 @@ __all__ = [
     "exact_critical_step_size",
     "expected",
     "expected_next_alignment",
-    "largest_step",
-    "levels_needed",
     "stationary",
-    "with_few_levels",
 ]
