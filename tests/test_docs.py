@@ -1,7 +1,11 @@
 """The pages of `docs/`: whatever cites one cites what is there."""
 
+import doctest
+import importlib
 import re
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("suspalign_fast", "tests", "bench", "docs", "data", ".ci", ".github")
@@ -101,3 +105,19 @@ def test_the_map_of_the_kernels_is_whole_and_can_be_read_downwards():
         for names in re.findall(r"^from \. import (.*)$", files[name], re.MULTILINE):
             imported += names.split(", ")
         assert set(imported) <= set(listed[:place]), name
+
+
+EXAMPLES = sorted(
+    path
+    for path in (ROOT / "suspalign_fast").rglob("*.py")
+    if re.search(r"^ *>>> ", path.read_text(), re.MULTILINE)
+)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=name_of)
+def test_examples_of_docstrings_run(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.attempted > 0
+    assert result.failed == 0

@@ -8,7 +8,11 @@ import pytest
 
 import suspalign_fast as sa
 from suspalign_fast.engines import make_engine
+from suspalign_fast.engines.plain_normals import standard_normals
+from suspalign_fast.kernels import domains
+from suspalign_fast.kernels.advance import advance_known
 from suspalign_fast.kernels.plan import EDGE, FIRST, LAST, START, STOP, make_plan
+from suspalign_fast.row import ROW_SIZE
 from suspalign_fast.run import Run
 
 from .conftest import assert_same_bits
@@ -99,6 +103,11 @@ THREADS_SCRIPT = """
 import hashlib, sys
 import numpy as np
 import suspalign_fast as sa
+from suspalign_fast.step_size import ConstantStep
+from suspalign_fast.row import ROW_SIZE
+from suspalign_fast.kernels.advance import advance_known
+from suspalign_fast.kernels import domains
+from suspalign_fast.engines.plain_normals import standard_normals
 spectrum = sa.Spectrum.linear_bands(70_001, 20_011, (9.0, 3.0), (1.0, 0.0))
 problem = sa.Quadratic(spectrum, sa.IsotropicNoise(0.5), initial=2.0)
 for threads in map(int, sys.argv[1:]):
@@ -177,3 +186,24 @@ def test_a_level_at_zero_takes_no_step_of_an_overflowed_factor():
     problem = sa.Quadratic(spectrum, sa.IsotropicNoise(0.0), [0.0, 1.0])
     trace = sa.simulate(problem, huge, 1, engine="levels")
     assert (trace.power_sums[:, 0] == 0.0).all()
+
+
+@pytest.mark.parametrize("steps", [1, 4, 11])
+def test_a_move_is_a_drift_and_a_spread_of_each_band(steps):
+    """Coefficient and noise have factors of their own: alone, and in tiles of equal moves."""
+    spectrum = sa.Spectrum.linear_bands(3000, 1100)
+    problem = sa.Quadratic(spectrum, sa.HessianNoise(0.3), initial=2.0)
+    engine = make_engine(Run(problem, sa.ConstantStep(1e-3), steps, seed=5))
+    moves = np.empty((steps, 2, 2))
+    moves[:] = [[-1e-3, 2e-3], [-3e-3, -5e-3]]
+    moves[8:] = [[2e-3, -1e-3], [-4e-3, 7e-3]]
+    lam, std, expected = spectrum.eigenvalues, problem.stds, engine.state.copy()
+    band = (np.arange(3000) >= 1100).astype(int)
+    for t, move in enumerate(moves):
+        xi = standard_normals(5, domains.STEP, t, 3000)
+        drift, spread = move[band].T
+        expected += drift * lam * expected + spread * std * xi
+    sums = np.empty((steps, 2, ROW_SIZE))
+    advance_known(engine.state, engine.plan, 0, moves, np.arange(steps), *engine.key, sums)
+    np.testing.assert_allclose(engine.state, expected, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(sums[-1, :, 1], spectrum.band_sums((lam * expected) ** 2), rtol=1e-9)

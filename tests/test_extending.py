@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -245,3 +246,52 @@ def test_the_page_of_the_format_has_the_columns_there_are():
         for column in row.columns().values()
     ]
     assert rows == expected
+
+
+# --- classes that change ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stored(sa.Noise):
+    """Noise of a user's, registered while a test lasts."""
+
+    values: np.ndarray
+
+    def stds(self, spectrum):
+        return np.asarray(self.values, float)
+
+
+@pytest.fixture
+def stored():
+    NOISES.register("stored")(Stored)
+    yield
+    NOISES.remove("stored")
+
+
+def test_a_class_that_changed_is_not_resumed(tmp_path, stored, monkeypatch):
+    problem = sa.Quadratic(PROBLEM.spectrum, Stored(np.full(300, 0.5)))
+    sa.simulate(problem, 1e-3, 50, path=tmp_path / "a.h5")
+    assert len(sa.resume(tmp_path / "a.h5", num_steps=60)) == 61
+    monkeypatch.setattr(Stored, "stds", lambda self, spectrum: 1.01 * self.values)
+    before = (tmp_path / "a.h5").read_bytes()
+    with pytest.raises(ValueError, match="noise must be that of the run in"):
+        sa.resume(tmp_path / "a.h5", num_steps=70)
+    assert (tmp_path / "a.h5").read_bytes() == before
+
+
+def test_values_along_unsorted_levels_are_stored_as_they_are_used(tmp_path, stored):
+    """Files keep levels sorted: what a class made of the order they were given in is kept, too."""
+
+    class Order(Stored):
+        def stds(self, spectrum):
+            return self.values if spectrum.order is None else self.values[spectrum.order]
+
+    NOISES.register("order")(Order)
+    try:
+        spectrum = sa.Spectrum([1.0, 3.0, 2.0], 1)
+        problem = sa.Quadratic(spectrum, Order(np.array([0.1, 0.3, 0.2])))
+        whole = sa.simulate(problem, 0.1, 60)
+        sa.simulate(problem, 0.1, 50, path=tmp_path / "a.h5")
+        assert np.array_equal(sa.resume(tmp_path / "a.h5", num_steps=60).loss, whole.loss)
+    finally:
+        NOISES.remove("order")

@@ -15,9 +15,11 @@ from suspalign_fast import devices
 from suspalign_fast.engines import make_engine
 from suspalign_fast.engines.plain_normals import philox4x32
 from suspalign_fast.kernels import domains
+from suspalign_fast.kernels.advance import advance_known
 from suspalign_fast.kernels.batch import fill_normals
 from suspalign_fast.kernels.normals import counter_words, seed_key
 from suspalign_fast.kernels.simd import broadcast, horizontal_sum, iota
+from suspalign_fast.row import ROW_SIZE
 from suspalign_fast.run import Run
 
 from .conftest import NOISES, assert_same_bits
@@ -479,3 +481,16 @@ def test_an_overflowed_factor_leaves_exact_zeros_alone(sizes):
 
 def test_schedules_may_hold_zeros():
     compare(problem_of(), np.r_[np.zeros(3), np.linspace(0.0, 3e-3, STEPS - 3)])
+
+
+def test_a_move_is_a_drift_and_a_spread_of_each_band():
+    steps = 6  # a tile and two
+    cpu = engine_of(problem_of(), "constant", steps, device="cpu")
+    device = engine_of(problem_of(), "constant", steps)
+    moves = np.random.default_rng(0).normal(scale=1e-3, size=(steps, 2, 2))
+    sums = np.zeros((2, steps, 2, ROW_SIZE))
+    slots = np.arange(steps)
+    advance_known(cpu.state, cpu.plan, 0, moves, slots, *cpu.key, sums[0])
+    device._advance_known(0, moves, slots, *device.key, sums[1])
+    np.testing.assert_allclose(device.state, cpu.state, rtol=1e-13)
+    np.testing.assert_allclose(sums[1], sums[0], rtol=1e-11)
