@@ -99,9 +99,9 @@ def _in_words(chosen: Run, given: Run) -> str:
     """Say which engine was chosen for a run, and for which levels."""
     levels = chosen.problem.spectrum.num_levels
     if chosen.problem is given.problem:
-        return f"engine {chosen.engine}"
+        return chosen.engine
     return (
-        f"engine {chosen.engine} on {levels:,} levels that stand for "
+        f"{chosen.engine} on {levels:,} levels that stand for "
         f"{given.problem.spectrum.num_levels:,}, the same law to "
         f"{chosen.problem.spectrum.compression_error:.0e}"
     )

@@ -143,7 +143,7 @@ def simulate(
     )
     run, chosen = cost.settled(run, engine)
     if chosen and progress:
-        _progress.say(chosen)
+        _progress.say(f"engine {chosen}")
     return execute(
         run,
         path=path,
