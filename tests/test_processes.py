@@ -12,6 +12,7 @@ import pytest
 import suspalign_fast as sa
 from suspalign_fast import store
 from suspalign_fast.checkpoint import checkpoint_path
+from suspalign_fast.storage import lock
 
 from . import kills
 from .conftest import assert_same_bits
@@ -218,6 +219,55 @@ def test_an_exception_in_the_middle_of_a_commit_spoils_no_row(tmp_path, monkeypa
     finally:
         signal.signal(signal.SIGALRM, before)
     assert rung > 3
+
+
+def raise_after(opcodes, source):
+    """Trace function that raises after a number of instructions in one source file."""
+    left = opcodes
+
+    def trace(frame, event, argument):
+        nonlocal left
+        if not frame.f_code.co_filename.endswith(source):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left == 0:
+                raise Alarm
+        return trace
+
+    return trace
+
+
+def hold(path, other):
+    with lock.exclusive(path) as held:
+        held.add(other)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("independent", [True, False])
+def test_an_exception_between_any_two_instructions_leaks_no_lock(
+    tmp_path, monkeypatch, independent
+):
+    monkeypatch.setattr(lock, "can_lock_inodes", lambda folder: independent)
+    path = tmp_path / "trace.h5"
+    other = tmp_path / "other.h5"
+    path.touch()
+    other.touch()
+    before = sys.gettrace()
+    for opcodes in range(1, 2000):
+        sys.settrace(raise_after(opcodes, "storage/lock.py"))
+        try:
+            hold(path, other)
+        except Alarm:
+            pass
+        else:
+            break
+        finally:
+            sys.settrace(before)
+        assert [lock.is_held(name) for name in (path, other)] == [False, False], opcodes
+    assert 100 < opcodes < 2000
 
 
 ENSEMBLE = """

@@ -8,10 +8,12 @@ them, a lock file ``.NAME.lock`` beside the file stands in.
 
 import contextlib
 import errno
+import io
 import os
 import struct
 import tempfile
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,8 +27,9 @@ except ImportError:  # no advisory locks on this system
 #: A byte beyond the end of any file.
 _BYTE = 2**62
 _REQUEST = "hhqqi"
-#: Descriptors of all locks of this process, and what is known of file systems, by device.
-_descriptors: set[int] = set()
+#: Files that hold the locks of this process, and what is known of file systems, by device. They are
+#: objects that close themselves, so that an exception between any two instructions leaks no lock.
+_holders: weakref.WeakSet[io.FileIO] = weakref.WeakSet()
 _locks_inodes: dict[int, bool] = {}
 
 
@@ -35,7 +38,7 @@ class Lock:
 
     def __init__(self, target: Path) -> None:
         self._target = target
-        self._held: list[int] = []
+        self._held: list[io.FileIO] = []
 
     def add(self, path: Path) -> None:
         """Lock a file, too.
@@ -57,33 +60,34 @@ class Lock:
         while True:
             self._acquire(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
             with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.stat(path), os.fstat(self._held[-1])):
+                if os.path.samestat(os.stat(path), os.fstat(self._held[-1].fileno())):
                     return
             self.release()
 
     def _acquire(self, path: Path, flags: int) -> None:
         try:
-            descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+            holder = io.FileIO(path, "r+", opener=_opener(flags))
         except OSError as error:
             raise OSError(f"{self._target} cannot be written: {error}") from error
-        _descriptors.add(descriptor)
-        self._held.append(descriptor)
+        _holders.add(holder)
         try:
             if path == lock_file(self._target):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             else:
-                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _request(fcntl.F_WRLCK))
+                fcntl.fcntl(holder, fcntl.F_OFD_SETLK, _request(fcntl.F_WRLCK))
         except OSError as error:
-            _close(self._held.pop())
+            holder.close()
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise OSError(f"{self._target} cannot be locked: {error}") from error
             raise BlockingIOError(f"{self._target} is being written by another run") from None
+        self._held.append(holder)
 
     def release(self) -> None:
         """Release all locks."""
-        for descriptor in self._held:
-            _remove_lock_file(lock_file(self._target), descriptor)
-            _close(descriptor)
+        for holder in self._held:
+            if not holder.closed:
+                _remove_lock_file(lock_file(self._target), holder.fileno())
+            holder.close()
         self._held.clear()
 
 
@@ -191,17 +195,18 @@ def _remove_lock_file(path: Path, descriptor: int) -> None:
             path.unlink()
 
 
-def _close(descriptor: int) -> None:
-    if descriptor in _descriptors:
-        _descriptors.discard(descriptor)
-        os.close(descriptor)
+def _opener(flags: int) -> Callable[[str, int], int]:
+    def opener(path: str, _: int) -> int:
+        return os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+
+    return opener
 
 
 def _forget() -> None:
     """Leave the locks to the parent: a forked child shares them until it closes them."""
-    for descriptor in list(_descriptors):
+    for holder in list(_holders):
         with contextlib.suppress(OSError):
-            _close(descriptor)
+            holder.close()
 
 
 if hasattr(os, "register_at_fork"):
