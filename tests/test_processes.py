@@ -207,10 +207,9 @@ def test_an_exception_in_the_middle_of_a_commit_spoils_no_row(tmp_path, monkeypa
             signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.02, 0.15))
             try:
                 sa.simulate(PROBLEM, 3e-3, STEPS, path=path)
+                signal.setitimer(signal.ITIMER_REAL, 0.0)
             except Alarm:
                 rung += 1
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0.0)
             if path.exists():
                 trace = sa.load_trace(path)
                 assert trace.status in ("killed", "complete")
