@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -70,6 +71,21 @@ def turn(threads: int) -> Any:
         return nullcontext()
     _check_fork()
     return _one_at_a_time if numba.threading_layer() == "workqueue" else nullcontext()
+
+
+def share(size: int, piece: int, threads: int, work: Callable[[int, int], None]) -> None:
+    """Call ``work(first, last)`` for pieces of a range, some at a time.
+
+    It must give up Python's lock to gain anything.
+    """
+    pieces = [(first, min(first + piece, size)) for first in range(0, size, piece)]
+    if threads == 1 or len(pieces) == 1:
+        for first, last in pieces:
+            work(first, last)
+        return
+    with ThreadPoolExecutor(min(threads, len(pieces))) as pool:
+        for _ in pool.map(work, *zip(*pieces, strict=True)):
+            pass
 
 
 def _remember() -> None:

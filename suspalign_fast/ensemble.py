@@ -9,12 +9,16 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _checks, _progress, _threads, cost, devices
-from .driver import run_in_memory
+from .driver import run_in_memory, run_together
 from .problem import Quadratic
 from .run import EngineName, Run, Update
 from .sink import MemoryTrace
 from .step_size import StepSizeLike
 from .trace import Trace
+
+#: Rows that are done at once, and lists of runs that each worker gets, at least.
+MAX_ROWS = 2**16
+SHARES = 4
 
 
 def simulate_ensemble(
@@ -101,20 +105,41 @@ def simulate_ensemble(
     MemoryTrace.check_memory(runs)
     stop = threading.Event()
 
-    def work(run: Run) -> Trace:
-        return run_in_memory(run, serial=True, stop=stop)
+    def work(some: list[Run]) -> list[Trace]:
+        together = run_together(some) if len(some) > 1 and not stop.is_set() else None
+        return together or [run_in_memory(run, serial=True, stop=stop) for run in some]
 
     with ThreadPoolExecutor(workers) as pool, _progress.bar(count, "run", visible=progress) as bar:
         try:
-            traces = []
-            for trace in pool.map(work, runs):
-                traces.append(trace)
-                bar.update()
+            traces: list[Trace] = []
+            for some in pool.map(work, _together(runs, workers)):
+                traces += some
+                bar.update(len(some))
             return traces
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _together(runs: list[Run], workers: int) -> list[list[Run]]:
+    """Cut runs into lists that a worker does at once: small ones whose seeds alone differ."""
+    most = max(1, min(MAX_ROWS // runs[0].num_rows, len(runs) // (SHARES * workers)))
+    lists: list[list[Run]] = []
+    for run in runs:
+        if lists and len(lists[-1]) < most and _is_same_but_seed(run, lists[-1][0]):
+            lists[-1].append(run)
+        else:
+            lists.append([run])
+    return lists
+
+
+def _is_same_but_seed(run: Run, other: Run) -> bool:
+    return (
+        run.problem is other.problem
+        and run.step_size == other.step_size
+        and run.engine == other.engine
+    )
 
 
 def _listed(value: Any) -> list[Any] | Any:

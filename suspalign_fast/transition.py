@@ -8,6 +8,7 @@ With a constant step size ``a = (1 - eta lambda)^n`` and ``b^2 = eta^2 s^2 (1 - 
 import numpy as np
 from numpy.typing import NDArray
 
+from .kernels.powers import write_moves
 from .step_size import ConstantStep, KnownStepSize
 
 Array = NDArray[np.float64]
@@ -15,25 +16,10 @@ Array = NDArray[np.float64]
 PIECE = 2**16
 
 
-def power_and_sum(x: Array, n: int) -> tuple[Array, Array]:
-    """Return ``(1 - x)^n`` and ``sum_{j < n} (1 - x)^(2 j)``, keeping their digits at every x.
-
-    Parameters
-    ----------
-    x : ndarray of float64
-        Step size times eigenvalue, at least 0.
-    n : int
-        Number of steps, at least 0.
-    """
-    if n == 0:
-        return np.ones_like(x), np.zeros_like(x)
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        log_a = np.where(x < 1.0, np.log1p(-np.minimum(x, 1.0)), np.log1p(x - 2.0))
-        power = np.exp(n * log_a)
-        total = -np.expm1(2.0 * n * log_a) / (x * (2.0 - x))
-    if n % 2:
-        power = np.where(x > 1.0, -power, power)
-    return power, np.where((x == 0.0) | (x == 2.0), float(n), total)
+def log_factor(x: Array) -> Array:
+    """Return the logarithm of ``|1 - x|``, with all its digits, for x of at least 0."""
+    with np.errstate(divide="ignore"):
+        return np.where(x < 1.0, np.log1p(-np.minimum(x, 1.0)), np.log1p(np.maximum(x, 1.0) - 2.0))
 
 
 def product(factor: Array, value: Array) -> Array:
@@ -68,6 +54,9 @@ def transition(
     a, b : ndarray of float64, shape (levels,)
     """
     a, b = (np.empty_like(rate), np.empty_like(rate)) if out is None else out
+    if start == stop:
+        a[:], b[:] = 1.0, 0.0
+        return a, b
     for first in range(0, rate.size, PIECE):  # temporaries of a piece alone
         part = slice(first, first + PIECE)
         a[part], b[part] = _transition(rule, start, stop, rate[part], push[part])
@@ -78,8 +67,11 @@ def _transition(
     rule: KnownStepSize, start: int, stop: int, rate: Array, push: Array
 ) -> tuple[Array, Array]:
     if type(rule) is ConstantStep:
-        power, total = power_and_sum(rule.value * rate, stop - start)
-        return power, product(np.sqrt(total), rule.value * push)
+        steps = np.array([float(stop - start)])
+        moves = np.empty((2, 1, rate.size))
+        log = log_factor(rule.value * rate)
+        write_moves(0, rate.size, steps, rule.value, rate, push, log, moves[0], moves[1])
+        return moves[0, 0], moves[1, 0]
     a, b_sq = np.ones_like(rate), np.zeros_like(rate)
     with np.errstate(over="ignore", invalid="ignore"):
         for eta in rule.values(start, stop):

@@ -86,8 +86,8 @@ def test_a_resumed_run_that_cannot_fit_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("engine", ["step", "jump", "levels", "reference"])
 def test_every_engine_looks_before_it_takes(engine, monkeypatch):
-    problem = sa.Quadratic(sa.Spectrum.linear_bands(10_000, 100))
-    monkeypatch.setattr("suspalign_fast._memory.available", lambda: 60_000)
+    problem = sa.Quadratic(sa.Spectrum.linear_bands(300_000, 100))
+    monkeypatch.setattr("suspalign_fast._memory.available", lambda: 2_000_000)
     with pytest.raises(MemoryError, match=f"engine '{engine}'"):
         sa.simulate(problem, 3e-3, 2, engine=engine)
 

@@ -2,7 +2,7 @@
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -53,6 +53,9 @@ class Rows:
 
     def finite_prefix(self) -> "Rows":
         """Return the rows before the first one with a sum that is not finite."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(self.power_sums.sum() + self.noise_sums.sum()):
+                return self
         finite = np.isfinite(self.power_sums).all((1, 2)) & np.isfinite(self.noise_sums).all((1, 2))
         if finite.all():
             return self
@@ -135,11 +138,18 @@ class Engine(ABC):
         self.key: tuple[np.uint32, np.uint32] = seed_key(run.seed)
 
     planes: dict[str, NDArray[Any]]
+    #: Threads of the CPU that it uses.
+    threads: int = 1
 
     @property
     def state(self) -> NDArray[Any]:
         """The first plane: coefficients, or squares of levels."""
         return self.planes[STATE]
+
+    @property
+    def width(self) -> int:
+        """Numbers that a step works on."""
+        return self.run.problem.spectrum.dim
 
     #: Whether steps between recorded rows cost nothing.
     jumps: bool = False
@@ -161,6 +171,16 @@ class Engine(ABC):
     def devices(cls) -> tuple[str, ...]:
         """Return the devices it runs on."""
         return ("cpu", *cls.elsewhere)
+
+    @classmethod
+    def rows_of(cls, runs: Sequence[Run]) -> "list[Rows] | None":
+        """Return all rows of runs whose seeds alone differ, done together, if it can do that.
+
+        Parameters
+        ----------
+        runs : sequence of Run
+        """
+        return None
 
     @classmethod
     def takes(cls, run: Run) -> bool:

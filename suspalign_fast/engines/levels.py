@@ -1,16 +1,19 @@
 """Two random numbers a level and row, whatever the dimension (``kernels.levels``)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _memory
 from ..kernels import levels
-from ..kernels.levels import Levels, drawn_for
+from ..kernels.levels import Levels, make_levels
+from ..kernels.normals import seed_key
 from ..row import NUM_BANDS, NUM_SUMS, ROW_SIZE, sum_weights
 from ..run import Run
 from ..spec import ENGINES
 from ..step_size import KnownStepSize
-from .base import STATE
+from .base import STATE, Rows
 from .steppers import AdaptiveSteps, Jumps, SteppingEngine
 
 Array = NDArray[np.float64]
@@ -52,20 +55,14 @@ class LevelsEngine(SteppingEngine):
         spectrum = problem.spectrum
         count = spectrum.num_levels
         _memory.check(f"engine 'levels' with {count:,} levels", ARRAYS * 8 * count)
-        freedom = spectrum.multiplicities.astype(np.float64) - 1.0
-        drawn = drawn_for(freedom)
-        weights = np.zeros((ROW_SIZE, count))
-        weights[:NUM_SUMS] = sum_weights(spectrum.eigenvalues, problem.stds)
-        self.levels: Levels = Levels(
+        self.levels: Levels = make_levels(
             spectrum.eigenvalues,
-            np.ascontiguousarray(problem.stds),
-            freedom,
-            drawn,
-            bool((drawn != freedom).any()),
-            weights,
+            problem.stds,
+            spectrum.multiplicities - 1.0,
+            np.array(sum_weights(spectrum.eigenvalues, problem.stds)),
             spectrum.num_dominant_levels,
         )
-        self.planes = {STATE: self._initial_state()}
+        self.planes = {STATE: self._initial_state(self.key)}
         self.jumps: bool = isinstance(run.step_size, KnownStepSize)
         model = self.state, self.levels
         if self.jumps:
@@ -73,6 +70,11 @@ class LevelsEngine(SteppingEngine):
         else:
             self.stepper = AdaptiveSteps(self, levels.advance_levels, *model)
         self.advance(0)  # compiles, so that a progress bar starts with the steps
+
+    @property
+    def width(self) -> int:
+        """Numbers that a step works on."""
+        return self.run.problem.spectrum.num_levels
 
     def initial_sums(self) -> Array:
         """Sums of the state, shape (bands, ROW_SIZE)."""
@@ -89,7 +91,8 @@ class LevelsEngine(SteppingEngine):
     ) -> Array:
         """Sums one step after a state, with the noise of step `noise_step`; changes nothing."""
         eta = step_size * self.run.problem.spectrum.per_level(update)
-        a, b = 1.0 - eta * self.levels.lam, eta * self.levels.std
+        problem = self.run.problem
+        a, b = 1.0 - eta * problem.spectrum.eigenvalues, eta * problem.stds
         sums = np.empty((1, NUM_BANDS, ROW_SIZE))
         levels.jump_levels(
             state.copy(), self.levels, a[None], b[None], np.array([noise_step]), *self.key, sums
@@ -99,7 +102,7 @@ class LevelsEngine(SteppingEngine):
     def scaled_bulk(self, state: Array, factor: float) -> Array:
         """Return a state with its bulk coefficients multiplied by a factor."""
         scaled = state.copy()
-        scaled[self.levels.split :] *= factor**2
+        scaled[self.run.problem.spectrum.num_dominant_levels :] *= factor**2
         return scaled
 
     def squares(self, state: Array) -> Array:
@@ -110,13 +113,34 @@ class LevelsEngine(SteppingEngine):
         """Write the sums of the next step's noisy gradient."""
         levels.observe_levels(self.state, self.levels, self.step + 1, *self.key, out)
 
-    def _initial_state(self) -> Array:
+    @classmethod
+    def rows_of(cls, runs: Sequence[Run]) -> list[Rows] | None:
+        """Return all rows of runs whose seeds alone differ, one call of a kernel for all of them."""
+        if not isinstance(runs[0].step_size, KnownStepSize):
+            return None
+        engine = cls(runs[0], serial=True)
+        assert isinstance(engine.stepper, Jumps)
+        moves, steps = engine.stepper.moves, engine.recorded_steps(runs[0].num_steps)
+        keys = np.array([seed_key(run.seed) for run in runs])
+        states = np.empty((len(runs), engine.width))
+        sums = np.empty((len(runs), 1 + steps.size, NUM_BANDS, ROW_SIZE))
+        for state, key, row in zip(states, keys, sums[:, 0], strict=True):
+            state[:] = engine._initial_state(key)
+            levels.sum_levels(state, engine.levels, row)
+        for batch, a, b in moves.to(steps):
+            out = np.empty((len(runs), steps[batch].size, NUM_BANDS, ROW_SIZE))
+            levels.jump_ensemble(states, engine.levels, a, b, steps[batch], keys, out)
+            sums[:, 1:][:, batch] = out
+        steps = np.concatenate([[0], steps])
+        sizes = moves.sizes_at(steps)
+        return [Rows.from_sums(steps, sizes, one) for one in sums]
+
+    def _initial_state(self, key: Sequence[np.uint32]) -> Array:
         """Squared norms of the levels' initial coefficients."""
         spectrum, initial = self.run.problem.spectrum, self.run.problem.initial
         if not isinstance(initial, np.ndarray):
             xi, chi = np.empty((2, spectrum.num_levels))
-            levels.draw(xi, chi, self.levels.drawn, 0, *self.key)  # no move has target step 0
-            levels.reduce_freedom(chi, self.levels.freedom, self.levels.drawn, 0, *self.key)
+            levels.draw_levels(self.levels, 0, *key, xi, chi)  # no move has target step 0
             return initial * initial * (xi**2 + chi)
         if initial.size == spectrum.num_levels:
             return initial**2 * spectrum.multiplicities

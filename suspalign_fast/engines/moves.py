@@ -5,13 +5,15 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _threads
+from ..kernels.powers import write_moves
 from ..step_size import ConstantStep, KnownStepSize
-from ..transition import transition
+from ..transition import PIECE, log_factor, transition
 
 Array = NDArray[np.float64]
 
-#: Coefficients computed ahead, at most.
-MAX_VALUES = 2**22
+#: Coefficients computed ahead, if a row has no more: so many stay in cache.
+MAX_VALUES = 2**16
 
 
 class Moves:
@@ -22,12 +24,17 @@ class Moves:
     rule : KnownStepSize
     rate, push : ndarray of float64, shape (levels,)
         See `transition`.
+    threads : int
+        Threads that may share the work.
     """
 
-    def __init__(self, rule: KnownStepSize, rate: Array, push: Array) -> None:
+    def __init__(self, rule: KnownStepSize, rate: Array, push: Array, threads: int = 1) -> None:
         self.rule: KnownStepSize = rule
         self.rate: Array = rate
         self.push: Array = push
+        self.threads: int = threads
+        self._log: Array | None = None
+        self._own: Array | None = None
         #: Step of the last row moved to.
         self.now: NDArray[np.int64] = np.zeros(1, np.int64)
         self._last: tuple[int, Array, Array] = (-1, rate, push)
@@ -36,7 +43,6 @@ class Moves:
         """Yield batches of rows with a and b, one row of them for each move or one for all."""
         gaps = np.diff(steps, prepend=self.now[0])
         size = max(1, MAX_VALUES // self.rate.size)
-        own: Array | None = None
         row = 0
         while row < steps.size:
             equal = self._equal(gaps[row:])
@@ -46,15 +52,33 @@ class Moves:
                 yield batch, a[None], b[None]
             else:
                 batch = slice(row, row + size)
-                if own is None:
-                    own = np.empty((2, min(size, steps.size), self.rate.size))
-                for i, (stop, gap) in enumerate(zip(steps[batch], gaps[batch], strict=True)):
-                    out = own[0, i], own[1, i]
-                    transition(self.rule, int(stop - gap), int(stop), *self._rates, out)
-                yield batch, own[0, : i + 1], own[1, : i + 1]
+                if self._own is None or self._own.shape[1] < steps[batch].size:
+                    self._own = np.empty((2, min(size, steps.size), self.rate.size))
+                a, b = self._own[:, : steps[batch].size]
+                self._write(steps[batch], gaps[batch], a, b)
+                yield batch, a, b
             row = batch.stop
         if steps.size:
             self.now[0] = steps[-1]
+
+    def _write(self, steps: NDArray[np.int64], gaps: NDArray[np.int64], a: Array, b: Array) -> None:
+        """Write coefficients of moves that are `gaps` long and end at `steps`."""
+        if type(self.rule) is not ConstantStep:
+            for i, (stop, gap) in enumerate(zip(steps.tolist(), gaps.tolist(), strict=True)):
+                transition(self.rule, stop - gap, stop, *self._rates, (a[i], b[i]))
+            return
+        eta = self.rule.value
+        if self._log is None:
+            self._log = np.empty_like(self.rate)
+            for first in range(0, self.rate.size, PIECE):
+                part = slice(first, first + PIECE)
+                self._log[part] = log_factor(eta * self.rate[part])
+        log, lengths = self._log, gaps.astype(np.float64)
+
+        def write(first: int, last: int) -> None:
+            write_moves(first, last, lengths, eta, *self._rates, log, a, b)
+
+        _threads.share(self.rate.size, PIECE, self.threads, write)
 
     def sizes_at(self, steps: NDArray[np.int64]) -> Array:
         """Return the step sizes assigned at rows."""
@@ -74,7 +98,11 @@ class Moves:
         if type(self.rule) is ConstantStep and self._last[0] == gap:
             return self._last[1:]
         self._last = (-1, *self._rates)  # gives up the memory of the last ones
-        a, b = transition(self.rule, start, start + gap, *self._rates)
+        if self._log is None:
+            a, b = transition(self.rule, start, start + gap, *self._rates)
+        else:
+            a, b = np.empty((2, self.rate.size))
+            self._write(np.array([start + gap]), np.array([gap]), a[None], b[None])
         self._last = (gap, a, b)
         return a, b
 

@@ -158,7 +158,7 @@ class Jumps(Stepper):
             spectrum.weighted(values, run.update)
             for values in (spectrum.eigenvalues, run.problem.stds)
         )
-        self.moves: Moves = Moves(run.step_size, rate, push)
+        self.moves: Moves = Moves(run.step_size, rate, push, engine.threads)
 
     def mutable(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that moves change."""
@@ -186,8 +186,6 @@ class SteppingEngine(Engine):
     """
 
     stepper: Stepper
-    #: Threads of the CPU that its kernels use.
-    threads = 1
 
     @abstractmethod
     def initial_sums(self) -> Array:

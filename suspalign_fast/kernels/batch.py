@@ -31,15 +31,14 @@ BATCH = 16
 LANES = COUNTERS // 2
 #: Prepared words of a counter vector, and of a group: its even counters, then its odd ones.
 _VECTOR = 3 * LANES
-_PREPARED = 2 * _VECTOR
+PREPARED = 2 * _VECTOR
 #: What `prepared` holds: first group and high word of the step, plus one so that 0 is nothing.
-_FIRST, _HIGH = BATCH * _PREPARED, BATCH * _PREPARED + 1
+_FIRST, _HIGH = BATCH * PREPARED, BATCH * PREPARED + 1
 
 
 @inlined
-def make_scratch(key_0, key_1):
-    """Working memory of `write_normals`: prepared counters, round keys and words."""
-    prepared = np.zeros(BATCH * _PREPARED + 2, np.uint64)
+def round_keys(key_0, key_1):
+    """The two key words of every round."""
     keys = np.empty(2 * ROUNDS, np.uint64)
     k0 = np.uint32(key_0)
     k1 = np.uint32(key_1)
@@ -48,7 +47,14 @@ def make_scratch(key_0, key_1):
         keys[2 * r + 1] = k1
         k0 = np.uint32(k0 + WEYL_0)
         k1 = np.uint32(k1 + WEYL_1)
-    return prepared, keys, np.empty(BATCH * GROUP, np.uint32)
+    return keys
+
+
+@inlined
+def make_scratch(key_0, key_1):
+    """Working memory of `write_normals`: prepared counters, round keys and words."""
+    prepared = np.zeros(BATCH * PREPARED + 2, np.uint64)
+    return prepared, round_keys(key_0, key_1), np.empty(BATCH * GROUP, np.uint32)
 
 
 @inlined
@@ -67,14 +73,13 @@ def _prepare_vector(prepared, offset, first_counter, high, keys):
 
 
 @inlined
-def _prepare(prepared, first_group, high, keys):
-    for group in range(BATCH):
+def prepare(prepared, first_group, groups, high, keys):
+    """Prepare the counters of groups for all steps of a high word."""
+    for group in range(groups):
         counter = np.uint64(first_group + group) * np.uint64(COUNTERS)
-        offset = group * _PREPARED
+        offset = group * PREPARED
         _prepare_vector(prepared, offset, counter, high, keys)
         _prepare_vector(prepared, offset + _VECTOR, counter + np.uint64(1), high, keys)
-    prepared[_FIRST] = np.uint64(first_group) + np.uint64(1)
-    prepared[_HIGH] = high + np.uint64(1)
 
 
 @inlined
@@ -107,11 +112,15 @@ def _store_words(words, offset, even, odd):
 
 
 @inlined
-def _write_words(words, prepared, groups, domain, step, keys):
-    """Words of ``groups`` groups, two at a time: four chains hide each other's latency."""
+def write_words(words, prepared, first, groups, domain, step, keys):
+    """Words of groups prepared from `first` on, two at a time: four chains hide latency.
+
+    Word w of counter l of a group goes to place ``16 w + l`` of the group's 64. There must be room
+    for one group more where their number is odd.
+    """
     joins_0, joins_2, word_3 = _step_words(domain, step, keys)
     for group in range(0, groups, 2):
-        offset = group * _PREPARED
+        offset = (first + group) * PREPARED
         a = _start(prepared, offset, joins_0, joins_2, word_3)
         b = _start(prepared, offset + _VECTOR, joins_0, joins_2, word_3)
         c = _start(prepared, offset + 2 * _VECTOR, joins_0, joins_2, word_3)
@@ -136,8 +145,10 @@ def write_normals(out, offset, first_group, groups, domain, step, scratch):
     prepared, keys, words = scratch
     high = np.uint64(step) >> WORD_BITS
     if prepared[_FIRST] != np.uint64(first_group) + np.uint64(1) or prepared[_HIGH] != high + 1:
-        _prepare(prepared, first_group, high, keys)
-    _write_words(words, prepared, groups, domain, step, keys)
+        prepare(prepared, first_group, BATCH, high, keys)
+        prepared[_FIRST] = np.uint64(first_group) + np.uint64(1)
+        prepared[_HIGH] = high + np.uint64(1)
+    write_words(words, prepared, 0, groups, domain, step, keys)
     for i in range(0, GROUP * groups, 2 * COUNTERS):
         z0, z1 = box_muller(load(words, i, COUNTERS), load(words, i + COUNTERS, COUNTERS))
         store(out, offset + i, z0)

@@ -7,12 +7,9 @@ A domain is one 32-bit word of the counter (``normals``). Numbers of a domain ar
 INITIAL = 0
 STEP = 1
 JUMP = 2
-LEVEL_NORMAL = 3
-#: Attempt n of a chi-square draws its normals from LEVEL_GAMMA + 2 n, its uniforms from the next.
-LEVEL_GAMMA = 4
+#: Attempt n of a level draws from domain LEVEL_STEP + n.
+LEVEL_STEP = 3
 #: More attempts have a chance below 1e-80: each accepts nineteen candidates of twenty.
-LEVEL_GAMMA_ATTEMPTS = 64
-#: Uniforms that chi-squares of less than two degrees of freedom take beside.
-LEVEL_BOOST = LEVEL_GAMMA + 2 * LEVEL_GAMMA_ATTEMPTS
+LEVEL_ATTEMPTS = 64
 #: Nobody draws from this domain or any later one.
-FREE = LEVEL_BOOST + 1
+FREE = LEVEL_STEP + LEVEL_ATTEMPTS

@@ -4,10 +4,10 @@ By rotation invariance m coordinates that share eigenvalue, noise and step move 
 
     Q' = (a sqrt(Q) + b xi)^2 + b^2 X,    X ~ chi-square with m - 1 degrees of freedom,
 
-xi being the noise along the current direction; m need not be whole. Chi-squares come from the
-method of Marsaglia and Tsang (ACM TOMS 26, 2000), in float64 on float32 normals; below two degrees
-of freedom from a gamma variate of one more shape, times a power of a uniform one. Attempt n of a
-level draws from counter domains of its own, so X is a pure function of (seed, level, step).
+xi being the noise along the current direction (``chi_square``); m need not be whole.
+
+Kernels work on vectors of lanes. Levels lie in lanes in their order; the bulk begins at a new
+vector, and lanes without a level stay zero.
 """
 
 from typing import NamedTuple
@@ -15,14 +15,30 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..row import NOISY_AT, NUM_BANDS, NUM_NOISY, ROW_SIZE, WEIGHT_AT
+from ..row import NOISY_AT, NUM_BANDS, NUM_SUMS, ROW_SIZE, WEIGHT_AT
 from . import domains
-from .jit import copy_values, inlined, kernel
+from .batch import BATCH, PREPARED, prepare, round_keys, write_words
+from .chi_square import (
+    HALF,
+    LANES,
+    boost,
+    chi_square,
+    is_boosted,
+    proposals_for,
+    propose,
+    words_of,
+)
+from .jit import inlined, internal, kernel
 from .move import DRIFT, NUM_PARTS, SPREAD, set_move
-from .normals import GROUP, write_group, write_words
+from .philox import WORD_BITS
 from .rules import finish_step, is_finite
+from .simd import broadcast, fma, horizontal_sum, load, square_root, store, zero_where_zero, zeros
 
-UNIFORM_SCALE = 2.0**-32
+#: Numbers of a proposal (`proposals_for`).
+TWICE_D, SLOPE, ONE, SQUEEZE = range(4)
+NUM_PROPOSALS = 4
+#: Up to so many levels, the lanes of a draw are steps instead.
+FEW = 8
 
 
 class Levels(NamedTuple):
@@ -30,213 +46,414 @@ class Levels(NamedTuple):
 
     Attributes
     ----------
-    lam, std : ndarray of float64, shape (levels,)
+    lam, std : ndarray of float64, shape (lanes,)
         Eigenvalues and standard deviations of the noise.
-    freedom : ndarray of float64, shape (levels,)
+    lane : ndarray of int64, shape (levels,)
+        Where each level lies.
+    freedom : ndarray of float64, shape (lanes,)
         Directions of a level less one.
-    drawn : ndarray of float64, shape (levels,)
-        Degrees of freedom of the chi-squares that they are made from (`drawn_for`).
-    boosts : bool
-        Whether the two differ anywhere.
-    sum_weights : ndarray of float64, shape (ROW_SIZE, levels)
-        What ``Q`` is multiplied by in every sum.
-    split : int
-        Number of dominant levels.
+    proposals : ndarray of float64, shape (4 lanes,)
+        The four numbers of `proposals_for`, LANES levels at a time.
+    boosted : ndarray of int64
+        Lanes whose chi-squares are made from ones of two more degrees of freedom.
+    sum_weights : ndarray of float64, shape (NUM_SUMS lanes,)
+        What ``Q`` is multiplied by in every sum, HALF levels at a time.
+    bulk_at : int
+        Lane where the bulk begins.
+    depth : int
+        Steps that are drawn at once.
     """
 
     lam: NDArray[np.float64]
     std: NDArray[np.float64]
+    lane: NDArray[np.int64]
     freedom: NDArray[np.float64]
-    drawn: NDArray[np.float64]
-    boosts: bool
+    proposals: NDArray[np.float64]
+    boosted: NDArray[np.int64]
     sum_weights: NDArray[np.float64]
-    split: int
+    bulk_at: int
+    depth: int
+
+
+def make_levels(
+    lam: NDArray[np.float64],
+    std: NDArray[np.float64],
+    freedom: NDArray[np.float64],
+    sum_weights: NDArray[np.float64],
+    num_dominant: int,
+) -> Levels:
+    """Lay levels out in lanes; `sum_weights` has shape (NUM_SUMS, levels)."""
+    bulk_at = -(-num_dominant // HALF) * HALF
+    lanes = -(-(bulk_at + lam.size - num_dominant) // LANES) * LANES
+    numbers = np.arange(lam.size)
+    lane = np.where(numbers < num_dominant, numbers, numbers - num_dominant + bulk_at)
+
+    def laid_out(values, dtype=np.float64):
+        out = np.zeros(lanes, dtype)
+        out[lane] = values
+        return out
+
+    freedom = laid_out(freedom)
+    proposals = np.array(proposals_for(freedom)).reshape(NUM_PROPOSALS, -1, LANES)
+    weights = np.array([laid_out(row) for row in sum_weights]).reshape(NUM_SUMS, -1, HALF)
+    return Levels(
+        laid_out(lam),
+        laid_out(std),
+        lane,
+        freedom,
+        proposals.swapaxes(0, 1).ravel(),
+        np.flatnonzero(is_boosted(freedom)),
+        weights.swapaxes(0, 1).ravel(),
+        bulk_at,
+        LANES if lam.size <= FEW else 1,
+    )
 
 
 @inlined
-def _accepts(x, u, d, v):
-    """Whether Marsaglia and Tsang's method takes the candidate ``d v``."""
-    if u < 1.0 - 0.0331 * x * x * x * x:
-        return True
-    return np.log(u) < 0.5 * x * x + d * (1.0 - v + np.log(v))
+def _to_lanes(lanes, values, lane):
+    """Lay the values of levels out in lanes."""
+    for level in range(values.size):
+        lanes[lane[level]] = values[level]
 
 
-def drawn_for(freedom: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the degrees of freedom of what is drawn: two more where there are too few.
+@inlined
+def _from_lanes(values, lanes, lane):
+    for level in range(values.size):
+        values[level] = lanes[lane[level]]
 
-    One degree is a squared normal and none is nothing: these are drawn as they are.
-    """
-    few = (freedom < 2.0) & (freedom != 1.0) & (freedom != 0.0)
-    return np.where(few, freedom + 2.0, freedom)
+
+# --- random numbers ----------------------------------------------------------------------------
+
+
+@inlined
+def _work(size, depth, key_0, key_1):
+    """Working memory of draws: prepared counters, round keys, words; normals and chi-squares."""
+    groups = size // LANES
+    prepared = np.zeros((groups + 1) * PREPARED + 1, np.uint64)
+    words = np.empty(4 * LANES * (BATCH + 1), np.uint32)
+    return (
+        prepared, round_keys(key_0, key_1), words,
+        np.zeros(depth * size), np.zeros(depth * size), np.empty(depth, np.uint64),
+    )  # fmt: skip
+
+
+@internal()
+def _draw_step(proposals, freedom, boosted, step, key_0, key_1, prepared, keys, words, xi, chi):
+    """Draw the normals and chi-squares of all lanes at a step."""
+    groups = freedom.size // LANES
+    high = np.uint64(step) >> WORD_BITS
+    if prepared[-1] != high + np.uint64(1):
+        prepare(prepared, 0, groups + 1, high, keys)
+        prepared[-1] = high + np.uint64(1)
+    for first in range(0, groups, BATCH):
+        count = min(BATCH, groups - first)
+        write_words(words, prepared, first, count, domains.LEVEL_STEP, step, keys)
+        for group in range(count):
+            at = (first + group) * LANES
+            p = NUM_PROPOSALS * at
+            w = 4 * LANES * group
+            rest = propose(
+                load(words, w, LANES), load(words, w + LANES, LANES),
+                load(words, w + 2 * LANES, LANES),
+                (load(proposals, p, HALF), load(proposals, p + HALF, HALF)),
+                (load(proposals, p + LANES, HALF), load(proposals, p + LANES + HALF, HALF)),
+                (load(proposals, p + 2 * LANES, HALF), load(proposals, p + 2 * LANES + HALF, HALF)),
+                (load(proposals, p + 3 * LANES, HALF), load(proposals, p + 3 * LANES + HALF, HALF)),
+                xi, chi, at,
+            )  # fmt: skip
+            lane = at
+            while rest != 0:
+                if rest & np.uint64(1):
+                    chi[lane] = chi_square(
+                        lane, step, key_0, key_1, proposals[p], proposals[p + LANES]
+                    )
+                rest >>= np.uint64(1)
+                lane += 1
+                p += 1
+    for lane in boosted:
+        chi[lane] *= boost(lane, step, key_0, key_1, freedom[lane])
+
+
+@internal()
+def _draw_steps(lane_of, proposals, freedom, boosted, steps, key_0, key_1, xi, chi):
+    """Draw the normals and chi-squares of every level's lane at LANES steps."""
+    normals = np.empty(LANES)
+    squares = np.empty(LANES)
+    step = load(steps, 0, LANES)
+    like = zeros(0.0, HALF)
+    for lane in lane_of:
+        first = NUM_PROPOSALS * (lane // LANES * LANES) + lane % LANES
+        twice_d = broadcast(proposals[first], like)
+        slope = broadcast(proposals[first + LANES], like)
+        one = broadcast(proposals[first + 2 * LANES], like)
+        squeeze = broadcast(proposals[first + 3 * LANES], like)
+        w0, w1, w2, _ = words_of(broadcast(lane, step), domains.LEVEL_STEP, step, key_0, key_1)
+        rest = propose(
+            w0, w1, w2, (twice_d, twice_d), (slope, slope), (one, one), (squeeze, squeeze),
+            normals, squares, 0,
+        )  # fmt: skip
+        for t in range(LANES):
+            if (rest >> np.uint64(t)) & np.uint64(1):
+                squares[t] = chi_square(
+                    lane, steps[t], key_0, key_1, proposals[first], proposals[first + LANES]
+                )
+            xi[t * freedom.size + lane] = normals[t]
+            chi[t * freedom.size + lane] = squares[t]
+    for lane in boosted:
+        for t in range(LANES):
+            chi[t * freedom.size + lane] *= boost(lane, steps[t], key_0, key_1, freedom[lane])
+
+
+@inlined
+def _draw(
+    lane_of, proposals, freedom, boosted, ahead, key_0, key_1, prepared, keys, words, xi, chi
+):
+    """Draw for the steps ahead: one, or LANES."""
+    if ahead.size == 1:
+        _draw_step(
+            proposals, freedom, boosted, ahead[0], key_0, key_1, prepared, keys, words, xi, chi
+        )
+    else:
+        _draw_steps(lane_of, proposals, freedom, boosted, ahead, key_0, key_1, xi, chi)
+
+
+@inlined
+def _look_ahead(ahead, step):
+    for i in range(ahead.size):
+        ahead[i] = step + i
+
+
+# --- moves and sums ----------------------------------------------------------------------------
+
+
+@inlined
+def _no_sums():
+    zero = zeros(0.0, HALF)
+    return (zero, zero, zero, zero, zero, zero, zero)
+
+
+@inlined
+def _add(sums, q, weights, lane):
+    """Add a vector of ``Q`` to all sums, one for each of ``row.SUMS``."""
+    first = NUM_SUMS * lane
+    return (
+        fma(q, load(weights, first, HALF), sums[0]),
+        fma(q, load(weights, first + HALF, HALF), sums[1]),
+        fma(q, load(weights, first + 2 * HALF, HALF), sums[2]),
+        fma(q, load(weights, first + 3 * HALF, HALF), sums[3]),
+        fma(q, load(weights, first + 4 * HALF, HALF), sums[4]),
+        fma(q, load(weights, first + 5 * HALF, HALF), sums[5]),
+        fma(q, load(weights, first + 6 * HALF, HALF), sums[6]),
+    )
+
+
+@inlined
+def _write(sums, out):
+    out[0] = horizontal_sum(sums[0])
+    out[1] = horizontal_sum(sums[1])
+    out[2] = horizontal_sum(sums[2])
+    out[3] = horizontal_sum(sums[3])
+    out[4] = horizontal_sum(sums[4])
+    out[5] = horizontal_sum(sums[5])
+    out[6] = horizontal_sum(sums[6])
+    for column in range(NUM_SUMS, ROW_SIZE):
+        out[column] = 0.0
+
+
+@inlined
+def _moved(q, a, b, xi, chi):
+    root = fma(zero_where_zero(a, q), square_root(q), b * xi)  # where q is 0, a may be infinite
+    return fma(root, root, b * b * chi)
+
+
+@inlined
+def _sum_band(q, first, last, weights, out):
+    sums = _no_sums()
+    for lane in range(first, last, HALF):
+        sums = _add(sums, load(q, lane, HALF), weights, lane)
+    _write(sums, out)
+
+
+@inlined
+def _jump_band(q, first, last, a, b, xi, chi, drawn, weights, out):
+    sums = _no_sums()
+    for lane in range(first, last, HALF):
+        q_new = _moved(
+            load(q, lane, HALF), load(a, lane, HALF), load(b, lane, HALF),
+            load(xi, drawn + lane, HALF), load(chi, drawn + lane, HALF),
+        )  # fmt: skip
+        store(q, lane, q_new)
+        sums = _add(sums, q_new, weights, lane)
+    _write(sums, out)
+
+
+@inlined
+def _step_band(q, first, last, drift, spread, lam, std, xi, chi, drawn, weights, out):
+    sums = _no_sums()
+    zero = zeros(0.0, HALF)
+    one = broadcast(1.0, zero)
+    drifts = broadcast(drift, zero)
+    spreads = broadcast(spread, zero)
+    for lane in range(first, last, HALF):
+        q_new = _moved(
+            load(q, lane, HALF), fma(drifts, load(lam, lane, HALF), one),
+            spreads * load(std, lane, HALF),
+            load(xi, drawn + lane, HALF), load(chi, drawn + lane, HALF),
+        )  # fmt: skip
+        store(q, lane, q_new)
+        sums = _add(sums, q_new, weights, lane)
+    _write(sums, out)
+
+
+@inlined
+def _observe_band(q, first, last, lam, std, xi, chi, drawn, out):
+    """Write ``sum lambda^p h^2``, p = 0, 1, 2, of the noisy gradient."""
+    zero = zeros(0.0, HALF)
+    s0, s1, s2 = zero, zero, zero
+    for lane in range(first, last, HALF):
+        lam_i = load(lam, lane, HALF)
+        h_sq = _moved(
+            load(q, lane, HALF), lam_i, load(std, lane, HALF),
+            load(xi, drawn + lane, HALF), load(chi, drawn + lane, HALF),
+        )  # fmt: skip
+        s0, s1, s2 = s0 + h_sq, fma(lam_i, h_sq, s1), fma(lam_i * lam_i, h_sq, s2)
+    out[0] = horizontal_sum(s0)
+    out[1] = horizontal_sum(s1)
+    out[2] = horizontal_sum(s2)
+
+
+# --- kernels -----------------------------------------------------------------------------------
 
 
 @kernel()
-def draw(xi, chi, freedom, step, key_0, key_1):
-    """Fill ``xi`` with normals and ``chi`` with chi-squares of ``freedom`` degrees, one a level.
-
-    Degrees are 0, 1, or 2 and more.
-    """
-    normals = np.empty(GROUP)
-    candidates = np.empty(GROUP)
-    words = np.empty(GROUP, np.uint32)
-    for first in range(0, xi.size, GROUP):
-        group = first // GROUP
-        count = min(GROUP, xi.size - first)
-        write_group(normals, 0, group, domains.LEVEL_NORMAL, step, key_0, key_1)
-        copy_values(xi, first, normals, 0, count)
-        todo = 0
-        for lane in range(count):
-            chi[first + lane] = -1.0
-            if freedom[first + lane] == 0.0:
-                chi[first + lane] = 0.0
-            else:
-                todo += 1
-        attempt = 0
-        while todo > 0 and attempt < domains.LEVEL_GAMMA_ATTEMPTS:
-            # Each attempt has two domains, one for its normals and one for its uniforms.
-            domain = domains.LEVEL_GAMMA + 2 * attempt
-            write_group(candidates, 0, group, domain, step, key_0, key_1)
-            write_words(words, 0, group, domain + 1, step, key_0, key_1)
-            for lane in range(count):
-                if chi[first + lane] >= 0.0:
-                    continue
-                x = candidates[lane]
-                u = (words[lane] + 0.5) * UNIFORM_SCALE
-                if freedom[first + lane] == 1.0:
-                    chi[first + lane] = x * x
-                    todo -= 1
-                    continue
-                d = 0.5 * freedom[first + lane] - 1.0 / 3.0
-                root = 1.0 + x / np.sqrt(9.0 * d)
-                v = root * root * root
-                if v > 0.0 and _accepts(x, u, d, v):
-                    chi[first + lane] = 2.0 * d * v
-                    todo -= 1
-            attempt += 1
-        if todo > 0:  # never: each attempt accepts nineteen of twenty
-            for lane in range(count):
-                if chi[first + lane] < 0.0:
-                    chi[first + lane] = freedom[first + lane]
-
-
-@kernel()
-def reduce_freedom(chi, freedom, drawn, step, key_0, key_1):
-    """Turn chi-squares of ``drawn`` degrees into ones of ``freedom`` where that is two less."""
-    words = np.empty(GROUP, np.uint32)
-    for first in range(0, chi.size, GROUP):
-        write_words(words, 0, first // GROUP, domains.LEVEL_BOOST, step, key_0, key_1)
-        for lane in range(min(GROUP, chi.size - first)):
-            level = first + lane
-            if freedom[level] != drawn[level]:
-                uniform = (words[lane] + 0.5) * UNIFORM_SCALE
-                chi[level] *= uniform ** (2.0 / freedom[level])
-
-
-@inlined
-def _move(q, a, b, xi, chi):
-    root = b * xi if q == 0.0 else a * np.sqrt(q) + b * xi  # where q is 0, a may have overflowed
-    return root * root + b * b * chi
-
-
-@inlined
-def _sum_levels(q, weights, split, out):
-    """Sums of both bands: ``out[band, column] = sum weights[column, level] q[level]``."""
-    for column in range(ROW_SIZE):
-        dominant = 0.0
-        for level in range(split):
-            dominant += weights[column, level] * q[level]
-        bulk = 0.0
-        for level in range(split, q.size):
-            bulk += weights[column, level] * q[level]
-        out[0, column] = dominant
-        out[1, column] = bulk
+def draw_levels(levels, step, key_0, key_1, out_xi, out_chi):
+    """Write the normals and chi-squares of all levels at a step."""
+    # Taken out once: every look into a tuple counts references.
+    _, _, lane, freedom, proposals, boosted, _, _, _ = levels
+    prepared, keys, words, xi, chi, _ = _work(freedom.size, 1, key_0, key_1)
+    _draw_step(proposals, freedom, boosted, step, key_0, key_1, prepared, keys, words, xi, chi)
+    _from_lanes(out_xi, xi, lane)
+    _from_lanes(out_chi, chi, lane)
 
 
 @kernel()
 def sum_levels(q, levels, out):
     """Write the sums of both bands to ``out``."""
-    _sum_levels(q, levels.sum_weights, levels.split, out)
-
-
-@kernel()
-def jump_levels(q, levels, a, b, steps, key_0, key_1, out):
-    """Move levels to each of ``steps`` in turn; ``a`` and ``b`` have a row for each or for all."""
-    xi = np.empty(q.size)
-    chi = np.empty(q.size)
-    # Taken out once: every look into a tuple counts references.
-    freedom, drawn, weights, split = levels.freedom, levels.drawn, levels.sum_weights, levels.split
-    boosts = levels.boosts
-    for t in range(steps.size):
-        draw(xi, chi, drawn, steps[t], key_0, key_1)
-        if boosts:
-            reduce_freedom(chi, freedom, drawn, steps[t], key_0, key_1)
-        move = min(t, a.shape[0] - 1)
-        for level in range(q.size):
-            q[level] = _move(q[level], a[move, level], b[move, level], xi[level], chi[level])
-        _sum_levels(q, weights, split, out[t])
-
-
-@inlined
-def _observe(q, lam, std, split, xi, chi, out):
-    out[:] = 0.0
-    for level in range(q.size):
-        band = 0 if level < split else 1
-        h_sq = _move(q[level], lam[level], std[level], xi[level], chi[level])
-        for p in range(NUM_NOISY):
-            out[band, p] += h_sq
-            h_sq *= lam[level]
+    lanes = np.zeros(levels.lam.size)
+    _to_lanes(lanes, q, levels.lane)
+    _sum_band(lanes, 0, levels.bulk_at, levels.sum_weights, out[0])
+    _sum_band(lanes, levels.bulk_at, lanes.size, levels.sum_weights, out[1])
 
 
 @kernel()
 def observe_levels(q, levels, step, key_0, key_1, out):
     """Write ``sum lambda^p h^2``, p = 0, 1, 2, of the noisy gradient of a step to ``out``."""
-    xi = np.empty(q.size)
-    chi = np.empty(q.size)
-    draw(xi, chi, levels.drawn, step, key_0, key_1)
-    if levels.boosts:
-        reduce_freedom(chi, levels.freedom, levels.drawn, step, key_0, key_1)
-    _observe(q, levels.lam, levels.std, levels.split, xi, chi, out)
+    lam, std, lane, freedom, proposals, boosted, _, bulk_at, _ = levels
+    lanes = np.zeros(lam.size)
+    _to_lanes(lanes, q, lane)
+    prepared, keys, words, xi, chi, _ = _work(lam.size, 1, key_0, key_1)
+    _draw_step(proposals, freedom, boosted, step, key_0, key_1, prepared, keys, words, xi, chi)
+    _observe_band(lanes, 0, bulk_at, lam, std, xi, chi, 0, out[0])
+    _observe_band(lanes, bulk_at, lam.size, lam, std, xi, chi, 0, out[1])
 
 
-@inlined
-def _step(q, lam, std, moves, split, xi, chi):
-    """One step of all levels, by the first of some moves."""
-    drift_d, drift_b = moves[0, 0, DRIFT], moves[0, 1, DRIFT]
-    spread_d, spread_b = moves[0, 0, SPREAD], moves[0, 1, SPREAD]
-    for level in range(q.size):
-        drift = drift_d if level < split else drift_b
-        spread = spread_d if level < split else spread_b
-        a = 1.0 + drift * lam[level]
-        q[level] = _move(q[level], a, spread * std[level], xi[level], chi[level])
+@internal()
+def _jump(
+    q, lane, freedom, proposals, boosted, weights, bulk_at, depth, a_rows, b_rows, steps,
+    key_0, key_1, out,
+):  # fmt: skip
+    size = freedom.size
+    lanes, a, b = np.zeros(size), np.zeros(size), np.zeros(size)
+    _to_lanes(lanes, q, lane)
+    prepared, keys, words, xi, chi, ahead = _work(size, depth, key_0, key_1)
+    for t in range(steps.size):
+        drawn = t % depth * size
+        if drawn == 0:
+            for i in range(depth):
+                ahead[i] = steps[min(t + i, steps.size - 1)]
+            _draw(
+                lane, proposals, freedom, boosted, ahead, key_0, key_1, prepared, keys, words,
+                xi, chi,
+            )  # fmt: skip
+        if t < a_rows.shape[0]:
+            _to_lanes(a, a_rows[t], lane)
+            _to_lanes(b, b_rows[t], lane)
+        _jump_band(lanes, 0, bulk_at, a, b, xi, chi, drawn, weights, out[t, 0])
+        _jump_band(lanes, bulk_at, size, a, b, xi, chi, drawn, weights, out[t, 1])
+    _from_lanes(q, lanes, lane)
+
+
+@kernel()
+def jump_levels(q, levels, a_rows, b_rows, steps, key_0, key_1, out):
+    """Move levels to each of ``steps`` in turn; ``a`` and ``b`` have a row for each or for all."""
+    _, _, lane, freedom, proposals, boosted, weights, bulk_at, depth = levels
+    _jump(
+        q, lane, freedom, proposals, boosted, weights, bulk_at, depth, a_rows, b_rows, steps,
+        key_0, key_1, out,
+    )  # fmt: skip
+
+
+@kernel()
+def jump_ensemble(q, levels, a_rows, b_rows, steps, keys, out):
+    """Move the levels of many runs, whose seeds alone differ, as `jump_levels` does."""
+    _, _, lane, freedom, proposals, boosted, weights, bulk_at, depth = levels
+    for run in range(q.shape[0]):
+        _jump(
+            q[run], lane, freedom, proposals, boosted, weights, bulk_at, depth, a_rows, b_rows,
+            steps, keys[run, 0], keys[run, 1], out[run],
+        )  # fmt: skip
 
 
 @kernel()
 def advance_levels(q, levels, first_step, num_steps, ruling, record, key_0, key_1):
     """Apply SGD steps whose sizes a rule chooses from the row; as ``advance_adaptive``."""
-    xi = np.empty(q.size)
-    chi = np.empty(q.size)
-    moves = np.empty((1, NUM_BANDS, NUM_PARTS))
-    row = np.empty((NUM_BANDS, ROW_SIZE))
-    rows = 0
-    lam, std, freedom, drawn, boosts, weights, split = levels
+    lam, std, lane, freedom, proposals, boosted, weights, bulk_at, depth = levels
     rule, observes, memory, sums, step_size, update = ruling
     wanted, out, out_steps, out_sizes = record
-    draw(xi, chi, drawn, first_step + 1, key_0, key_1)
-    if boosts:
-        reduce_freedom(chi, freedom, drawn, first_step + 1, key_0, key_1)
-    for t in range(num_steps):
-        step = first_step + t + 1
+    size = lam.size
+    lanes = np.zeros(size)
+    _to_lanes(lanes, q, lane)
+    prepared, keys, words, xi, chi, ahead = _work(size, depth, key_0, key_1)
+    moves = np.empty((1, NUM_BANDS, NUM_PARTS))
+    row = np.empty((NUM_BANDS, ROW_SIZE))
+    noisy = sums[:, NOISY_AT:WEIGHT_AT]
+    drawn_until = 0
+    done = 0
+    rows = 0
+    good = True
+    while good and done < num_steps:
+        if drawn_until <= done:
+            _look_ahead(ahead, first_step + 1 + done)
+            _draw(
+                lane, proposals, freedom, boosted, ahead, key_0, key_1, prepared, keys, words, xi,
+                chi,
+            )  # fmt: skip
+            drawn_until = done + depth
+        drawn = done % depth * size
         set_move(moves, 0, step_size[0], update)
-        _step(q, lam, std, moves, split, xi, chi)
-        _sum_levels(q, weights, split, row)
-        draw(xi, chi, drawn, step + 1, key_0, key_1)
-        if boosts:
-            reduce_freedom(chi, freedom, drawn, step + 1, key_0, key_1)
+        _step_band(
+            lanes, 0, bulk_at, moves[0, 0, DRIFT], moves[0, 0, SPREAD], lam, std, xi, chi, drawn,
+            weights, row[0],
+        )  # fmt: skip
+        _step_band(
+            lanes, bulk_at, size, moves[0, 1, DRIFT], moves[0, 1, SPREAD], lam, std, xi, chi, drawn,
+            weights, row[1],
+        )  # fmt: skip
+        done += 1
         if observes and is_finite(row):
-            _observe(q, lam, std, split, xi, chi, sums[:, NOISY_AT:WEIGHT_AT])
+            if drawn_until <= done:
+                _look_ahead(ahead, first_step + 1 + done)
+                _draw(
+                    lane, proposals, freedom, boosted, ahead, key_0, key_1, prepared, keys, words,
+                    xi, chi,
+                )  # fmt: skip
+                drawn_until = done + depth
+            drawn = done % depth * size
+            _observe_band(lanes, 0, bulk_at, lam, std, xi, chi, drawn, noisy[0])
+            _observe_band(lanes, bulk_at, size, lam, std, xi, chi, drawn, noisy[1])
         good, rows = finish_step(
-            step, row, rule, memory, sums, step_size, wanted, rows, out, out_steps, out_sizes
-        )
-        if not good:
-            return t + 1, rows
-    return num_steps, rows
+            first_step + done, row, rule, memory, sums, step_size, wanted, rows, out, out_steps,
+            out_sizes,
+        )  # fmt: skip
+    _from_lanes(q, lanes, lane)
+    return done, rows

@@ -85,6 +85,19 @@ def zero_where_zero(typingctx, a, b):
     return a(a, b), codegen
 
 
+@intrinsic
+def lanes_not_below(typingctx, a, b):
+    """Lanes where ``a`` is not below ``b``, or either is no number, as bits of a uint64."""
+
+    def codegen(context, builder, sig, args):
+        bits = builder.fcmp_unordered(">=", *args)
+        if isinstance(bits.type, ir.VectorType):
+            bits = builder.bitcast(bits, ir.IntType(bits.type.count))
+        return builder.zext(bits, ir.IntType(64))
+
+    return types.uint64(a, b), codegen
+
+
 def _conversion(instruction, dtype, doc):
     @intrinsic
     def convert(typingctx, a):
@@ -101,8 +114,10 @@ def _conversion(instruction, dtype, doc):
 
 unsigned_to_float = _conversion("uitofp", types.float32, "Nearest float32 of a uint32.")
 signed_to_float = _conversion("sitofp", types.float32, "Nearest float32 of an int32 in a uint32.")
+unsigned_to_double = _conversion("uitofp", types.float64, "The float64 equal to a uint32.")
 float_bits = _conversion("bitcast", types.uint32, "The 32 bits of a float32.")
 float_from_bits = _conversion("bitcast", types.float32, "The float32 with these 32 bits.")
+double_from_bits = _conversion("bitcast", types.float64, "The float64 with these 64 bits.")
 to_double = _conversion("fpext", types.float64, "The float64 equal to a float32.")
 
 
