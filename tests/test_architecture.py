@@ -22,9 +22,10 @@ LAYERS = (
     ("vectors", "kernels.vectors kernels.vector_memory kernels.vector_arithmetic kernels.simd"),
     (
         "random numbers",
-        "kernels.philox kernels.box_muller kernels.domains kernels.normals kernels.batch",
+        "kernels.philox kernels.box_muller kernels.domains kernels.normals kernels.batch"
+        " kernels.chi_square kernels.level_draws",
     ),
-    ("special functions", "kernels.ratio kernels.tail"),
+    ("special functions", "kernels.ratio kernels.tail kernels.powers"),
     ("rules", "kernels.rules kernels.built_in_rules kernels.move"),
     ("problems", "spectrum noise problem datasets"),
     ("step sizes", "step_size transition"),

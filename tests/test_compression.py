@@ -7,8 +7,6 @@ from scipy import stats
 import suspalign_fast as sa
 from suspalign_fast import theory
 from suspalign_fast.datasets import digits_mlp_path
-from suspalign_fast.kernels import levels as kernels
-from suspalign_fast.kernels.normals import seed_key
 from suspalign_fast.spectrum.gauss import rule_of_points, rule_of_range
 from suspalign_fast.theory import levels as theory_levels
 
@@ -210,21 +208,6 @@ def test_theory_is_direct_where_compression_is_not_for(monkeypatch):
 
 
 # --- runs ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("freedom", [0.03, 0.1, 0.7, 1.0, 1.3, 1.99, 2.0, 2.5, 17.3, 1e6 + 0.5])
-def test_chi_squares_of_real_degrees_of_freedom(freedom):
-    count = 20_000
-    xi, chi = np.empty((2, count))
-    wanted = np.full(count, freedom)
-    drawn = kernels.drawn_for(wanted)
-    kernels.draw(xi, chi, drawn, 3, *seed_key(1))
-    kernels.reduce_freedom(chi, wanted, drawn, 3, *seed_key(1))
-    assert stats.kstest(chi, stats.chi2(freedom).cdf).pvalue > 1e-4
-    assert abs(np.corrcoef(xi, chi)[0, 1]) < 4.5 / np.sqrt(count)
-    if freedom > 0.5:
-        z = (chi.mean() - freedom) / np.sqrt(2.0 * freedom / count)
-        assert abs(z) < 4.5
 
 
 @pytest.mark.parametrize("step_size", [0.5, sa.CriticalStep(0.9)])

@@ -31,6 +31,36 @@ def test_every_run_has_the_bits_of_a_run_alone():
             assert trace.run.seed == seed
 
 
+@pytest.mark.parametrize("step_size", [2e-3, sa.Schedule(np.geomspace(1e-3, 1e-2, 300)), 1.0])
+@pytest.mark.parametrize("initial", [1.0, "given"])
+def test_levels_of_many_seeds_are_done_together(step_size, initial, monkeypatch):
+    few = sa.Spectrum.two_level(500, 20, 100.0, 1.0)
+    many = sa.Spectrum.linear_bands(3000, 50).compress()
+    together = []
+    rows_of = sa.engines.LevelsEngine.rows_of.__func__
+    monkeypatch.setattr(
+        sa.engines.LevelsEngine,
+        "rows_of",
+        classmethod(lambda cls, runs: together.append(len(runs)) or rows_of(cls, runs)),
+    )
+    for spectrum in (few, many):
+        start = np.linspace(1.0, 2.0, spectrum.num_levels) if initial == "given" else initial
+        problem = sa.Quadratic(spectrum, sa.HessianNoise(0.1), initial=start)
+        for at in ([1, 2, 3, 50, 51, 299], None):
+            traces = sa.simulate_ensemble(
+                problem, step_size, 300, seeds=range(40), record_at=at, engine="levels"
+            )
+            for seed in (0, 17, 39):
+                alone = sa.simulate(
+                    problem, step_size, 300, seed=seed, record_at=at, engine="levels"
+                )
+                assert_same_bits(traces[seed], alone)
+                assert traces[seed].status == alone.status
+                assert traces[seed].run == alone.run
+    assert sum(together) == 160
+    assert max(together) > 1
+
+
 def test_what_is_not_a_sequence_is_the_same_in_every_run():
     problem = problem_of(100)
     traces = sa.simulate_ensemble(problem, 1e-3, 10, seeds=range(5))

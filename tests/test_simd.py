@@ -298,6 +298,30 @@ def test_products_of_words(factor, scratch):
             assert alone(words[i], np.uint64(factor)) == (products[i], high[i], low[i])
 
 
+def test_doubles_of_words_and_of_bits():
+    @numba.njit
+    def convert(words, bits, from_words, from_bits):
+        simd.store(from_words, 0, simd.unsigned_to_double(simd.load(words, 0, LANES)))
+        simd.store(from_bits, 0, simd.double_from_bits(simd.load(bits, 0, LANES)))
+
+    from_words, from_bits = np.zeros((2, LANES))
+    convert(WORDS, DOUBLES.view(np.uint64), from_words, from_bits)
+    same_bits(from_words, WORDS.astype(np.float64))
+    same_bits(from_bits, DOUBLES)
+
+
+@pytest.mark.parametrize("lanes", [1, 8])
+def test_lanes_not_below(lanes):
+    @numba.njit
+    def bits(a, b):
+        return simd.lanes_not_below(simd.load(a, 0, lanes), simd.load(b, 0, lanes))
+
+    other = np.array([0.0, 1.0, 0.5, np.nan, 0.0, 1.0, -1.0, 2.0])
+    for a, b in ((DOUBLES, other), (other, DOUBLES)):
+        wanted = ~(a[:lanes] < b[:lanes])
+        assert bits(a, b) == int(np.packbits(wanted, bitorder="little")[0])
+
+
 def test_interleave():
     @numba.njit
     def mix(a, b, out):

@@ -9,7 +9,7 @@ from .. import _memory
 from ..kernels import levels
 from ..kernels.levels import Levels, make_levels
 from ..kernels.normals import seed_key
-from ..row import NUM_BANDS, NUM_SUMS, ROW_SIZE, sum_weights
+from ..row import NUM_BANDS, ROW_SIZE, sum_weights
 from ..run import Run
 from ..spec import ENGINES
 from ..step_size import KnownStepSize
@@ -115,7 +115,7 @@ class LevelsEngine(SteppingEngine):
 
     @classmethod
     def rows_of(cls, runs: Sequence[Run]) -> list[Rows] | None:
-        """Return all rows of runs whose seeds alone differ, one call of a kernel for all of them."""
+        """Return all rows of runs whose seeds alone differ: kernels do all of them in one call."""
         if not isinstance(runs[0].step_size, KnownStepSize):
             return None
         engine = cls(runs[0], serial=True)

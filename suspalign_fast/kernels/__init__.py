@@ -17,6 +17,8 @@ Noise:
 - `domains`: who draws from which numbers of the generator, and which are free.
 - `normals`: normals of a group of 64 coordinates, from seed, domain, group and step.
 - `batch`: normals of many groups at one step, in two loops.
+- `chi_square`: a normal and a chi-square of real degrees of freedom a level and step.
+- `level_draws`: both for all levels of a step.
 
 Steps:
 
@@ -36,6 +38,7 @@ Step-size rules:
 Engines:
 
 - `advance`: the engine `step`, of known sizes and under a rule.
+- `powers`: coefficients of moves of many steps.
 - `jump`: the engine `jump`, one move a recorded row.
 - `levels`: the engine `levels`, one move of a whole level.
 - `gpu_thread`: what one thread of a GPU does.

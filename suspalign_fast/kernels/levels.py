@@ -16,29 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..row import NOISY_AT, NUM_BANDS, NUM_SUMS, ROW_SIZE, WEIGHT_AT
-from . import domains
-from .batch import BATCH, PREPARED, prepare, round_keys, write_words
-from .chi_square import (
-    HALF,
-    LANES,
-    boost,
-    chi_square,
-    is_boosted,
-    proposals_for,
-    propose,
-    words_of,
-)
+from .chi_square import HALF, LANES, is_boosted, proposals_for
 from .jit import inlined, internal, kernel
+from .level_draws import FEW, NUM_PROPOSALS, draw, draw_step, draw_work, look_ahead
 from .move import DRIFT, NUM_PARTS, SPREAD, set_move
-from .philox import WORD_BITS
 from .rules import finish_step, is_finite
 from .simd import broadcast, fma, horizontal_sum, load, square_root, store, zero_where_zero, zeros
-
-#: Numbers of a proposal (`proposals_for`).
-TWICE_D, SLOPE, ONE, SQUEEZE = range(4)
-NUM_PROPOSALS = 4
-#: Up to so many levels, the lanes of a draw are steps instead.
-FEW = 8
 
 
 class Levels(NamedTuple):
@@ -120,107 +103,6 @@ def _to_lanes(lanes, values, lane):
 def _from_lanes(values, lanes, lane):
     for level in range(values.size):
         values[level] = lanes[lane[level]]
-
-
-# --- random numbers ----------------------------------------------------------------------------
-
-
-@inlined
-def _work(size, depth, key_0, key_1):
-    """Working memory of draws: prepared counters, round keys, words; normals and chi-squares."""
-    groups = size // LANES
-    prepared = np.zeros((groups + 1) * PREPARED + 1, np.uint64)
-    words = np.empty(4 * LANES * (BATCH + 1), np.uint32)
-    return (
-        prepared, round_keys(key_0, key_1), words,
-        np.zeros(depth * size), np.zeros(depth * size), np.empty(depth, np.uint64),
-    )  # fmt: skip
-
-
-@internal()
-def _draw_step(proposals, freedom, boosted, step, key_0, key_1, prepared, keys, words, xi, chi):
-    """Draw the normals and chi-squares of all lanes at a step."""
-    groups = freedom.size // LANES
-    high = np.uint64(step) >> WORD_BITS
-    if prepared[-1] != high + np.uint64(1):
-        prepare(prepared, 0, groups + 1, high, keys)
-        prepared[-1] = high + np.uint64(1)
-    for first in range(0, groups, BATCH):
-        count = min(BATCH, groups - first)
-        write_words(words, prepared, first, count, domains.LEVEL_STEP, step, keys)
-        for group in range(count):
-            at = (first + group) * LANES
-            p = NUM_PROPOSALS * at
-            w = 4 * LANES * group
-            rest = propose(
-                load(words, w, LANES), load(words, w + LANES, LANES),
-                load(words, w + 2 * LANES, LANES),
-                (load(proposals, p, HALF), load(proposals, p + HALF, HALF)),
-                (load(proposals, p + LANES, HALF), load(proposals, p + LANES + HALF, HALF)),
-                (load(proposals, p + 2 * LANES, HALF), load(proposals, p + 2 * LANES + HALF, HALF)),
-                (load(proposals, p + 3 * LANES, HALF), load(proposals, p + 3 * LANES + HALF, HALF)),
-                xi, chi, at,
-            )  # fmt: skip
-            lane = at
-            while rest != 0:
-                if rest & np.uint64(1):
-                    chi[lane] = chi_square(
-                        lane, step, key_0, key_1, proposals[p], proposals[p + LANES]
-                    )
-                rest >>= np.uint64(1)
-                lane += 1
-                p += 1
-    for lane in boosted:
-        chi[lane] *= boost(lane, step, key_0, key_1, freedom[lane])
-
-
-@internal()
-def _draw_steps(lane_of, proposals, freedom, boosted, steps, key_0, key_1, xi, chi):
-    """Draw the normals and chi-squares of every level's lane at LANES steps."""
-    normals = np.empty(LANES)
-    squares = np.empty(LANES)
-    step = load(steps, 0, LANES)
-    like = zeros(0.0, HALF)
-    for lane in lane_of:
-        first = NUM_PROPOSALS * (lane // LANES * LANES) + lane % LANES
-        twice_d = broadcast(proposals[first], like)
-        slope = broadcast(proposals[first + LANES], like)
-        one = broadcast(proposals[first + 2 * LANES], like)
-        squeeze = broadcast(proposals[first + 3 * LANES], like)
-        w0, w1, w2, _ = words_of(broadcast(lane, step), domains.LEVEL_STEP, step, key_0, key_1)
-        rest = propose(
-            w0, w1, w2, (twice_d, twice_d), (slope, slope), (one, one), (squeeze, squeeze),
-            normals, squares, 0,
-        )  # fmt: skip
-        for t in range(LANES):
-            if (rest >> np.uint64(t)) & np.uint64(1):
-                squares[t] = chi_square(
-                    lane, steps[t], key_0, key_1, proposals[first], proposals[first + LANES]
-                )
-            xi[t * freedom.size + lane] = normals[t]
-            chi[t * freedom.size + lane] = squares[t]
-    for lane in boosted:
-        for t in range(LANES):
-            chi[t * freedom.size + lane] *= boost(lane, steps[t], key_0, key_1, freedom[lane])
-
-
-@inlined
-def _draw(
-    lane_of, proposals, freedom, boosted, ahead, key_0, key_1, prepared, keys, words, xi, chi
-):
-    """Draw for the steps ahead: one, or LANES."""
-    if ahead.size == 1:
-        _draw_step(
-            proposals, freedom, boosted, ahead[0], key_0, key_1, prepared, keys, words, xi, chi
-        )
-    else:
-        _draw_steps(lane_of, proposals, freedom, boosted, ahead, key_0, key_1, xi, chi)
-
-
-@inlined
-def _look_ahead(ahead, step):
-    for i in range(ahead.size):
-        ahead[i] = step + i
 
 
 # --- moves and sums ----------------------------------------------------------------------------
@@ -330,8 +212,8 @@ def draw_levels(levels, step, key_0, key_1, out_xi, out_chi):
     """Write the normals and chi-squares of all levels at a step."""
     # Taken out once: every look into a tuple counts references.
     _, _, lane, freedom, proposals, boosted, _, _, _ = levels
-    prepared, keys, words, xi, chi, _ = _work(freedom.size, 1, key_0, key_1)
-    _draw_step(proposals, freedom, boosted, step, key_0, key_1, prepared, keys, words, xi, chi)
+    prepared, keys, words, xi, chi, _ = draw_work(freedom.size, 1, key_0, key_1)
+    draw_step(proposals, freedom, boosted, step, key_0, key_1, prepared, keys, words, xi, chi)
     _from_lanes(out_xi, xi, lane)
     _from_lanes(out_chi, chi, lane)
 
@@ -351,8 +233,8 @@ def observe_levels(q, levels, step, key_0, key_1, out):
     lam, std, lane, freedom, proposals, boosted, _, bulk_at, _ = levels
     lanes = np.zeros(lam.size)
     _to_lanes(lanes, q, lane)
-    prepared, keys, words, xi, chi, _ = _work(lam.size, 1, key_0, key_1)
-    _draw_step(proposals, freedom, boosted, step, key_0, key_1, prepared, keys, words, xi, chi)
+    prepared, keys, words, xi, chi, _ = draw_work(lam.size, 1, key_0, key_1)
+    draw_step(proposals, freedom, boosted, step, key_0, key_1, prepared, keys, words, xi, chi)
     _observe_band(lanes, 0, bulk_at, lam, std, xi, chi, 0, out[0])
     _observe_band(lanes, bulk_at, lam.size, lam, std, xi, chi, 0, out[1])
 
@@ -365,13 +247,13 @@ def _jump(
     size = freedom.size
     lanes, a, b = np.zeros(size), np.zeros(size), np.zeros(size)
     _to_lanes(lanes, q, lane)
-    prepared, keys, words, xi, chi, ahead = _work(size, depth, key_0, key_1)
+    prepared, keys, words, xi, chi, ahead = draw_work(size, depth, key_0, key_1)
     for t in range(steps.size):
         drawn = t % depth * size
         if drawn == 0:
             for i in range(depth):
                 ahead[i] = steps[min(t + i, steps.size - 1)]
-            _draw(
+            draw(
                 lane, proposals, freedom, boosted, ahead, key_0, key_1, prepared, keys, words,
                 xi, chi,
             )  # fmt: skip
@@ -413,7 +295,7 @@ def advance_levels(q, levels, first_step, num_steps, ruling, record, key_0, key_
     size = lam.size
     lanes = np.zeros(size)
     _to_lanes(lanes, q, lane)
-    prepared, keys, words, xi, chi, ahead = _work(size, depth, key_0, key_1)
+    prepared, keys, words, xi, chi, ahead = draw_work(size, depth, key_0, key_1)
     moves = np.empty((1, NUM_BANDS, NUM_PARTS))
     row = np.empty((NUM_BANDS, ROW_SIZE))
     noisy = sums[:, NOISY_AT:WEIGHT_AT]
@@ -423,8 +305,8 @@ def advance_levels(q, levels, first_step, num_steps, ruling, record, key_0, key_
     good = True
     while good and done < num_steps:
         if drawn_until <= done:
-            _look_ahead(ahead, first_step + 1 + done)
-            _draw(
+            look_ahead(ahead, first_step + 1 + done)
+            draw(
                 lane, proposals, freedom, boosted, ahead, key_0, key_1, prepared, keys, words, xi,
                 chi,
             )  # fmt: skip
@@ -442,8 +324,8 @@ def advance_levels(q, levels, first_step, num_steps, ruling, record, key_0, key_
         done += 1
         if observes and is_finite(row):
             if drawn_until <= done:
-                _look_ahead(ahead, first_step + 1 + done)
-                _draw(
+                look_ahead(ahead, first_step + 1 + done)
+                draw(
                     lane, proposals, freedom, boosted, ahead, key_0, key_1, prepared, keys, words,
                     xi, chi,
                 )  # fmt: skip

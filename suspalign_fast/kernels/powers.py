@@ -1,6 +1,6 @@
-"""Coefficients of the moves of many steps of one size: ``(1 - x)^n``, ``x = eta lambda``, and noise.
+"""Moves of many steps of one size: ``a = (1 - x)^n``, ``x = eta lambda``, and the noise b.
 
-With L the logarithm of ``|1 - x|``, one exponential of ``y = n L`` gives both: ``a = e^y`` and
+With L the logarithm of ``|1 - x|``, one exponential of ``y = n L`` gives both: ``|a| = e^y`` and
 ``1 - a^2 = -h (2 + h)``, ``h = e^y - 1`` with all its digits. As ``y = k ln 2 + r``, h comes from a
 Taylor polynomial of ``e^r - 1``, ``|r| <= ln 2 / 2``, whose remainder is below 5e-18 relative.
 """
@@ -20,9 +20,7 @@ _LN_2_LOW = float.fromhex("0x1.a39ef35793c76p-33")
 CHUNK = 512
 #: Exponents beyond these have a power of two that is no normal number: 0 and infinity.
 _SMALLEST, _LARGEST = -708.0, 709.0
-C2, C3, C4, C5, C6, C7, C8, C9, C10, C11, C12, C13 = (
-    1.0 / math.factorial(n) for n in range(2, 14)
-)
+C2, C3, C4, C5, C6, C7, C8, C9, C10, C11, C12, C13 = (1.0 / math.factorial(n) for n in range(2, 14))
 _BIAS, _MANTISSA_BITS = np.int64(1023), np.int64(52)
 
 
