@@ -75,7 +75,7 @@ def test_steps_in_lanes_are_the_numbers_of_levels_in_lanes(first):
     @numba.njit
     def many_steps(levels, steps, key_0, key_1, xi, chi):
         level_draws.draw_steps(
-            levels.lane, levels.proposals, levels.freedom, levels.boosted, steps, key_0, key_1,
+            0, levels.lane, levels.proposals, levels.freedom, levels.boosted, steps, key_0, key_1,
             xi, chi,
         )  # fmt: skip
 

@@ -1,3 +1,4 @@
+import functools
 import hashlib
 import os
 import subprocess
@@ -207,3 +208,15 @@ def test_a_move_is_a_drift_and_a_spread_of_each_band(steps):
     advance_known(engine.state, engine.plan, 0, moves, np.arange(steps), *engine.key, sums)
     np.testing.assert_allclose(engine.state, expected, rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(sums[-1, :, 1], spectrum.band_sums((lam * expected) ** 2), rtol=1e-9)
+
+
+def test_many_levels_go_by_parts_that_threads_share(monkeypatch):
+    from suspalign_fast.engines import levels
+
+    problem = sa.Quadratic(sa.Spectrum.linear_bands(5001, 2501), sa.IsotropicNoise(0.5))
+    run = functools.partial(sa.simulate, problem, 1e-3, 20, engine="levels")
+    whole, alone = run(), run(num_threads=1)
+    assert_same_bits(whole, alone)
+    monkeypatch.setattr(levels, "PART", 10**6)
+    for name in ("power_sums", "noise_sums"):
+        np.testing.assert_allclose(run()[name], whole[name], rtol=1e-13)

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _memory
+from .. import _memory, _threads
 from ..kernels import levels
 from ..kernels.levels import Levels, make_levels
 from ..kernels.normals import seed_key
+from ..problem import Quadratic
 from ..row import NUM_BANDS, ROW_SIZE, sum_weights
 from ..run import Run
 from ..spec import ENGINES
@@ -18,11 +19,74 @@ from .steppers import AdaptiveSteps, Jumps, SteppingEngine
 
 Array = NDArray[np.float64]
 #: Arrays with an entry for every level that the engine holds at once.
-ARRAYS = 24
+ARRAYS = 48
+#: Lanes of a part: what threads share.
+PART = 2048
 
 
 #: Seconds of a row, and of a level in it.
 ROW_SECONDS, LEVEL_SECONDS = 4e-7, 2e-8
+
+
+def levels_of(problem: Quadratic, part: slice = slice(None), begin: int = 0) -> Levels:
+    """Return a slice of a problem's levels as kernels take them, the first lane being `begin`."""
+    spectrum = problem.spectrum
+    lam, std = spectrum.eigenvalues[part], problem.stds[part]
+    first, last, _ = part.indices(spectrum.num_levels)
+    return make_levels(
+        lam,
+        std,
+        spectrum.multiplicities[part] - 1.0,
+        np.array(sum_weights(lam, std)),
+        min(max(spectrum.num_dominant_levels - first, 0), last - first),
+        begin,
+    )
+
+
+class Jump:
+    """The kernel of jumps; many levels go by parts, which threads share.
+
+    Parameters
+    ----------
+    problem : Quadratic
+    levels : Levels
+        All of them; parts draw the same numbers.
+    threads : int
+    """
+
+    def __init__(self, problem: Quadratic, levels: Levels, threads: int) -> None:
+        self.threads: int = threads
+        self.whole: Levels = levels
+        self.parts: list[tuple[slice, Levels]] = []
+        for begin in range(0, levels.lam.size, PART):
+            first, last = np.searchsorted(levels.lane, [begin, begin + PART]).tolist()
+            part = slice(first, last)
+            self.parts.append((part, levels_of(problem, part, begin)))
+
+    def __call__(
+        self,
+        q: Array,
+        a: Array,
+        b: Array,
+        steps: NDArray[np.int64],
+        key_0: np.uint32,
+        key_1: np.uint32,
+        out: Array,
+    ) -> None:
+        """Move levels to each of some steps; as ``kernels.levels.jump_levels``."""
+        if len(self.parts) == 1:
+            levels.jump_levels(q, self.whole, a, b, steps, key_0, key_1, out)
+            return
+        table = np.empty((len(self.parts), *out.shape))
+
+        def move(first: int, last: int) -> None:
+            for at in range(first, last):
+                part, some = self.parts[at]
+                rows = (np.ascontiguousarray(values[:, part]) for values in (a, b))
+                levels.jump_levels(q[part], some, *rows, steps, key_0, key_1, table[at])
+
+        _threads.share(len(self.parts), 1, self.threads, move)
+        out[:] = table.sum(axis=0)
 
 
 @ENGINES.register("levels")
@@ -55,20 +119,17 @@ class LevelsEngine(SteppingEngine):
         spectrum = problem.spectrum
         count = spectrum.num_levels
         _memory.check(f"engine 'levels' with {count:,} levels", ARRAYS * 8 * count)
-        self.levels: Levels = make_levels(
-            spectrum.eigenvalues,
-            problem.stds,
-            spectrum.multiplicities - 1.0,
-            np.array(sum_weights(spectrum.eigenvalues, problem.stds)),
-            spectrum.num_dominant_levels,
-        )
+        self.levels: Levels = levels_of(problem)
         self.planes = {STATE: self._initial_state(self.key)}
         self.jumps: bool = isinstance(run.step_size, KnownStepSize)
-        model = self.state, self.levels
+        # Under a rule all levels take each step together, in one thread.
         if self.jumps:
-            self.stepper = Jumps(self, levels.jump_levels, *model)
+            if count > PART:
+                self.threads = _threads.for_kernels(serial=serial)
+            jump = Jump(problem, self.levels, self.threads)
+            self.stepper = Jumps(self, jump, self.state)
         else:
-            self.stepper = AdaptiveSteps(self, levels.advance_levels, *model)
+            self.stepper = AdaptiveSteps(self, levels.advance_levels, self.state, self.levels)
         self.advance(0)  # compiles, so that a progress bar starts with the steps
 
     @property
@@ -116,7 +177,8 @@ class LevelsEngine(SteppingEngine):
     @classmethod
     def rows_of(cls, runs: Sequence[Run]) -> list[Rows] | None:
         """Return all rows of runs whose seeds alone differ: kernels do all of them in one call."""
-        if not isinstance(runs[0].step_size, KnownStepSize):
+        problem = runs[0].problem
+        if problem.spectrum.num_levels > PART or not isinstance(runs[0].step_size, KnownStepSize):
             return None
         engine = cls(runs[0], serial=True)
         assert isinstance(engine.stepper, Jumps)

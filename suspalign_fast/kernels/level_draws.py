@@ -32,12 +32,14 @@ def draw_work(size, depth, key_0, key_1):
 
 
 @internal()
-def draw_step(proposals, freedom, boosted, step, key_0, key_1, prepared, keys, words, xi, chi):
-    """Draw the normals and chi-squares of all lanes at a step."""
+def draw_step(
+    begin, proposals, freedom, boosted, step, key_0, key_1, prepared, keys, words, xi, chi
+):
+    """Draw the normals and chi-squares of all lanes at a step; the first one has number `begin`."""
     groups = freedom.size // LANES
     high = np.uint64(step) >> WORD_BITS
     if prepared[-1] != high + np.uint64(1):
-        prepare(prepared, 0, groups + 1, high, keys)
+        prepare(prepared, begin // LANES, groups + 1, high, keys)
         prepared[-1] = high + np.uint64(1)
     for first in range(0, groups, BATCH):
         count = min(BATCH, groups - first)
@@ -59,17 +61,17 @@ def draw_step(proposals, freedom, boosted, step, key_0, key_1, prepared, keys, w
             while rest != 0:
                 if rest & np.uint64(1):
                     chi[lane] = chi_square(
-                        lane, step, key_0, key_1, proposals[p], proposals[p + LANES]
+                        begin + lane, step, key_0, key_1, proposals[p], proposals[p + LANES]
                     )
                 rest >>= np.uint64(1)
                 lane += 1
                 p += 1
     for lane in boosted:
-        chi[lane] *= boost(lane, step, key_0, key_1, freedom[lane])
+        chi[lane] *= boost(begin + lane, step, key_0, key_1, freedom[lane])
 
 
 @internal()
-def draw_steps(lane_of, proposals, freedom, boosted, steps, key_0, key_1, xi, chi):
+def draw_steps(begin, lane_of, proposals, freedom, boosted, steps, key_0, key_1, xi, chi):
     """Draw the normals and chi-squares of every level's lane at LANES steps."""
     normals = np.empty(LANES)
     squares = np.empty(LANES)
@@ -81,7 +83,9 @@ def draw_steps(lane_of, proposals, freedom, boosted, steps, key_0, key_1, xi, ch
         slope = broadcast(proposals[first + LANES], like)
         one = broadcast(proposals[first + 2 * LANES], like)
         squeeze = broadcast(proposals[first + 3 * LANES], like)
-        w0, w1, w2, _ = words_of(broadcast(lane, step), domains.LEVEL_STEP, step, key_0, key_1)
+        w0, w1, w2, _ = words_of(
+            broadcast(begin + lane, step), domains.LEVEL_STEP, step, key_0, key_1
+        )
         rest = propose(
             w0, w1, w2, (twice_d, twice_d), (slope, slope), (one, one), (squeeze, squeeze),
             normals, squares, 0,
@@ -89,24 +93,29 @@ def draw_steps(lane_of, proposals, freedom, boosted, steps, key_0, key_1, xi, ch
         for t in range(LANES):
             if (rest >> np.uint64(t)) & np.uint64(1):
                 squares[t] = chi_square(
-                    lane, steps[t], key_0, key_1, proposals[first], proposals[first + LANES]
-                )
+                    begin + lane, steps[t], key_0, key_1,
+                    proposals[first], proposals[first + LANES],
+                )  # fmt: skip
             xi[t * freedom.size + lane] = normals[t]
             chi[t * freedom.size + lane] = squares[t]
     for lane in boosted:
         for t in range(LANES):
-            chi[t * freedom.size + lane] *= boost(lane, steps[t], key_0, key_1, freedom[lane])
+            factor = boost(begin + lane, steps[t], key_0, key_1, freedom[lane])
+            chi[t * freedom.size + lane] *= factor
 
 
 @inlined
-def draw(lane_of, proposals, freedom, boosted, ahead, key_0, key_1, prepared, keys, words, xi, chi):
+def draw(
+    begin, lane_of, proposals, freedom, boosted, ahead, key_0, key_1, prepared, keys, words, xi, chi
+):
     """Draw for the steps ahead: one, or LANES."""
     if ahead.size == 1:
         draw_step(
-            proposals, freedom, boosted, ahead[0], key_0, key_1, prepared, keys, words, xi, chi
-        )
+            begin, proposals, freedom, boosted, ahead[0], key_0, key_1, prepared, keys, words, xi,
+            chi,
+        )  # fmt: skip
     else:
-        draw_steps(lane_of, proposals, freedom, boosted, ahead, key_0, key_1, xi, chi)
+        draw_steps(begin, lane_of, proposals, freedom, boosted, ahead, key_0, key_1, xi, chi)
 
 
 @inlined

@@ -45,6 +45,8 @@ class Levels(NamedTuple):
         Lane where the bulk begins.
     depth : int
         Steps that are drawn at once.
+    begin : int
+        Number of the first lane, a multiple of LANES: what counters begin with.
     """
 
     lam: NDArray[np.float64]
@@ -56,6 +58,7 @@ class Levels(NamedTuple):
     sum_weights: NDArray[np.float64]
     bulk_at: int
     depth: int
+    begin: int
 
 
 def make_levels(
@@ -64,6 +67,7 @@ def make_levels(
     freedom: NDArray[np.float64],
     sum_weights: NDArray[np.float64],
     num_dominant: int,
+    begin: int = 0,
 ) -> Levels:
     """Lay levels out in lanes; `sum_weights` has shape (NUM_SUMS, levels)."""
     bulk_at = -(-num_dominant // HALF) * HALF
@@ -89,6 +93,7 @@ def make_levels(
         weights.swapaxes(0, 1).ravel(),
         bulk_at,
         LANES if lam.size <= FEW else 1,
+        begin,
     )
 
 
@@ -211,9 +216,11 @@ def _observe_band(q, first, last, lam, std, xi, chi, drawn, out):
 def draw_levels(levels, step, key_0, key_1, out_xi, out_chi):
     """Write the normals and chi-squares of all levels at a step."""
     # Taken out once: every look into a tuple counts references.
-    _, _, lane, freedom, proposals, boosted, _, _, _ = levels
+    _, _, lane, freedom, proposals, boosted, _, _, _, begin = levels
     prepared, keys, words, xi, chi, _ = draw_work(freedom.size, 1, key_0, key_1)
-    draw_step(proposals, freedom, boosted, step, key_0, key_1, prepared, keys, words, xi, chi)
+    draw_step(
+        begin, proposals, freedom, boosted, step, key_0, key_1, prepared, keys, words, xi, chi
+    )
     _from_lanes(out_xi, xi, lane)
     _from_lanes(out_chi, chi, lane)
 
@@ -230,18 +237,20 @@ def sum_levels(q, levels, out):
 @kernel()
 def observe_levels(q, levels, step, key_0, key_1, out):
     """Write ``sum lambda^p h^2``, p = 0, 1, 2, of the noisy gradient of a step to ``out``."""
-    lam, std, lane, freedom, proposals, boosted, _, bulk_at, _ = levels
+    lam, std, lane, freedom, proposals, boosted, _, bulk_at, _, begin = levels
     lanes = np.zeros(lam.size)
     _to_lanes(lanes, q, lane)
     prepared, keys, words, xi, chi, _ = draw_work(lam.size, 1, key_0, key_1)
-    draw_step(proposals, freedom, boosted, step, key_0, key_1, prepared, keys, words, xi, chi)
+    draw_step(
+        begin, proposals, freedom, boosted, step, key_0, key_1, prepared, keys, words, xi, chi
+    )
     _observe_band(lanes, 0, bulk_at, lam, std, xi, chi, 0, out[0])
     _observe_band(lanes, bulk_at, lam.size, lam, std, xi, chi, 0, out[1])
 
 
 @internal()
 def _jump(
-    q, lane, freedom, proposals, boosted, weights, bulk_at, depth, a_rows, b_rows, steps,
+    q, lane, freedom, proposals, boosted, weights, bulk_at, depth, begin, a_rows, b_rows, steps,
     key_0, key_1, out,
 ):  # fmt: skip
     size = freedom.size
@@ -254,8 +263,8 @@ def _jump(
             for i in range(depth):
                 ahead[i] = steps[min(t + i, steps.size - 1)]
             draw(
-                lane, proposals, freedom, boosted, ahead, key_0, key_1, prepared, keys, words,
-                xi, chi,
+                begin, lane, proposals, freedom, boosted, ahead, key_0, key_1, prepared, keys,
+                words, xi, chi,
             )  # fmt: skip
         if t < a_rows.shape[0]:
             _to_lanes(a, a_rows[t], lane)
@@ -268,28 +277,28 @@ def _jump(
 @kernel()
 def jump_levels(q, levels, a_rows, b_rows, steps, key_0, key_1, out):
     """Move levels to each of ``steps`` in turn; ``a`` and ``b`` have a row for each or for all."""
-    _, _, lane, freedom, proposals, boosted, weights, bulk_at, depth = levels
+    _, _, lane, freedom, proposals, boosted, weights, bulk_at, depth, begin = levels
     _jump(
-        q, lane, freedom, proposals, boosted, weights, bulk_at, depth, a_rows, b_rows, steps,
-        key_0, key_1, out,
+        q, lane, freedom, proposals, boosted, weights, bulk_at, depth, begin, a_rows, b_rows,
+        steps, key_0, key_1, out,
     )  # fmt: skip
 
 
 @kernel()
 def jump_ensemble(q, levels, a_rows, b_rows, steps, keys, out):
     """Move the levels of many runs, whose seeds alone differ, as `jump_levels` does."""
-    _, _, lane, freedom, proposals, boosted, weights, bulk_at, depth = levels
+    _, _, lane, freedom, proposals, boosted, weights, bulk_at, depth, begin = levels
     for run in range(q.shape[0]):
         _jump(
-            q[run], lane, freedom, proposals, boosted, weights, bulk_at, depth, a_rows, b_rows,
-            steps, keys[run, 0], keys[run, 1], out[run],
+            q[run], lane, freedom, proposals, boosted, weights, bulk_at, depth, begin, a_rows,
+            b_rows, steps, keys[run, 0], keys[run, 1], out[run],
         )  # fmt: skip
 
 
 @kernel()
 def advance_levels(q, levels, first_step, num_steps, ruling, record, key_0, key_1):
     """Apply SGD steps whose sizes a rule chooses from the row; as ``advance_adaptive``."""
-    lam, std, lane, freedom, proposals, boosted, weights, bulk_at, depth = levels
+    lam, std, lane, freedom, proposals, boosted, weights, bulk_at, depth, begin = levels
     rule, observes, memory, sums, step_size, update = ruling
     wanted, out, out_steps, out_sizes = record
     size = lam.size
@@ -307,8 +316,8 @@ def advance_levels(q, levels, first_step, num_steps, ruling, record, key_0, key_
         if drawn_until <= done:
             look_ahead(ahead, first_step + 1 + done)
             draw(
-                lane, proposals, freedom, boosted, ahead, key_0, key_1, prepared, keys, words, xi,
-                chi,
+                begin, lane, proposals, freedom, boosted, ahead, key_0, key_1, prepared, keys,
+                words, xi, chi,
             )  # fmt: skip
             drawn_until = done + depth
         drawn = done % depth * size
@@ -326,8 +335,8 @@ def advance_levels(q, levels, first_step, num_steps, ruling, record, key_0, key_
             if drawn_until <= done:
                 look_ahead(ahead, first_step + 1 + done)
                 draw(
-                    lane, proposals, freedom, boosted, ahead, key_0, key_1, prepared, keys, words,
-                    xi, chi,
+                    begin, lane, proposals, freedom, boosted, ahead, key_0, key_1, prepared, keys,
+                    words, xi, chi,
                 )  # fmt: skip
                 drawn_until = done + depth
             drawn = done % depth * size
