@@ -26,7 +26,7 @@ Steps:
 - `plan`: how coordinates are cut into parts and blocks, and the three ways to sum.
 - `coordinates`: a vector of coordinates, its step and what it adds to the sums of a row.
 - `block`: the loops over a block that stays in cache.
-- `edges`: blocks that a band or the problem cuts short.
+- `edges`: where a block finds its numbers, one that is cut short in a buffer.
 - `work`: working memory of the threads.
 
 Step-size rules:
@@ -37,6 +37,7 @@ Step-size rules:
 
 Engines:
 
+- `small`: steps under a rule of a problem with one block a band.
 - `advance`: the engine `step`, of known sizes and under a rule.
 - `powers`: coefficients of moves of many steps.
 - `jump`: the engine `jump`, one move a recorded row.

@@ -5,26 +5,18 @@ import numpy as np
 
 from ..row import NOISY_AT, NUM_BANDS, NUM_NOISY, ROW_SIZE, WEIGHT_AT
 from . import domains
-from .batch import write_normals
+from .batch import make_scratch, write_normals
 from .block import TILE, observe_block, step_once, step_tile, sum_block
-from .edges import coefficients_of, load_edges, return_edges
+from .edges import block_values, coefficients_of, groups_of, load_edges, return_edges
 from .jit import inlined, internal, kernel
 from .move import DRIFT, NUM_PARTS, SPREAD, set_move
-from .normals import GROUP
-from .plan import BAND, BLOCK, EQUAL, FIRST, KIND, LAM, LAST, START, STD, STOP
+from .plan import BAND, BLOCK, EQUAL, FIRST, KIND, LAM, LAST, STD
 from .rules import finish_step, is_finite
+from .small import advance_small, is_small
 from .work import count_workers, make_work, scratch_of, share_of
 
 #: Steps applied to a block while it is in cache.
 SUBSTEPS = 64
-
-
-@inlined
-def block_values(where, everywhere, shared):
-    """Values of a block: in place, or shared."""
-    if where >= 0:
-        return everywhere[where : where + BLOCK]
-    return shared[-1 - where : -1 - where + BLOCK]
 
 
 @inlined
@@ -45,13 +37,6 @@ def set_factors(a, b, lam, std, drift, spread):
     for i in range(BLOCK):
         a[i] = drift * lam[i]
         b[i] = spread * std[i]
-
-
-@inlined
-def groups_of(plan, b):
-    """First group of a block, and how many it touches."""
-    first_group = plan.blocks[b, START] // GROUP
-    return first_group, (plan.blocks[b, STOP] - 1) // GROUP + 1 - first_group
 
 
 @inlined
@@ -216,6 +201,11 @@ def advance_adaptive(state, plan, first_step, num_steps, ruling, record, key_0, 
     tuple of int
         Steps done and rows recorded.
     """
+    if is_small(plan):
+        return advance_small(
+            state, plan, first_step, num_steps, ruling, record, load_edges(state, plan),
+            make_scratch(key_0, key_1),
+        )  # fmt: skip
     table = np.empty((plan.parts.shape[0], 1, ROW_SIZE))
     observed = np.empty((plan.parts.shape[0], NUM_NOISY))
     work = make_work(state, plan, key_0, key_1)

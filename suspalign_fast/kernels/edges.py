@@ -1,4 +1,4 @@
-"""Blocks that a band or the problem cuts short: held in buffers of whole groups during a call."""
+"""Where a block finds its numbers; one that is cut short is held in a buffer during a call."""
 
 import numpy as np
 
@@ -34,3 +34,18 @@ def coefficients_of(state, plan, b, edges):
     if edge != 0:
         return edges[edge - 1]
     return state[plan.blocks[b, START] : plan.blocks[b, STOP]]
+
+
+@inlined
+def block_values(where, everywhere, shared):
+    """Values of a block: in place, or shared."""
+    if where >= 0:
+        return everywhere[where : where + BLOCK]
+    return shared[-1 - where : -1 - where + BLOCK]
+
+
+@inlined
+def groups_of(plan, b):
+    """First group of a block, and how many it touches."""
+    first_group = plan.blocks[b, START] // GROUP
+    return first_group, (plan.blocks[b, STOP] - 1) // GROUP + 1 - first_group

@@ -5,15 +5,10 @@ import numpy as np
 
 from ..row import ROW_SIZE
 from . import domains
-from .advance import (
-    SUBSTEPS,
-    add_parts,
-    block_values,
-    groups_of,
-)
+from .advance import SUBSTEPS, add_parts
 from .batch import write_normals
 from .block import jump_block
-from .edges import coefficients_of, return_edges
+from .edges import block_values, coefficients_of, groups_of, return_edges
 from .jit import copy_values, inlined, internal, kernel
 from .normals import GROUP
 from .plan import EDGE, FIRST, KIND, LAM, LAST, START, STD, STOP
