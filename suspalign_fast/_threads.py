@@ -1,11 +1,16 @@
 """How many threads kernels may use, now and in this process."""
 
+import contextlib
+import functools
+import math
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from contextvars import ContextVar
+from pathlib import Path
 
 import numba
 from numba.np.ufunc import parallel
@@ -13,25 +18,36 @@ from numba.np.ufunc import parallel
 from . import _checks
 from ._errors import ForkError
 
+#: Quota and period of a control group, in both versions of the interface.
+_QUOTAS = (
+    ("/sys/fs/cgroup/cpu.max",),
+    ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+)
+_limit: ContextVar[int] = ContextVar("num_threads", default=sys.maxsize)
 _forked_with_threads = False
 _one_at_a_time = threading.RLock()
+_own_pool: ThreadPoolExecutor | None = None
 
 
-def for_kernels(*, serial: bool = False) -> int:
-    """Return how many threads a kernel may use, and start them.
+def allowed() -> int:
+    """Return how many threads this thread of Python may use."""
+    if parallel._is_initialized:
+        return min(_limit.get(), int(numba.get_num_threads()))
+    return min(_limit.get(), available())
+
+
+def start() -> None:
+    """Start the threads of parallel kernels.
 
     Raises
     ------
     ForkError
         If there are none in this process, and waiting for them would take for ever.
     """
+    _check_fork()
     # A parallel kernel loaded from the disk cache does not start them itself where the kernel that
     # calls it was compiled in a process that loaded it, too.
-    count = numba.get_num_threads()
-    if serial or count == 1:
-        return 1
-    _check_fork()
-    return count
+    numba.get_num_threads()
 
 
 def _check_fork() -> None:
@@ -44,53 +60,86 @@ def _check_fork() -> None:
 
 @contextmanager
 def limited(num_threads: int | None) -> Iterator[None]:
-    """Let kernels use so many threads."""
+    """Let runs use so many threads."""
     if num_threads is None:
         yield
         return
-    count = _checks.integer("num_threads", num_threads, 1, available())
-    before = numba.get_num_threads()
-    numba.set_num_threads(count)
+    token = _limit.set(_checks.integer("num_threads", num_threads, 1, available()))
     try:
         yield
     finally:
-        numba.set_num_threads(before)
+        _limit.reset(token)
 
 
+@functools.cache
 def available() -> int:
-    """Return how many threads kernels may use at most."""
-    return int(numba.config.NUMBA_NUM_THREADS)
+    """Return how many threads there may be: NUMBA_NUM_THREADS, or what this process is given."""
+    count = int(numba.config.NUMBA_NUM_THREADS)
+    return count if "NUMBA_NUM_THREADS" in os.environ else min(count, _quota() or count)
 
 
-def turn(threads: int) -> Any:
-    """Return a context in which a kernel with so many threads may run.
+def _quota() -> int | None:
+    """Processors that a Linux control group (container) may keep busy, rounded up."""
+    for paths in _QUOTAS:
+        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+            words = " ".join(Path(path).read_text() for path in paths).split()
+            quota, period = float(words[0]), float(words[1])  # "max" is no number
+            if quota > 0:
+                return math.ceil(quota / period)
+    return None
+
+
+@contextmanager
+def turn(threads: int) -> Iterator[None]:
+    """Let a parallel kernel run in so many threads.
 
     Numba's own pool of threads ("workqueue") aborts the process when two threads call it at once.
     """
     if threads == 1:
-        return nullcontext()
-    _check_fork()
-    return _one_at_a_time if numba.threading_layer() == "workqueue" else nullcontext()
-
-
-def share(size: int, piece: int, threads: int, work: Callable[[int, int], None]) -> None:
-    """Call ``work(first, last)`` for pieces of a range, some at a time.
-
-    It must give up Python's lock to gain anything.
-    """
-    pieces = [(first, min(first + piece, size)) for first in range(0, size, piece)]
-    if threads == 1 or len(pieces) == 1:
-        for first, last in pieces:
-            work(first, last)
+        yield
         return
-    with ThreadPoolExecutor(min(threads, len(pieces))) as pool:
-        for _ in pool.map(work, *zip(*pieces, strict=True)):
-            pass
+    _check_fork()
+    one_at_a_time = numba.threading_layer() == "workqueue"
+    with _one_at_a_time if one_at_a_time else nullcontext():
+        before = numba.get_num_threads()
+        numba.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            numba.set_num_threads(before)
+
+
+def share(size: int, threads: int, work: Callable[[int, int], None]) -> None:
+    """Call ``work(first, last)`` for shares of a range, one a thread, at the same time.
+
+    It must give up Python's lock to gain anything. The threads wait without using a processor.
+    """
+    threads = min(threads, size)
+    if threads == 1:
+        work(0, size)
+        return
+    ends = [size * i // threads for i in range(threads + 1)]
+    others = [_pool().submit(work, ends[i], ends[i + 1]) for i in range(1, threads)]
+    try:
+        work(0, ends[1])
+    finally:
+        for other in others:
+            other.result()
+
+
+def _pool() -> ThreadPoolExecutor:
+    """Return the threads of this process."""
+    global _own_pool
+    with _one_at_a_time:
+        if _own_pool is None:
+            _own_pool = ThreadPoolExecutor(max(1, available() - 1), "suspalign")
+        return _own_pool
 
 
 def _remember() -> None:
-    global _forked_with_threads
+    global _forked_with_threads, _own_pool, _one_at_a_time
     _forked_with_threads = _forked_with_threads or bool(parallel._is_initialized)
+    _own_pool, _one_at_a_time = None, threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -11,7 +11,7 @@ import suspalign_fast as sa
 from suspalign_fast.engines import make_engine
 from suspalign_fast.engines.plain_normals import standard_normals
 from suspalign_fast.kernels import domains
-from suspalign_fast.kernels.advance import advance_known
+from suspalign_fast.engines.shares import advance_known
 from suspalign_fast.kernels.plan import EDGE, FIRST, LAST, START, STOP, make_plan
 from suspalign_fast.row import ROW_SIZE
 from suspalign_fast.run import Run
@@ -106,7 +106,7 @@ import numpy as np
 import suspalign_fast as sa
 from suspalign_fast.step_size import ConstantStep
 from suspalign_fast.row import ROW_SIZE
-from suspalign_fast.kernels.advance import advance_known
+from suspalign_fast.engines.shares import advance_known
 from suspalign_fast.kernels import domains
 from suspalign_fast.engines.plain_normals import standard_normals
 spectrum = sa.Spectrum.linear_bands(70_001, 20_011, (9.0, 3.0), (1.0, 0.0))

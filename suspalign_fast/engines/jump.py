@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
-from ..kernels.jump import jump_rows
 from ..kernels.plan import BLOCK
 from ..run import Run
 from ..spec import ENGINES
 from ..step_size import ConstantStep
 from .coordinates import level_ends
+from .shares import jump_rows
 from .step import StepEngine
 from .steppers import Jumps, check_known
 

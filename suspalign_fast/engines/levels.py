@@ -85,7 +85,7 @@ class Jump:
                 rows = (np.ascontiguousarray(values[:, part]) for values in (a, b))
                 levels.jump_levels(q[part], some, *rows, steps, key_0, key_1, table[at])
 
-        _threads.share(len(self.parts), 1, self.threads, move)
+        _threads.share(len(self.parts), self.threads, move)
         out[:] = table.sum(axis=0)
 
 
@@ -124,8 +124,7 @@ class LevelsEngine(SteppingEngine):
         self.jumps: bool = isinstance(run.step_size, KnownStepSize)
         # Under a rule all levels take each step together, in one thread.
         if self.jumps:
-            if count > PART:
-                self.threads = _threads.for_kernels(serial=serial)
+            self.threads = 1 if serial else _threads.allowed()
             jump = Jump(problem, self.levels, self.threads)
             self.stepper = Jumps(self, jump, self.state)
         else:

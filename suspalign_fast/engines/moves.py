@@ -78,7 +78,7 @@ class Moves:
         def write(first: int, last: int) -> None:
             write_moves(first, last, lengths, eta, *self._rates, log, a, b)
 
-        _threads.share(self.rate.size, PIECE, self.threads, write)
+        _threads.share(self.rate.size, self.threads if self.rate.size > PIECE else 1, write)
 
     def sizes_at(self, steps: NDArray[np.int64]) -> Array:
         """Return the step sizes assigned at rows."""

@@ -12,14 +12,18 @@ from ..kernels import advance, domains
 from ..kernels.batch import fill_normals
 from ..kernels.move import moves_of
 from ..kernels.plan import BLOCK, Plan, make_plan
+from ..kernels.small import advance_small, is_small
 from ..row import NUM_BANDS, ROW_SIZE
 from ..run import Run
 from ..spec import ENGINES
 from ..step_size import AdaptiveStepSize, KnownStepSize
 from .base import STATE
 from .coordinates import check_directions, given_coefficients
+from .shares import advance_known
 from .steppers import AdaptiveSteps, KnownSteps, SteppingEngine
 
+#: Blocks from which on threads that meet at every step bring more than they cost.
+MIN_BLOCKS = 24
 #: Work of a coordinate and step, in normals.
 NORMALS = 1.8
 
@@ -38,7 +42,7 @@ class StepEngine(SteppingEngine):
         check_directions(run)
         spectrum = run.problem.spectrum
         _memory.check(f"engine {run.engine!r} at d = {spectrum.dim:,}", self.bytes_of(run))
-        self.threads: int = _threads.for_kernels(serial=serial)
+        self.threads: int = 1 if serial else _threads.allowed()
         self._plan = make_plan(run.problem)
         self.planes = {STATE: self._initial_state()}
         self._prepare()
@@ -82,9 +86,15 @@ class StepEngine(SteppingEngine):
     def _prepare(self) -> None:
         model = self.state, self.plan
         if isinstance(self.run.step_size, KnownStepSize):
-            self.stepper = KnownSteps(self, advance.advance_known, *model)
-        else:
+            self.stepper = KnownSteps(self, advance_known, *model)
+        elif is_small(self.plan):
+            self.stepper = AdaptiveSteps(self, advance_small, *model)
+        elif self.threads == 1 or self.plan.blocks.shape[0] < MIN_BLOCKS:
             self.stepper = AdaptiveSteps(self, advance.advance_adaptive, *model)
+        else:
+            _threads.start()
+            self.kernel_threads: int = self.threads
+            self.stepper = AdaptiveSteps(self, advance.advance_adaptive_in_threads, *model)
 
     def initial_sums(self) -> NDArray[np.float64]:
         """Sums of the state, shape (bands, ROW_SIZE)."""
@@ -106,7 +116,7 @@ class StepEngine(SteppingEngine):
         """Sums one step after a state, with the noise of step `noise_step`; changes nothing."""
         sums = np.empty((1, NUM_BANDS, ROW_SIZE))
         np.copyto(self._scratch, state)
-        advance.advance_known(
+        advance_known(
             self._scratch, self.plan, noise_step, moves_of(np.array([step_size]), update),
             np.zeros(1, np.int64), *self.key, sums,
         )  # fmt: skip

@@ -186,6 +186,8 @@ class SteppingEngine(Engine):
     """
 
     stepper: Stepper
+    #: Threads of Numba's pool that its kernel uses.
+    kernel_threads: int = 1
 
     @abstractmethod
     def initial_sums(self) -> Array:
@@ -206,7 +208,7 @@ class SteppingEngine(Engine):
 
     def advance(self, num_steps: int) -> Rows:
         """Do `num_steps` steps and return the rows recorded on the way."""
-        with _threads.turn(self.threads):
+        with _threads.turn(self.kernel_threads):
             rows = self.stepper.advance(num_steps)
         self.step += num_steps
         return rows

@@ -5,15 +5,14 @@ import numpy as np
 
 from ..row import NOISY_AT, NUM_BANDS, NUM_NOISY, ROW_SIZE, WEIGHT_AT
 from . import domains
-from .batch import make_scratch, write_normals
+from .batch import write_normals
 from .block import TILE, observe_block, step_once, step_tile, sum_block
 from .edges import block_values, coefficients_of, groups_of, load_edges, return_edges
-from .jit import inlined, internal, kernel
+from .jit import copy_values, inlined, internal, kernel
 from .move import DRIFT, NUM_PARTS, SPREAD, set_move
 from .plan import BAND, BLOCK, EQUAL, FIRST, KIND, LAM, LAST, STD
 from .rules import finish_step, is_finite
-from .small import advance_small, is_small
-from .work import count_workers, make_work, scratch_of, share_of
+from .work import make_work, scratch_of, share_of
 
 #: Steps applied to a block while it is in cache.
 SUBSTEPS = 64
@@ -83,65 +82,78 @@ def _advance_block(
         t += length
 
 
-@internal()
-def advance_share(worker, workers, state, plan, first_step, moves, slots, work, table):
-    """Apply steps to a worker's share of the parts.
+@kernel()
+def advance_parts(first, last, state, plan, first_step, moves, slots, key_0, key_1, table):
+    """Apply SGD steps of known moves, shape (steps, bands, 2), to some of the parts, in place.
 
-    Sums of part ``p`` at steps with ``slots >= 0`` go to ``table[p]``.
+    ``table[p, slots[t]]`` receives the sums of part p after step ``first_step + t`` wherever
+    ``slots[t] >= 0``, for the parts ``first ... last - 1``.
     """
-    first, last = share_of(worker, workers, plan)
-    scratch = scratch_of(work, worker)
+    work = make_work(state, plan, 1, key_0, key_1)
+    scratch = scratch_of(work, 0)
     edges = work.edges
-    a = work.moves[worker, 0]
-    b = work.moves[worker, 1]
-    normals = work.normals[worker]
-    for p in range(first, last):
-        table[p] = 0.0
-        for block in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
-            _advance_block(
-                state, plan, block, plan.parts[p, BAND], first_step, moves, slots, scratch, edges,
-                a, b, normals, table[p],
-            )  # fmt: skip
-
-
-@internal(parallel=True)
-def advance_parts(workers, state, plan, first_step, moves, slots, work, table):
-    """Apply steps to all parts, shared among workers."""
-    if workers == 1:
-        advance_share(0, 1, state, plan, first_step, moves, slots, work, table)
-    else:
-        for worker in numba.prange(workers):
-            advance_share(worker, workers, state, plan, first_step, moves, slots, work, table)
-
-
-@inlined
-def add_parts(plan, table, t, out):
-    """Sums of both bands at substep t, parts added in their order."""
-    out[:] = 0.0
-    for p in range(plan.parts.shape[0]):
-        for column in range(ROW_SIZE):
-            out[plan.parts[p, BAND], column] += table[p, t, column]
+    a = work.moves[0, 0]
+    b = work.moves[0, 1]
+    normals = work.normals[0]
+    sums = np.empty((min(SUBSTEPS, moves.shape[0]), ROW_SIZE))
+    for begin in range(0, moves.shape[0], SUBSTEPS):
+        end = min(moves.shape[0], begin + SUBSTEPS)
+        for p in range(first, last):
+            sums[:] = 0.0
+            for block in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
+                _advance_block(
+                    state, plan, block, plan.parts[p, BAND], first_step + begin, moves[begin:end],
+                    slots[begin:end], scratch, edges, a, b, normals, sums,
+                )  # fmt: skip
+            for t in range(begin, end):
+                if slots[t] >= 0:
+                    copy_values(table[p, slots[t]], 0, sums[t - begin], 0, ROW_SIZE)
+    return_edges(edges, state, plan, plan.parts[first, FIRST], plan.parts[last - 1, LAST])
 
 
 @kernel()
-def advance_known(state, plan, first_step, moves, slots, key_0, key_1, out):
-    """Apply SGD steps of known moves, shape (steps, bands, 2), in place.
+def add_parts(plan, table, out):
+    """Set rows of both bands to the sums of all parts, added in their order."""
+    out[:] = 0.0
+    for p in range(plan.parts.shape[0]):
+        band = plan.parts[p, BAND]
+        for t in range(out.shape[0]):
+            for column in range(out.shape[2]):
+                out[t, band, column] += table[p, t, column]
 
-    ``out[slots[t], band]`` receives the sums of the state after step ``first_step + t`` wherever
-    ``slots[t] >= 0``.
-    """
-    table = np.empty((plan.parts.shape[0], min(SUBSTEPS, moves.shape[0]), ROW_SIZE))
-    work = make_work(state, plan, key_0, key_1)
-    for begin in range(0, moves.shape[0], SUBSTEPS):
-        end = min(moves.shape[0], begin + SUBSTEPS)
-        advance_parts(
-            count_workers(plan, end - begin), state, plan, first_step + begin,
-            moves[begin:end], slots[begin:end], work, table,
-        )  # fmt: skip
-        for t in range(begin, end):
-            if slots[t] >= 0:
-                add_parts(plan, table, t - begin, out[slots[t]])
-    return_edges(work.edges, state, plan)
+
+@internal()
+def advance_share(worker, workers, state, plan, step, moves, work, table):
+    """Apply the step after `step` to a worker's share of the parts; their sums go to ``table``."""
+    first, last = share_of(worker, workers, plan)
+    scratch = scratch_of(work, worker)
+    normals = work.normals[worker]
+    for p in range(first, last):
+        table[p] = 0.0
+        band = plan.parts[p, BAND]
+        for block in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
+            first_group, groups = groups_of(plan, block)
+            write_normals(normals, 0, first_group, groups, domains.STEP, step, scratch)
+            step_once(
+                plan.blocks[block, KIND], coefficients_of(state, plan, block, work.edges),
+                block_values(plan.blocks[block, LAM], plan.lam, plan.shared),
+                block_values(plan.blocks[block, STD], plan.std, plan.shared),
+                moves[0, band, DRIFT], moves[0, band, SPREAD], normals, groups,
+                plan.moment_weights[block], table[p, 0],
+            )  # fmt: skip
+
+
+@internal()
+def advance_alone(workers, state, plan, step, moves, work, table):
+    """Apply a step to all parts."""
+    advance_share(0, 1, state, plan, step, moves, work, table)
+
+
+@internal(parallel=True)
+def advance_together(workers, state, plan, step, moves, work, table):
+    """Apply a step to all parts, shared among workers."""
+    for worker in numba.prange(workers):
+        advance_share(worker, workers, state, plan, step, moves, work, table)
 
 
 @internal()
@@ -159,34 +171,64 @@ def observe_share(worker, workers, state, plan, step, work, table):
                 coefficients_of(state, plan, b, work.edges),
                 block_values(plan.blocks[b, LAM], plan.lam, plan.shared),
                 block_values(plan.blocks[b, STD], plan.std, plan.shared),
-                normals, groups, table[p],
+                normals, groups, table[p, 0],
             )  # fmt: skip
 
 
+@internal()
+def observe_alone(workers, state, plan, step, work, table):
+    """Sums of the noisy gradient over all parts."""
+    observe_share(0, 1, state, plan, step, work, table)
+
+
 @internal(parallel=True)
-def observe_parts(workers, state, plan, step, work, table):
+def observe_together(workers, state, plan, step, work, table):
     """Sums of the noisy gradient over all parts, shared among workers."""
-    if workers == 1:
-        observe_share(0, 1, state, plan, step, work, table)
-    else:
-        for worker in numba.prange(workers):
-            observe_share(worker, workers, state, plan, step, work, table)
-
-
-@inlined
-def _observe(state, plan, step, work, table, out):
-    observe_parts(count_workers(plan, 1), state, plan, step, work, table)
-    out[:] = 0.0
-    for p in range(plan.parts.shape[0]):
-        for column in range(NUM_NOISY):
-            out[plan.parts[p, BAND], column] += table[p, column]
+    for worker in numba.prange(workers):
+        observe_share(worker, workers, state, plan, step, work, table)
 
 
 @kernel()
 def observe(state, plan, step, key_0, key_1, out):
     """Write ``sum lambda^p h^2``, p = 0, 1, 2, of the noisy gradient of a step to ``out``."""
-    table = np.empty((plan.parts.shape[0], NUM_NOISY))
-    _observe(state, plan, step, make_work(state, plan, key_0, key_1), table, out)
+    table = np.empty((plan.parts.shape[0], 1, NUM_NOISY))
+    row = np.empty((1, NUM_BANDS, NUM_NOISY))
+    observe_share(0, 1, state, plan, step, make_work(state, plan, 1, key_0, key_1), table)
+    add_parts(plan, table, row)
+    out[:] = row[0]
+
+
+@inlined
+def _adaptive(
+    advance, observe, workers, state, plan, first_step, num_steps, ruling, record, key_0, key_1
+):
+    table = np.empty((plan.parts.shape[0], 1, ROW_SIZE))
+    observed = np.empty((plan.parts.shape[0], 1, NUM_NOISY))
+    work = make_work(state, plan, workers, key_0, key_1)
+    moves = np.empty((1, NUM_BANDS, NUM_PARTS))
+    row = np.empty((1, NUM_BANDS, ROW_SIZE))
+    # Taken apart once: every look into a tuple counts references.
+    rule, observes, memory, sums, step_size, weights = ruling
+    wanted, out, out_steps, out_sizes = record
+    noisy = np.empty((1, NUM_BANDS, NUM_NOISY))
+    rows = 0
+    done = 0
+    good = True
+    while good and done < num_steps:
+        set_move(moves, 0, step_size[0], weights)
+        advance(workers, state, plan, first_step + done, moves, work, table)
+        add_parts(plan, table, row)
+        done += 1
+        if observes and is_finite(row[0]):
+            observe(workers, state, plan, first_step + done, work, observed)
+            add_parts(plan, observed, noisy)
+            sums[:, NOISY_AT:WEIGHT_AT] = noisy[0]
+        good, rows = finish_step(
+            first_step + done, row[0], rule, memory, sums, step_size, wanted, rows, out, out_steps,
+            out_sizes,
+        )  # fmt: skip
+    return_edges(work.edges, state, plan, 0, plan.blocks.shape[0])
+    return done, rows
 
 
 @kernel()
@@ -201,37 +243,19 @@ def advance_adaptive(state, plan, first_step, num_steps, ruling, record, key_0, 
     tuple of int
         Steps done and rows recorded.
     """
-    if is_small(plan):
-        return advance_small(
-            state, plan, first_step, num_steps, ruling, record, load_edges(state, plan),
-            make_scratch(key_0, key_1),
-        )  # fmt: skip
-    table = np.empty((plan.parts.shape[0], 1, ROW_SIZE))
-    observed = np.empty((plan.parts.shape[0], NUM_NOISY))
-    work = make_work(state, plan, key_0, key_1)
-    workers = count_workers(plan, 1)
-    slots = np.zeros(1, np.int64)
-    moves = np.empty((1, NUM_BANDS, NUM_PARTS))
-    row = np.empty((NUM_BANDS, ROW_SIZE))
-    rows = 0
-    # Taken apart once: every look into a tuple counts references.
-    rule, observes, memory, sums, step_size, weights = ruling
-    wanted, out, out_steps, out_sizes = record
-    for t in range(num_steps):
-        step = first_step + t + 1
-        set_move(moves, 0, step_size[0], weights)
-        advance_parts(workers, state, plan, step - 1, moves, slots, work, table)
-        add_parts(plan, table, 0, row)
-        if observes and is_finite(row):
-            _observe(state, plan, step, work, observed, sums[:, NOISY_AT:WEIGHT_AT])
-        good, rows = finish_step(
-            step, row, rule, memory, sums, step_size, wanted, rows, out, out_steps, out_sizes
-        )
-        if not good:
-            return_edges(work.edges, state, plan)
-            return t + 1, rows
-    return_edges(work.edges, state, plan)
-    return num_steps, rows
+    return _adaptive(
+        advance_alone, observe_alone, 1, state, plan, first_step, num_steps, ruling, record,
+        key_0, key_1,
+    )  # fmt: skip
+
+
+@kernel()
+def advance_adaptive_in_threads(state, plan, first_step, num_steps, ruling, record, key_0, key_1):
+    """Do as `advance_adaptive`, the parts shared among threads."""
+    return _adaptive(
+        advance_together, observe_together, min(plan.threads, plan.parts.shape[0]), state, plan,
+        first_step, num_steps, ruling, record, key_0, key_1,
+    )  # fmt: skip
 
 
 @kernel()
@@ -248,4 +272,6 @@ def sum_state(state, plan, out):
                 block_values(plan.blocks[b, STD], plan.std, plan.shared),
                 groups, plan.moment_weights[b], table[p, 0],
             )  # fmt: skip
-    add_parts(plan, table, 0, out)
+    row = np.empty((1, NUM_BANDS, ROW_SIZE))
+    add_parts(plan, table, row)
+    out[:] = row[0]

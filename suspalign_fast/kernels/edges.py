@@ -19,9 +19,11 @@ def load_edges(state, plan):
 
 
 @inlined
-def return_edges(edges, state, plan):
-    """Copy the edges back to the state."""
+def return_edges(edges, state, plan, first, last):
+    """Copy the edges among the blocks ``first ... last - 1`` back to the state."""
     for e in range(plan.edges.size):
+        if plan.edges[e] < first or plan.edges[e] >= last:
+            continue
         start = plan.blocks[plan.edges[e], START]
         stop = plan.blocks[plan.edges[e], STOP]
         copy_values(state, start, edges[e], start % GROUP, stop - start)

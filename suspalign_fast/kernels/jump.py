@@ -1,18 +1,16 @@
 """One Gaussian move a recorded row: ``c <- a c + b xi`` for every coordinate."""
 
-import numba
 import numpy as np
 
-from ..row import ROW_SIZE
 from . import domains
-from .advance import SUBSTEPS, add_parts
+from .advance import SUBSTEPS
 from .batch import write_normals
 from .block import jump_block
 from .edges import block_values, coefficients_of, groups_of, return_edges
-from .jit import copy_values, inlined, internal, kernel
+from .jit import copy_values, inlined, kernel
 from .normals import GROUP
 from .plan import EDGE, FIRST, KIND, LAM, LAST, START, STD, STOP
-from .work import count_workers, make_work, scratch_of, share_of
+from .work import make_work, scratch_of
 
 
 @inlined
@@ -31,7 +29,7 @@ def _spread(values, level_ends, start, stop, lane, buffer):
 
 
 @inlined
-def _jump_block(state, plan, b, a_rows, b_rows, level_ends, steps, work, worker, table):
+def _jump_block(state, plan, b, a_rows, b_rows, level_ends, steps, work, table):
     start = plan.blocks[b, START]
     stop = plan.blocks[b, STOP]
     lane = start % GROUP
@@ -39,9 +37,9 @@ def _jump_block(state, plan, b, a_rows, b_rows, level_ends, steps, work, worker,
     lam = block_values(plan.blocks[b, LAM], plan.lam, plan.shared)
     std = block_values(plan.blocks[b, STD], plan.std, plan.shared)
     c = coefficients_of(state, plan, b, work.edges)
-    a = work.moves[worker, 0]
-    spread = work.moves[worker, 1]
-    scratch = scratch_of(work, worker)
+    a = work.moves[0, 0]
+    spread = work.moves[0, 1]
+    scratch = scratch_of(work, 0)
     if plan.blocks[b, EDGE] != 0:
         a[:] = 0.0
         spread[:] = 0.0
@@ -49,47 +47,28 @@ def _jump_block(state, plan, b, a_rows, b_rows, level_ends, steps, work, worker,
         if t < a_rows.shape[0]:
             _spread(a_rows[t], level_ends, start, stop, lane, a)
             _spread(b_rows[t], level_ends, start, stop, lane, spread)
-        write_normals(work.normals[worker], 0, first_group, groups, domains.JUMP, steps[t], scratch)
+        write_normals(work.normals[0], 0, first_group, groups, domains.JUMP, steps[t], scratch)
         jump_block(
-            plan.blocks[b, KIND], c, a, spread, lam, std, work.normals[worker], groups,
+            plan.blocks[b, KIND], c, a, spread, lam, std, work.normals[0], groups,
             plan.moment_weights[b], table[t],
         )  # fmt: skip
 
 
-@internal()
-def jump_share(worker, workers, state, plan, a, b, level_ends, steps, work, table):
-    """Move a worker's share of the parts to each of ``steps`` in turn; sums go to ``table``.
-
-    ``a`` and ``b`` have one row for every move, or a single row for all.
-    """
-    first, last = share_of(worker, workers, plan)
-    for p in range(first, last):
-        table[p] = 0.0
-        for block in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
-            _jump_block(state, plan, block, a, b, level_ends, steps, work, worker, table[p])
-
-
-@internal(parallel=True)
-def jump_parts(workers, state, plan, a, b, level_ends, steps, work, table):
-    """Move all parts, shared among workers."""
-    if workers == 1:
-        jump_share(0, 1, state, plan, a, b, level_ends, steps, work, table)
-    else:
-        for worker in numba.prange(workers):
-            jump_share(worker, workers, state, plan, a, b, level_ends, steps, work, table)
-
-
 @kernel()
-def jump_rows(state, plan, level_ends, a, b, steps, key_0, key_1, out):
-    """Move the state to each of ``steps`` in turn and write the row sums to ``out``."""
-    table = np.empty((plan.parts.shape[0], min(SUBSTEPS, steps.size), ROW_SIZE))
-    work = make_work(state, plan, key_0, key_1)
+def jump_parts(first, last, state, plan, level_ends, a_rows, b_rows, steps, key_0, key_1, table):
+    """Move the parts ``first ... last - 1`` to each of ``steps`` in turn.
+
+    ``a_rows`` and ``b_rows`` have one row for every move, or a single row for all. Sums of part p
+    go to ``table[p]``, a row a move.
+    """
+    work = make_work(state, plan, 1, key_0, key_1)
     for begin in range(0, steps.size, SUBSTEPS):
         end = min(steps.size, begin + SUBSTEPS)
-        a_now = a if a.shape[0] == 1 else a[begin:end]
-        b_now = b if b.shape[0] == 1 else b[begin:end]
-        workers = count_workers(plan, end - begin)
-        jump_parts(workers, state, plan, a_now, b_now, level_ends, steps[begin:end], work, table)
-        for t in range(end - begin):
-            add_parts(plan, table, t, out[begin + t])
-    return_edges(work.edges, state, plan)
+        a = a_rows if a_rows.shape[0] == 1 else a_rows[begin:end]
+        b = b_rows if b_rows.shape[0] == 1 else b_rows[begin:end]
+        for p in range(first, last):
+            sums = table[p, begin:end]
+            sums[:] = 0.0
+            for block in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
+                _jump_block(state, plan, block, a, b, level_ends, steps[begin:end], work, sums)
+    return_edges(work.edges, state, plan, plan.parts[first, FIRST], plan.parts[last - 1, LAST])

@@ -8,20 +8,19 @@ import numpy as np
 
 from ..row import NOISY_AT, NUM_BANDS, NUM_NOISY, ROW_SIZE
 from . import domains
-from .batch import BATCH, write_normals
+from .batch import BATCH, make_scratch, write_normals
 from .block import observe_block, step_once
-from .edges import block_values, coefficients_of, groups_of, return_edges
-from .jit import inlined, internal
+from .edges import block_values, coefficients_of, groups_of, load_edges, return_edges
+from .jit import inlined, kernel
 from .move import DRIFT, NUM_PARTS, SPREAD, set_move
 from .normals import GROUP
-from .plan import KIND, LAM, STD, STOP
+from .plan import KIND, LAM, STD, STOP, Plan
 from .rules import finish_step, is_finite
 
 
-@inlined
-def is_small(plan):
+def is_small(plan: Plan) -> bool:
     """Whether there is one block a band, and one buffer holds the normals of both."""
-    return plan.blocks.shape[0] == NUM_BANDS and plan.blocks[1, STOP] <= BATCH * GROUP
+    return bool(plan.blocks.shape[0] == NUM_BANDS and plan.blocks[1, STOP] <= BATCH * GROUP)
 
 
 @inlined
@@ -39,9 +38,11 @@ def _block(state, plan, b, edges, normals):
     )
 
 
-@internal()
-def advance_small(state, plan, first_step, num_steps, ruling, record, edges, scratch):
+@kernel()
+def advance_small(state, plan, first_step, num_steps, ruling, record, key_0, key_1):
     """Apply steps whose sizes a rule chooses; as ``advance_adaptive``."""
+    edges = load_edges(state, plan)
+    scratch = make_scratch(key_0, key_1)
     rule, observes, memory, sums, step_size, weights = ruling
     wanted, out, out_steps, out_sizes = record
     normals = np.empty((BATCH + 1) * GROUP, np.float32)
@@ -86,5 +87,5 @@ def advance_small(state, plan, first_step, num_steps, ruling, record, edges, scr
             first_step + done, row, rule, memory, sums, step_size, wanted, rows, out, out_steps,
             out_sizes,
         )  # fmt: skip
-    return_edges(edges, state, plan)
+    return_edges(edges, state, plan, 0, NUM_BANDS)
     return done, rows

@@ -1,4 +1,4 @@
-"""Working memory of the kernels that pass over blocks, a row for every worker, and its number."""
+"""Working memory of the kernels that pass over blocks, a row for every worker."""
 
 from typing import Any, NamedTuple
 
@@ -10,9 +10,6 @@ from .block import TILE
 from .edges import load_edges
 from .jit import inlined
 from .plan import BLOCK
-
-#: Blocks and steps from which on threads bring more than they cost.
-MIN_WORK = 24
 
 
 class Work(NamedTuple):
@@ -27,9 +24,8 @@ class Work(NamedTuple):
 
 
 @inlined
-def make_work(state, plan, key_0, key_1):
+def make_work(state, plan, threads, key_0, key_1):
     """Edges of a state, and buffers for a block's moves, normals and words, for every thread."""
-    threads = plan.threads
     prepared, keys, words = make_scratch(key_0, key_1)
     return Work(
         load_edges(state, plan),
@@ -52,11 +48,3 @@ def share_of(worker, workers, plan):
     """First and last + 1 part of a worker."""
     num_parts = plan.parts.shape[0]
     return worker * num_parts // workers, (worker + 1) * num_parts // workers
-
-
-@inlined
-def count_workers(plan, num_steps):
-    """How many threads a pass over all blocks is worth."""
-    if plan.blocks.shape[0] * num_steps < MIN_WORK:
-        return 1
-    return min(plan.threads, plan.parts.shape[0])

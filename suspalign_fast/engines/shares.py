@@ -1,0 +1,53 @@
+"""Kernels that work on some parts of a problem, called for all of them in threads.
+
+Between two recorded rows no part needs another: threads meet once a call, and are Python's own,
+which wait without using a processor.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _threads
+from ..kernels import advance, jump
+from ..kernels.plan import Plan
+from ..row import ROW_SIZE
+
+#: Blocks times steps from which on a second thread brings more than it costs.
+MIN_WORK = 256
+
+
+class Shared:
+    """A kernel for all parts: ``kernel(first, last, state, plan, *arguments, table)``.
+
+    Parameters
+    ----------
+    kernel : callable
+    """
+
+    def __init__(self, kernel: Any) -> None:
+        self.kernel: Any = kernel
+
+    def __call__(self, state: NDArray[Any], plan: Plan, *arguments: Any) -> None:
+        """Call the kernel and write the sums of all parts to the last argument, rows of both bands.
+
+        The fourth argument from the end has an entry for every step.
+        """
+        *most, out = arguments
+        steps = most[-3].size
+        parts = plan.parts.shape[0]
+        table = np.empty((parts, len(out), ROW_SIZE))
+
+        def work(first: int, last: int) -> None:
+            self.kernel(first, last, state, plan, *most, table)
+
+        is_worth_it = plan.blocks.shape[0] * steps >= MIN_WORK
+        _threads.share(parts, plan.threads if is_worth_it else 1, work)
+        advance.add_parts(plan, table, out)
+
+
+#: Steps of known moves: (state, plan, first_step, moves, slots, key_0, key_1, out).
+advance_known = Shared(advance.advance_parts)
+#: Moves to recorded rows: (state, plan, level_ends, a, b, steps, key_0, key_1, out).
+jump_rows = Shared(jump.jump_parts)
