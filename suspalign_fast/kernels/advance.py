@@ -11,7 +11,7 @@ from .edges import block_values, coefficients_of, groups_of, load_edges, return_
 from .jit import copy_values, inlined, internal, kernel
 from .move import DRIFT, NUM_PARTS, SPREAD, set_move
 from .plan import BAND, BLOCK, EQUAL, FIRST, KIND, LAM, LAST, STD
-from .rules import finish_step, is_finite
+from .rules import copy_row, finish_step, is_finite
 from .work import make_work, scratch_of, share_of
 
 #: Steps applied to a block while it is in cache.
@@ -195,7 +195,7 @@ def observe(state, plan, step, key_0, key_1, out):
     row = np.empty((1, NUM_BANDS, NUM_NOISY))
     observe_share(0, 1, state, plan, step, make_work(state, plan, 1, key_0, key_1), table)
     add_parts(plan, table, row)
-    out[:] = row[0]
+    copy_row(out, row[0])
 
 
 @inlined
@@ -222,7 +222,7 @@ def _adaptive(
         if observes and is_finite(row[0]):
             observe(workers, state, plan, first_step + done, work, observed)
             add_parts(plan, observed, noisy)
-            sums[:, NOISY_AT:WEIGHT_AT] = noisy[0]
+            copy_row(sums[:, NOISY_AT:WEIGHT_AT], noisy[0])
         good, rows = finish_step(
             first_step + done, row[0], rule, memory, sums, step_size, wanted, rows, out, out_steps,
             out_sizes,
@@ -274,4 +274,4 @@ def sum_state(state, plan, out):
             )  # fmt: skip
     row = np.empty((1, NUM_BANDS, ROW_SIZE))
     add_parts(plan, table, row)
-    out[:] = row[0]
+    copy_row(out, row[0])

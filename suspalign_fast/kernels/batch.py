@@ -163,7 +163,8 @@ def fill_normals(out, scale, domain, step, key_0, key_1):
     for start in range(0, out.size, normals.size):
         stop = min(start + normals.size, out.size)
         groups = (stop - start - 1) // GROUP + 1
-        write_normals(normals, 0, start // GROUP, groups, domain, step, scratch)
+        # A number that is no literal: with one, Numba compiles a second version.
+        write_normals(normals, start - start, start // GROUP, groups, domain, step, scratch)
         for i in range(start, stop):
             out[i] = scale * np.float64(normals[i - start])
 

@@ -219,8 +219,9 @@ def draw_levels(levels, step, key_0, key_1, out_xi, out_chi):
     _, _, lane, freedom, proposals, boosted, _, _, _, begin = levels
     prepared, keys, words, xi, chi, _ = draw_work(freedom.size, 1, key_0, key_1)
     draw_step(
-        begin, proposals, freedom, boosted, step, key_0, key_1, prepared, keys, words, xi, chi
-    )
+        begin, proposals, freedom, boosted, np.uint64(step), key_0, key_1, prepared, keys, words,
+        xi, chi,
+    )  # fmt: skip
     _from_lanes(out_xi, xi, lane)
     _from_lanes(out_chi, chi, lane)
 
@@ -242,8 +243,9 @@ def observe_levels(q, levels, step, key_0, key_1, out):
     _to_lanes(lanes, q, lane)
     prepared, keys, words, xi, chi, _ = draw_work(lam.size, 1, key_0, key_1)
     draw_step(
-        begin, proposals, freedom, boosted, step, key_0, key_1, prepared, keys, words, xi, chi
-    )
+        begin, proposals, freedom, boosted, np.uint64(step), key_0, key_1, prepared, keys, words,
+        xi, chi,
+    )  # fmt: skip
     _observe_band(lanes, 0, bulk_at, lam, std, xi, chi, 0, out[0])
     _observe_band(lanes, bulk_at, lam.size, lam, std, xi, chi, 0, out[1])
 
