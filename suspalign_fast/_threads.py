@@ -18,6 +18,10 @@ from numba.np.ufunc import parallel
 from . import _checks
 from ._errors import ForkError
 
+#: Turns that a thread of OpenMP's waits without giving up its processor: a step's other half is
+#: mostly there by then, and on a busy machine more would take the time of who has to come.
+SPINS = "1000"
+_SPIN_COUNT = "GOMP_SPINCOUNT"
 #: Quota and period of a control group, in both versions of the interface.
 _QUOTAS = (
     ("/sys/fs/cgroup/cpu.max",),
@@ -47,7 +51,25 @@ def start() -> None:
     _check_fork()
     # A parallel kernel loaded from the disk cache does not start them itself where the kernel that
     # calls it was compiled in a process that loaded it, too.
-    numba.get_num_threads()
+    with _impatient():
+        numba.get_num_threads()
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Have threads that GNU's OpenMP starts meanwhile spin only so long while they wait.
+
+    It reads its environment once, when it is loaded. Where it is loaded already, or the user has
+    said how threads wait, nothing changes.
+    """
+    if any(name in os.environ for name in ("OMP_WAIT_POLICY", _SPIN_COUNT)):
+        yield
+        return
+    os.environ[_SPIN_COUNT] = SPINS
+    try:
+        yield
+    finally:
+        del os.environ[_SPIN_COUNT]
 
 
 def _check_fork() -> None:
@@ -119,9 +141,15 @@ def share(size: int, threads: int, work: Callable[[int, int], None]) -> None:
         work(0, size)
         return
     ends = [size * i // threads for i in range(threads + 1)]
-    others = [_pool().submit(work, ends[i], ends[i + 1]) for i in range(1, threads)]
+    others = []
     try:
+        # Once the main thread has ended, Python starts no others, and this one does what is left.
+        with contextlib.suppress(RuntimeError):
+            for i in range(1, threads):
+                others.append(_pool().submit(work, ends[i], ends[i + 1]))
         work(0, ends[1])
+        if len(others) < threads - 1:
+            work(ends[1 + len(others)], size)
     finally:
         for other in others:
             other.result()

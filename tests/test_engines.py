@@ -10,8 +10,8 @@ import pytest
 import suspalign_fast as sa
 from suspalign_fast.engines import make_engine
 from suspalign_fast.engines.plain_normals import standard_normals
-from suspalign_fast.kernels import domains
 from suspalign_fast.engines.shares import advance_known
+from suspalign_fast.kernels import domains
 from suspalign_fast.kernels.plan import EDGE, FIRST, LAST, START, STOP, make_plan
 from suspalign_fast.row import ROW_SIZE
 from suspalign_fast.run import Run

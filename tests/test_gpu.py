@@ -14,8 +14,8 @@ import suspalign_fast as sa
 from suspalign_fast import devices
 from suspalign_fast.engines import make_engine
 from suspalign_fast.engines.plain_normals import philox4x32
-from suspalign_fast.kernels import domains
 from suspalign_fast.engines.shares import advance_known
+from suspalign_fast.kernels import domains
 from suspalign_fast.kernels.batch import fill_normals
 from suspalign_fast.kernels.normals import counter_words, seed_key
 from suspalign_fast.kernels.simd import broadcast, horizontal_sum, iota

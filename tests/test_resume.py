@@ -45,7 +45,7 @@ def stop_after(monkeypatch, stretches):
         count += 1
         if count == stretches:
             os.kill(os.getpid(), signal.SIGTERM)
-        return min(37, bounded(stretch, engine))
+        return min(13, bounded(stretch, engine))
 
     monkeypatch.setattr(module, "_bounded", counting)
 

@@ -69,12 +69,12 @@ def test_noise_left_out_of_the_critical_step_size_is_caught(problem, monkeypatch
 
 @pytest.mark.parametrize("engine", ["step", "levels"])
 def test_a_wrong_stationary_noise_is_caught(problem, monkeypatch, engine):
-    """The law that rows are compared with has 1.1 times the bulk noise of the run."""
+    """The law that rows are compared with has 1.25 times the bulk noise of the run."""
     right = theory.Levels.__init__
 
     def wrong(self, *arguments):
         right(self, *arguments)
-        self.push = self.spectrum.per_level((1.0, 1.1)) * self.push
+        self.push = self.spectrum.per_level((1.0, 1.25)) * self.push
 
     monkeypatch.setattr(theory.Levels, "__init__", wrong)
     report = sa.verify(problem, 3e-3, 6_000, states=2, repeats=1, engine=engine)

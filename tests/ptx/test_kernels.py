@@ -7,8 +7,8 @@ import pytest
 
 import suspalign_fast as sa
 from suspalign_fast.engines import make_engine
-from suspalign_fast.kernels import domains
 from suspalign_fast.engines.shares import advance_known
+from suspalign_fast.kernels import domains
 from suspalign_fast.kernels.batch import fill_normals
 from suspalign_fast.kernels.move import moves_of
 from suspalign_fast.kernels.normals import seed_key
