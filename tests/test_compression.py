@@ -10,6 +10,7 @@ from suspalign_fast.datasets import digits_mlp_path
 from suspalign_fast.spectrum.gauss import rule_of_points, rule_of_range
 from suspalign_fast.theory import levels as theory_levels
 
+from . import law
 from .conftest import assert_same_bits
 
 SPECTRA = {
@@ -228,6 +229,46 @@ def test_runs_have_the_law_of_those_with_all_levels(step_size):
     for values, others in zip(*found, strict=True):
         for column, other in zip(values[:, 1:].T, others[:, 1:].T, strict=True):
             assert stats.ks_2samp(column, other).pvalue > 1e-4
+
+
+DISTINCT = sa.Spectrum.linear_bands(20_000, 50, (100.0, 80.0), (0.8, 0.001))
+
+
+@pytest.fixture(scope="module", params=[0.015, sa.CriticalStep(0.9)], ids=["constant", "critical"])
+def rule(request):
+    return request.param
+
+
+def rows_of(problem, rule, engine, first_seed):
+    seeds = range(first_seed, first_seed + 1000)
+    return law.transient_rows(problem, rule, engine, times=[1, 3, 10, 40], seeds=seeds)
+
+
+@pytest.fixture(scope="module")
+def paths(rule):
+    problem = sa.Quadratic(DISTINCT, sa.IsotropicNoise(0.5), initial=0.01)
+    return rows_of(problem, rule, "step", 0)
+
+
+def test_four_rows_have_the_joint_law_of_sample_paths(rule, paths):
+    """At 20,000 different eigenvalues, under a rule and a constant step size."""
+    few = DISTINCT.compress()
+    assert few.num_levels < 700
+    problem = sa.Quadratic(few, sa.IsotropicNoise(0.5), initial=0.01)
+    assert not law.compare_samples(paths, rows_of(problem, rule, "levels", 5000))
+
+
+@pytest.mark.parametrize("rule", [0.015], indirect=True)  # a critical step lets in little noise
+def test_one_percent_more_noise_is_seen(rule, paths):
+    planted = sa.IsotropicNoise(0.5 * np.sqrt(1.01))
+    problem = sa.Quadratic(DISTINCT.compress(), planted, initial=0.01)
+    assert law.compare_samples(paths, rows_of(problem, rule, "levels", 5000))
+
+
+def test_one_percent_of_an_eigenvalue_is_seen(rule, paths):
+    moved = sa.Spectrum.linear_bands(20_000, 50, (100.0, 80.0), (0.808, 0.00101)).compress()
+    problem = sa.Quadratic(moved, sa.IsotropicNoise(0.5), initial=0.01)
+    assert law.compare_samples(paths, rows_of(problem, rule, "levels", 5000))
 
 
 def test_the_mean_of_runs_is_the_exact_one():
