@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import numba
 import numpy as np
 import pytest
 import subject
@@ -10,6 +9,7 @@ from comparison import Comparison
 from in_turn import Members, measure, record
 
 import suspalign_fast as sa
+from suspalign_fast import _threads
 from suspalign_fast.kernels.batch import BATCH, only_normals
 from suspalign_fast.kernels.normals import GROUP, seed_key
 
@@ -41,12 +41,10 @@ def test_dimension(benchmark):
     record(benchmark, comparison)
 
 
-def on_threads(count, work):
-    """Do some work with a number of threads."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(count)
-    work()
-    numba.set_num_threads(before)
+def advancing_on(count, problem, steps):
+    """Return a function that advances an engine on a number of threads."""
+    with _threads.limited(count):
+        return subject.advancing(problem, steps)
 
 
 @pytest.mark.benchmark(group="throughput")
@@ -64,8 +62,7 @@ def test_noise_ceiling(benchmark):
     members.add("noise alone", noise, dim * steps)
     for name, spectrum in spectra.items():
         problem = sa.Quadratic(spectrum, sa.IsotropicNoise(0.5), initial=10.0)
-        work = partial(on_threads, 1, subject.advancing(problem, steps))
-        members.add(f"step engine, {name}", work, dim * steps)
+        members.add(f"step engine, {name}", advancing_on(1, problem, steps), dim * steps)
     comparison = Comparison(
         "ceiling", "share of the noise, one core", "coordinate and step", reference="noise alone",
         speed=True,
@@ -77,10 +74,9 @@ def test_noise_ceiling(benchmark):
 @pytest.mark.benchmark(group="throughput")
 def test_threads(benchmark):
     """The same run on one thread, two, four, ... and all."""
-    advance, members = subject.advancing(subject.two_bands(DIM), STEPS), Members()
-    most = numba.config.NUMBA_NUM_THREADS
+    problem, members, most = subject.two_bands(DIM), Members(), _threads.available()
     for count in sorted({2**i for i in range(most.bit_length())} | {most}):
-        run = partial(on_threads, count, advance)
+        run = advancing_on(count, problem, STEPS)
         members.add(f"{count} thread{'s' if count > 1 else ''}", run, STEPS)
     comparison = Comparison(
         "threads", "threads, d = 2^20", "step", reference="1 thread",
