@@ -1,7 +1,8 @@
 """Draw the pictures of the repository again: all of them, or those named.
 
 ``docs/two_phases.png`` is what ``suspalign run`` draws, ``docs/engines.png`` what
-``studies/engines_plot.py`` does; ``docs/benchmarks.png`` shows what was last measured.
+``studies/engines_plot.py`` does, ``docs/compression.png`` what ``studies/compressed_plot.py`` does;
+``docs/benchmarks.png`` shows what was last measured.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 import report
-from studies import engines_plot
+from studies import compressed_plot, engines_plot
 
 from suspalign_fast import cli
 
@@ -31,6 +32,11 @@ def engines(path):
     engines_plot.draw(path)
 
 
+def compression(path):
+    """Run a million eigenvalues and their compressed levels."""
+    compressed_plot.draw(path)
+
+
 def benchmarks(path):
     """Draw the kept results; nothing is measured."""
     kept = json.loads((report.RESULTS / "comparisons.json").read_text())
@@ -38,7 +44,7 @@ def benchmarks(path):
         raise SystemExit("the kept results hold no libraries or no dimensions")
 
 
-PICTURES = {draw.__name__: draw for draw in (two_phases, engines, benchmarks)}
+PICTURES = {draw.__name__: draw for draw in (two_phases, engines, compression, benchmarks)}
 
 
 def main():
