@@ -22,6 +22,15 @@ def log_factor(x: Array) -> Array:
         return np.where(x < 1.0, np.log1p(-np.minimum(x, 1.0)), np.log1p(np.maximum(x, 1.0) - 2.0))
 
 
+def log_factors(size: float, rate: Array) -> Array:
+    """Return the logarithms of ``|1 - size rate|``, a piece at a time."""
+    log = np.empty_like(rate)
+    for first in range(0, rate.size, PIECE):
+        part = slice(first, first + PIECE)
+        log[part] = log_factor(size * rate[part])
+    return log
+
+
 def product(factor: Array, value: Array) -> Array:
     """``factor * value``, zero where either is, even if the other has overflowed."""
     with np.errstate(invalid="ignore", over="ignore"):

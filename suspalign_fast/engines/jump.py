@@ -8,9 +8,9 @@ from ..run import Run
 from ..spec import ENGINES
 from ..step_size import ConstantStep
 from .coordinates import level_ends
-from .shares import jump_rows
+from .shares import jump_rows, jump_rows_by_size
 from .step import StepEngine
-from .steppers import Jumps, check_known
+from .steppers import Jumps, JumpsOfOneSize, check_known
 
 #: Work of a coordinate and row, in normals.
 NORMALS = 2.2
@@ -41,9 +41,19 @@ class JumpEngine(StepEngine):
     def bytes_of_moves(cls, run: Run) -> int:
         """Memory of factor and spread of a move, and of rates where the update has weights."""
         weighted = run.update != (1.0, 1.0)
+        if _is_of_one_size(run):
+            return 8 * run.problem.spectrum.num_levels * (1 + weighted)
         irregular = run.record_at is not None and isinstance(run.step_size, ConstantStep)
         return 16 * run.problem.spectrum.num_levels * (1 + weighted + irregular)
 
     def _prepare(self) -> None:
-        ends = level_ends(self.run.problem.spectrum)
-        self.stepper = Jumps(self, jump_rows, self.state, self.plan, ends)
+        if _is_of_one_size(self.run):
+            self.stepper = JumpsOfOneSize(self, jump_rows_by_size, self.state, self.plan)
+        else:
+            ends = level_ends(self.run.problem.spectrum)
+            self.stepper = Jumps(self, jump_rows, self.state, self.plan, ends)
+
+
+def _is_of_one_size(run: Run) -> bool:
+    """Whether the kernel makes the coefficients of moves: where each direction has its own."""
+    return type(run.step_size) is ConstantStep and run.problem.spectrum.is_simple

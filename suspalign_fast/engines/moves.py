@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from .. import _threads
 from ..kernels.powers import write_moves
 from ..step_size import ConstantStep, KnownStepSize
-from ..transition import PIECE, log_factor, transition
+from ..transition import PIECE, log_factors, transition
 
 Array = NDArray[np.float64]
 
@@ -69,10 +69,7 @@ class Moves:
             return
         eta = self.rule.value
         if self._log is None:
-            self._log = np.empty_like(self.rate)
-            for first in range(0, self.rate.size, PIECE):
-                part = slice(first, first + PIECE)
-                self._log[part] = log_factor(eta * self.rate[part])
+            self._log = log_factors(eta, self.rate)
         log, lengths = self._log, gaps.astype(np.float64)
 
         def write(first: int, last: int) -> None:

@@ -51,3 +51,5 @@ class Shared:
 advance_known = Shared(advance.advance_parts)
 #: Moves to recorded rows: (state, plan, level_ends, a, b, steps, key_0, key_1, out).
 jump_rows = Shared(jump.jump_parts)
+#: Moves of one step size: (state, plan, lengths, eta, weights, log, steps, key_0, key_1, out).
+jump_rows_by_size = Shared(jump.jump_parts_by_size)

@@ -16,7 +16,8 @@ from ..kernels.move import moves_of
 from ..kernels.rules import Record, Ruling
 from ..row import NOISY_AT, NUM_BANDS, ROW_SIZE, WEIGHT_AT
 from ..run import Run
-from ..step_size import AdaptiveStepSize, KnownStepSize
+from ..step_size import AdaptiveStepSize, ConstantStep, KnownStepSize
+from ..transition import log_factors
 from .base import Engine, Rows, check_step_size, fill_constants, rule_table
 from .moves import Moves
 
@@ -175,6 +176,46 @@ class Jumps(Stepper):
         for batch, a, b in self.moves.to(recorded):
             self.kernel(*self.model, a, b, recorded[batch], *self.engine.key, sums[batch])
         return Rows.from_sums(recorded, self.moves.sizes_at(recorded), sums)
+
+
+class JumpsOfOneSize(Stepper):
+    """Moves from recorded row to recorded row; the kernel makes their coefficients where it is.
+
+    ``kernel(*model, lengths, eta, weights, log, steps, *key, sums)``.
+    """
+
+    def __init__(self, engine: Engine, kernel: Any, *model: Any) -> None:
+        super().__init__(engine, kernel, *model)
+        run = engine.run
+        assert isinstance(run.step_size, ConstantStep)
+        self.size: float = run.step_size.value
+        self.weights: Array = np.array(run.update)
+        spectrum = run.problem.spectrum
+        rate = spectrum.weighted(spectrum.eigenvalues, run.update)
+        self.log: Array = log_factors(self.size, rate)
+        #: Step of the last row moved to.
+        self.now: NDArray[np.int64] = np.zeros(1, np.int64)
+
+    def mutable(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that moves change."""
+        return {"now": self.now}
+
+    def start(self, sums: Array) -> Array:
+        """Return the size of the first step."""
+        return np.array([self.size])
+
+    def advance(self, num_steps: int) -> Rows:
+        """Move to the rows within the next `num_steps` steps and return them."""
+        steps = self.engine.recorded_steps(num_steps)
+        sums = np.empty((steps.size, NUM_BANDS, ROW_SIZE))
+        if steps.size:
+            lengths = np.diff(steps, prepend=self.now[0]).astype(np.float64)
+            self.kernel(
+                *self.model, lengths, self.size, self.weights, self.log, steps, *self.engine.key,
+                sums,
+            )  # fmt: skip
+            self.now[0] = steps[-1]
+        return Rows.from_sums(steps, np.full(steps.size, self.size), sums)
 
 
 class SteppingEngine(Engine):

@@ -51,6 +51,28 @@ def exponential(y):
     return (0.0 if y < _SMALLEST else power), less_one
 
 
+@inlined
+def set_gains(eta, rates, pushes, xs, gains):
+    """Set ``x = eta rate`` and what the root of ``1 - a^2``, or of n where x is 0 or 2, scales."""
+    for i in range(rates.size):
+        x = eta * rates[i]
+        noise = eta * pushes[i]
+        xs[i] = x
+        gains[i] = noise if x == 0.0 or x == 2.0 else noise / np.sqrt(abs(x * (2.0 - x)))
+
+
+@inlined
+def moves_of_size(n, xs, gains, logs, a, b):
+    """Write a and b of moves of n steps, from what `set_gains` has set."""
+    is_odd = n % 2.0 == 1.0
+    for i in range(xs.size):
+        x = xs[i]
+        power, less_one = exponential(n * logs[i])
+        total = n if x == 0.0 or x == 2.0 else abs(less_one * (1.0 + power))
+        a[i] = -power if is_odd and x > 1.0 else power
+        b[i] = 0.0 if gains[i] == 0.0 else np.sqrt(total) * gains[i]
+
+
 @kernel(error_model="numpy")
 def write_moves(first, last, steps, eta, rate, push, log, a, b):
     """Write a and b of moves of so many steps for some of the levels, a row of them for each move.
@@ -67,22 +89,17 @@ def write_moves(first, last, steps, eta, rate, push, log, a, b):
         Decay and noise per unit of step size, and the logarithm of ``|1 - eta rate|``.
     a, b : ndarray of float64, shape (moves, levels)
     """
-    rates, pushes, logs = np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK)
+    rates, pushes, logs = np.zeros(CHUNK), np.zeros(CHUNK), np.zeros(CHUNK)
+    xs, gains = np.empty(CHUNK), np.empty(CHUNK)
     for start in range(first, last, CHUNK):
         count = min(CHUNK, last - start)
         # Whatever the layout of the arrays, loops over these are vectorized.
         copy_values(rates, 0, rate, start, count)
         copy_values(pushes, 0, push, start, count)
         copy_values(logs, 0, log, start, count)
+        set_gains(eta, rates, pushes, xs, gains)
         for move in range(steps.size):
-            n = steps[move]
-            is_odd = n % 2.0 == 1.0
-            a_row, b_row = a[move, start : start + count], b[move, start : start + count]
-            for i in range(count):
-                x = eta * rates[i]
-                power, less_one = exponential(n * logs[i])
-                ratio = abs(less_one * (1.0 + power)) / abs(x * (2.0 - x))
-                total = n if x == 0.0 or x == 2.0 else ratio
-                noise = eta * pushes[i]
-                a_row[i] = -power if is_odd and x > 1.0 else power
-                b_row[i] = 0.0 if noise == 0.0 else np.sqrt(total) * noise
+            moves_of_size(
+                steps[move], xs[:count], gains[:count], logs[:count],
+                a[move, start : start + count], b[move, start : start + count],
+            )  # fmt: skip
