@@ -36,7 +36,7 @@ def levels_of(problem: Quadratic, part: slice = slice(None), begin: int = 0) -> 
     return make_levels(
         lam,
         std,
-        spectrum.multiplicities[part] - 1.0,
+        spectrum.multiplicities[part].astype(np.float64) - 1.0,
         np.array(sum_weights(lam, std)),
         min(max(spectrum.num_dominant_levels - first, 0), last - first),
         begin,

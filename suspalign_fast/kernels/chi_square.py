@@ -97,7 +97,7 @@ def _table(d: NDArray[np.float64]) -> NDArray[np.float64]:
     return SQUEEZE_MARGIN * np.maximum(bound.max(axis=1), np.maximum(0.75 * d, 1.0))
 
 
-_TABLE_D = 2.0 / 3.0 * 2.0 ** (0.25 * np.arange(0, 4 * 64))
+_TABLE_D = np.geomspace(2.0 / 3.0, 2.0 / 3.0 * 2.0**64, 4 * 64 + 1)
 _TABLE = _table(_TABLE_D)
 
 
