@@ -103,7 +103,7 @@ def available() -> int:
 def _quota() -> int | None:
     """Processors that a Linux control group (container) may keep busy, rounded up."""
     for paths in _QUOTAS:
-        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+        with contextlib.suppress(OSError, ValueError, IndexError, ZeroDivisionError):
             words = " ".join(Path(path).read_text() for path in paths).split()
             quota, period = float(words[0]), float(words[1])  # "max" is no number
             if quota > 0:

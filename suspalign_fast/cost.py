@@ -4,8 +4,7 @@ import dataclasses
 import time
 from typing import Literal
 
-import numba
-
+from . import _threads
 from .kernels.batch import BATCH, only_normals
 from .kernels.normals import GROUP, seed_key
 from .problem import Quadratic
@@ -44,7 +43,7 @@ def estimate_seconds(run: Run, num_threads: int | None, normal: float) -> float:
     normal : float
         From `seconds_per_normal`.
     """
-    threads = num_threads or numba.get_num_threads()
+    threads = num_threads or _threads.allowed()
     return float(ENGINES[run.engine].seconds(run, threads, normal))
 
 

@@ -25,7 +25,7 @@ PART = 2048
 
 
 #: Seconds of a row, and of a level in it.
-ROW_SECONDS, LEVEL_SECONDS = 4e-7, 2e-8
+ROW_SECONDS, LEVEL_SECONDS = 1e-7, 5e-9
 
 
 def levels_of(problem: Quadratic, part: slice = slice(None), begin: int = 0) -> Levels:
