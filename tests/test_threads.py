@@ -1,5 +1,6 @@
 """How many threads there may be, how work is shared among them, and how they wait."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -71,7 +72,7 @@ def test_shares_cover_everything_once(size, threads):
     assert len(ends) == min(size, threads)
     assert ends[0][0] == 0
     assert ends[-1][1] == size
-    assert all(a[1] == b[0] for a, b in zip(ends, ends[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(ends))
 
 
 @pytest.mark.parametrize("bad", [0, 50, 99])

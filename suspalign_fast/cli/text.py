@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import numba
-
+from .. import _threads
 from ..cost import estimate_seconds, faster_engine, seconds_per_normal
 from ..run import Run
 from ..spectrum import Spectrum
@@ -38,7 +37,7 @@ def why_unstable(run: Run) -> str:
 
 def workers(device: str, threads: int | None) -> str:
     """Say who does the work."""
-    return "the GPU" if device == "cuda" else f"{threads or numba.get_num_threads()} threads"
+    return "the GPU" if device == "cuda" else f"{threads or _threads.allowed()} threads"
 
 
 def say_estimate(run: Run, threads: int | None) -> None:
