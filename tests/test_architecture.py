@@ -17,7 +17,7 @@ LAYERS = (
     ("rows", "row"),
     ("threads", "_threads"),
     ("files", "storage"),
-    ("power sums", "kernels.row_terms rise power_sums columns"),
+    ("power sums", "kernels.row_terms rise power_sums batch_rows columns"),
     ("compiling", "kernels.jit"),
     ("vectors", "kernels.vectors kernels.vector_memory kernels.vector_arithmetic kernels.simd"),
     (
