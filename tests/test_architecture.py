@@ -27,7 +27,7 @@ LAYERS = (
     ),
     ("special functions", "kernels.ratio kernels.tail kernels.powers"),
     ("rules", "kernels.rules kernels.built_in_rules kernels.move"),
-    ("problems", "spectrum noise problem datasets"),
+    ("problems", "spectrum noise problem datasets least_squares"),
     ("step sizes", "step_size transition"),
     ("kernels", "kernels"),
     ("devices", "devices"),
