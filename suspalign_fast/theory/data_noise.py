@@ -73,7 +73,7 @@ def stability(
     >>> from suspalign_fast.theory.data_noise import stability
     >>> two = stability(Spectrum.two_level(100, 1, 10.0, 1.0), 0.01, batch_size=1)
     >>> two.is_stable, round(two.largest, 6)
-    (True, 0.017736)
+    (True, 0.017709)
     """
     eta = _checks.real("step_size", step_size)
     batch = _checks.integer("batch_size", batch_size, 1)
