@@ -4,7 +4,6 @@ Step sizes that a rule chooses are random, so that there is no exact band: the e
 that of the mean step sizes.
 """
 
-import argparse
 import time
 
 import numpy as np
@@ -12,6 +11,8 @@ from matplotlib.figure import Figure
 
 import suspalign_fast as sa
 from suspalign_fast._picture import colors, step_axis
+
+from .engines_plot import finish
 
 DIM, STEPS = 10**6, 4_000
 RULE = sa.CriticalStep(0.7)
@@ -63,32 +64,9 @@ def draw(path, dim=DIM, steps=STEPS):
     top.set_ylabel("alignment", fontsize=9.5)
     bottom.set_ylim(-5.0, 5.0)
     bottom.set_ylabel("log alignment, from the mean\nof the levels in their stds", fontsize=9.5)
-    bottom.set_xlabel("step", fontsize=9.5)
-    step_axis.set_up(bottom, steps)
-    figure.suptitle(
+    title = (
         f"d = {dim:,},  k = {problem.spectrum.num_dominant:,},  isotropic noise 0.5,  "
-        f"initial std 10,  {type(RULE).__name__}({RULE.fraction:g})",
-        fontsize=10, x=0.01, ha="left",
-    )  # fmt: skip
-    for axes in (top, bottom):
-        axes.grid(alpha=0.3, lw=0.5)
-        axes.tick_params(which="both", labelsize=8.5)
-    top.legend(
-        key.values(), key.keys(), loc="lower left", bbox_to_anchor=(0, 1), ncols=3,
-        frameon=False, fontsize=8.5, borderaxespad=0.1, handletextpad=0.5, columnspacing=1.4,
-    )  # fmt: skip
+        f"initial std 10,  {type(RULE).__name__}({RULE.fraction:g})"
+    )
+    finish(figure, title, key, steps, columns=3)
     figure.savefig(path, dpi=150)
-
-
-def main():
-    """Run the program."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", default="docs/compression.png")
-    parser.add_argument("--dim", type=int, default=DIM)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    options = parser.parse_args()
-    draw(options.output, options.dim, options.steps)
-
-
-if __name__ == "__main__":
-    main()

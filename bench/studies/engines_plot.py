@@ -71,23 +71,29 @@ def draw(path, dim=DIM, steps=STEPS, step_size=STEP_SIZE):
         bottom.axhline(score, color=colors.EXACT, lw=1.2, ls="-" if score == 0.0 else "--")
     bottom.set_ylim(-5.0, 5.0)
     bottom.set_ylabel("distance from the\nexact mean in stds", fontsize=9.5)
-    bottom.set_xlabel("step", fontsize=9.5)
-    step_axis.set_up(bottom, steps)
     spectrum = problem.spectrum
-    figure.suptitle(
+    title = (
         f"d = {dim:,},  k = {spectrum.num_dominant:,},  "
         f"$\\lambda_k/\\lambda_{{k+1}}$ = {spectrum.gap_ratio:.3g},  isotropic noise 0.5,  "
-        f"initial std 10,  step size {step_size:g},  seeds 1 to 3",
-        fontsize=10, x=0.01, ha="left",
-    )  # fmt: skip
+        f"initial std 10,  step size {step_size:g},  seeds 1 to 3"
+    )
+    finish(figure, title, key, steps, columns=4)
+    figure.savefig(path, dpi=150)
+
+
+def finish(figure, title, key, steps, columns):
+    """Give a picture of two panels, one above the other, its title, key and axis of steps."""
+    top, bottom = figure.axes
+    bottom.set_xlabel("step", fontsize=9.5)
+    step_axis.set_up(bottom, steps)
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     for axes in (top, bottom):
         axes.grid(alpha=0.3, lw=0.5)
         axes.tick_params(which="both", labelsize=8.5)
     top.legend(
-        key.values(), key.keys(), loc="lower left", bbox_to_anchor=(0, 1), ncols=4,
+        key.values(), key.keys(), loc="lower left", bbox_to_anchor=(0, 1), ncols=columns,
         frameon=False, fontsize=8.5, borderaxespad=0.1, handletextpad=0.5, columnspacing=1.4,
     )  # fmt: skip
-    figure.savefig(path, dpi=150)
 
 
 def _exact(axes, problem, step_size, steps):

@@ -50,7 +50,7 @@ class Jump:
     ----------
     problem : Quadratic
     levels : Levels
-        All of them; parts draw the same numbers.
+        All of them; parts, where there are any, draw the same numbers.
     threads : int
     """
 
@@ -58,6 +58,8 @@ class Jump:
         self.threads: int = threads
         self.whole: Levels = levels
         self.parts: list[tuple[slice, Levels]] = []
+        if levels.lam.size <= PART:
+            return
         for begin in range(0, levels.lam.size, PART):
             first, last = np.searchsorted(levels.lane, [begin, begin + PART]).tolist()
             part = slice(first, last)
@@ -74,7 +76,7 @@ class Jump:
         out: Array,
     ) -> None:
         """Move levels to each of some steps; as ``kernels.levels.jump_levels``."""
-        if len(self.parts) == 1:
+        if not self.parts:
             levels.jump_levels(q, self.whole, a, b, steps, key_0, key_1, out)
             return
         table = np.empty((len(self.parts), *out.shape))

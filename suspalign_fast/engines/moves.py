@@ -92,7 +92,7 @@ class Moves:
         return equal if equal > 1 or gaps.size == 1 or self._last[0] == gaps[0] else 0
 
     def _between(self, start: int, gap: int) -> tuple[Array, Array]:
-        if type(self.rule) is ConstantStep and self._last[0] == gap:
+        if self._last[0] == gap:
             return self._last[1:]
         self._last = (-1, *self._rates)  # gives up the memory of the last ones
         if self._log is None:

@@ -119,7 +119,17 @@ def draw(
 
 
 @inlined
-def look_ahead(ahead, step):
-    """Set the steps ahead, the first of which is `step`."""
+def draw_until(
+    step, drawn, begin, lane_of, proposals, freedom, boosted, ahead, key_0, key_1, prepared, keys,
+    words, xi, chi,
+):  # fmt: skip
+    """Draw for `step` and those that follow, unless it is before `drawn`; return what is then."""
+    if step < drawn:
+        return drawn
     for i in range(ahead.size):
         ahead[i] = step + i
+    draw(
+        begin, lane_of, proposals, freedom, boosted, ahead, key_0, key_1, prepared, keys, words,
+        xi, chi,
+    )  # fmt: skip
+    return step + ahead.size

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from ..row import NOISY_AT, NUM_BANDS, NUM_SUMS, ROW_SIZE, WEIGHT_AT
 from .chi_square import HALF, LANES, is_boosted, proposals_for
+from .coordinates import no_sums
 from .jit import inlined, internal, kernel
-from .level_draws import FEW, NUM_PROPOSALS, draw, draw_step, draw_work, look_ahead
+from .level_draws import FEW, NUM_PROPOSALS, draw, draw_step, draw_until, draw_work
 from .move import DRIFT, NUM_PARTS, SPREAD, set_move
 from .rules import finish_step, is_finite
 from .simd import broadcast, fma, horizontal_sum, load, square_root, store, zero_where_zero, zeros
@@ -114,12 +115,6 @@ def _from_lanes(values, lanes, lane):
 
 
 @inlined
-def _no_sums():
-    zero = zeros(0.0, HALF)
-    return (zero, zero, zero, zero, zero, zero, zero)
-
-
-@inlined
 def _add(sums, q, weights, lane):
     """Add a vector of ``Q`` to all sums, one for each of ``row.SUMS``."""
     first = NUM_SUMS * lane
@@ -155,7 +150,7 @@ def _moved(q, a, b, xi, chi):
 
 @inlined
 def _sum_band(q, first, last, weights, out):
-    sums = _no_sums()
+    sums = no_sums(zeros(0.0, HALF))
     for lane in range(first, last, HALF):
         sums = _add(sums, load(q, lane, HALF), weights, lane)
     _write(sums, out)
@@ -163,7 +158,7 @@ def _sum_band(q, first, last, weights, out):
 
 @inlined
 def _jump_band(q, first, last, a, b, xi, chi, drawn, weights, out):
-    sums = _no_sums()
+    sums = no_sums(zeros(0.0, HALF))
     for lane in range(first, last, HALF):
         q_new = _moved(
             load(q, lane, HALF), load(a, lane, HALF), load(b, lane, HALF),
@@ -176,7 +171,7 @@ def _jump_band(q, first, last, a, b, xi, chi, drawn, weights, out):
 
 @inlined
 def _step_band(q, first, last, drift, spread, lam, std, xi, chi, drawn, weights, out):
-    sums = _no_sums()
+    sums = no_sums(zeros(0.0, HALF))
     zero = zeros(0.0, HALF)
     one = broadcast(1.0, zero)
     drifts = broadcast(drift, zero)
@@ -310,18 +305,15 @@ def advance_levels(q, levels, first_step, num_steps, ruling, record, key_0, key_
     moves = np.empty((1, NUM_BANDS, NUM_PARTS))
     row = np.empty((NUM_BANDS, ROW_SIZE))
     noisy = sums[:, NOISY_AT:WEIGHT_AT]
-    drawn_until = 0
+    drawn_to = 0
     done = 0
     rows = 0
     good = True
     while good and done < num_steps:
-        if drawn_until <= done:
-            look_ahead(ahead, first_step + 1 + done)
-            draw(
-                begin, lane, proposals, freedom, boosted, ahead, key_0, key_1, prepared, keys,
-                words, xi, chi,
-            )  # fmt: skip
-            drawn_until = done + depth
+        drawn_to = draw_until(
+            first_step + 1 + done, drawn_to, begin, lane, proposals, freedom, boosted, ahead,
+            key_0, key_1, prepared, keys, words, xi, chi,
+        )  # fmt: skip
         drawn = done % depth * size
         set_move(moves, 0, step_size[0], update)
         _step_band(
@@ -334,13 +326,10 @@ def advance_levels(q, levels, first_step, num_steps, ruling, record, key_0, key_
         )  # fmt: skip
         done += 1
         if observes and is_finite(row):
-            if drawn_until <= done:
-                look_ahead(ahead, first_step + 1 + done)
-                draw(
-                    begin, lane, proposals, freedom, boosted, ahead, key_0, key_1, prepared, keys,
-                    words, xi, chi,
-                )  # fmt: skip
-                drawn_until = done + depth
+            drawn_to = draw_until(
+                first_step + 1 + done, drawn_to, begin, lane, proposals, freedom, boosted, ahead,
+                key_0, key_1, prepared, keys, words, xi, chi,
+            )  # fmt: skip
             drawn = done % depth * size
             _observe_band(lanes, 0, bulk_at, lam, std, xi, chi, drawn, noisy[0])
             _observe_band(lanes, bulk_at, size, lam, std, xi, chi, drawn, noisy[1])
