@@ -7,8 +7,10 @@
 """
 
 from . import columns as _columns  # noqa: F401  (makes the columns that every trace has)
-from . import phases, row, theory
+from . import least_squares, phases, row, theory
 from ._errors import ForkError
+from .built_in_steps import CriticalStep, LossIntervalStep, OnlineCriticalStep
+from .data_noise import DataNoise
 from .devices import DeviceError
 from .ensemble import simulate_ensemble
 from .kernels.rules import Row
@@ -17,15 +19,7 @@ from .plot import plot_trace
 from .problem import Quadratic
 from .simulate import Interrupted, resume, simulate
 from .spectrum import Spectrum
-from .step_size import (
-    ConstantStep,
-    CriticalStep,
-    LossIntervalStep,
-    OnlineCriticalStep,
-    RowStep,
-    Schedule,
-    StepSize,
-)
+from .step_size import ConstantStep, RowStep, Schedule, StepSize
 from .trace import Trace
 from .trace_file import load_trace
 from .verify import verify
@@ -35,6 +29,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ConstantStep",
     "CriticalStep",
+    "DataNoise",
     "DeviceError",
     "DiagonalNoise",
     "ForkError",
@@ -51,6 +46,7 @@ __all__ = [
     "Spectrum",
     "StepSize",
     "Trace",
+    "least_squares",
     "load_trace",
     "phases",
     "plot_trace",

@@ -4,9 +4,13 @@ A batch of B samples ``x ~ N(0, H)`` has residuals of variance ``P = S_1 + tau^2
 together. Given their squared norm ``P u``, u a chi-square of B degrees of freedom, the gradient is
 Gaussian: ``N(s g, (s / B) (P H - g g'))`` with ``s = u / B``. Everything here follows from that.
 
-Sums have shape (..., 2, 10): S_1 ... S_10 of the dominant and the bulk band. ``traces`` has shape
-(2, 9): ``N_q = sum lambda^q``, q = 1 ... 9, of each band. ``update`` is the pair of weights of the
-bands in the update.
+A row holds what it takes, as the sums and constants of noise with ``s_i^2 = lambda_i``: R_4, R_5
+and R_6 are S_5, S_6 and S_7, and N_1, N_2 and K are ``sum lambda^q``, q = 2, 3, 6. The third
+cumulant wants S_8, S_9 and S_10 as well, which are those of the two eigenvalues that have
+S_4 ... S_7 (a Gauss rule), and ``sum lambda^9``, a constant of the problem.
+
+``sums`` have shape (..., 2, 10): S_1 ... S_10 of the dominant and the bulk band. ``traces`` has
+shape (2, 9): ``sum lambda^q``, q = 1 ... 9, of each band.
 """
 
 from typing import NamedTuple
@@ -16,16 +20,14 @@ from numpy.polynomial import legendre
 from numpy.typing import NDArray
 
 from ._lazy import special
-from .kernels.row_terms import critical_terms, loss_bound_terms
-from .rise import chi_square_tail
+from .power_sums import Prediction, Weights
+from .rise import NoiseShape, chi_square_tail, extrapolated
 
 Array = NDArray[np.float64]
-Weights = tuple[float, float]
 
 NUM_SUMS, NUM_TRACES = 10, 9
 #: Nodes of averages over u, and the share of its law that lies outside of them on either side.
 NODES, TAIL = 48, 1e-11
-FULL: Weights = (1.0, 1.0)
 
 
 class Cumulants(NamedTuple):
@@ -42,32 +44,141 @@ def residual_variance(sums: Array, label_std: Array | float) -> Array:
     return variance
 
 
-def second_moment_terms(sums: Array, traces: Array, batch_size: int, label_std: float) -> Array:
-    """Return T in ``E[S_2'] = S_2 - 2 eta S_3 + eta^2 T`` of each band, shape (..., 2)."""
-    p = residual_variance(sums, label_std)[..., None]
-    terms: Array = sums[..., 3] * (1.0 + 1.0 / batch_size) + p * (traces[:, 2] / batch_size)
-    return terms
+def constants_at(
+    constants: Array, power_sums: Array, noise_sums: Array, batch_size: int, label_std: float
+) -> Array:
+    """Return N_1, N_2 and K of the noise of batches at rows.
+
+    The gradient has the variance ``(lambda^2 c^2 + P lambda) / B`` in each direction, so that
+    ``N_1 = (S_3 + P sum lambda^2) / B`` and ``N_2 = (S_4 + P sum lambda^3) / B``: with these,
+    critical step size and loss interval are what they are under additive noise.
+
+    Parameters
+    ----------
+    constants : ndarray of float64, shape (2, 3)
+        Those of ``s_i^2 = lambda_i``.
+    power_sums : ndarray of float64, shape (..., 2, 4)
+    noise_sums : ndarray of float64, shape (..., 2, 3)
+    batch_size : int
+    label_std : float
+
+    Returns
+    -------
+    ndarray of float64, shape (..., 2, 3)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from suspalign_fast.batch_rows import constants_at
+    >>> sums = np.ones((2, 4)), np.ones((2, 3))
+    >>> constants_at(np.ones((2, 3)), *sums, batch_size=4, label_std=1.0)[0].tolist()
+    [1.0, 1.0, 0.25]
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        p = residual_variance(power_sums, label_std)[..., None]
+        s3, s4, s7 = power_sums[..., 2], power_sums[..., 3], noise_sums[..., 2]
+        n1, n2, k = (constants[:, i] for i in range(3))
+        squares = p * (p * k - 2.0 * s7) + s4 * s4
+        at = [(s3 + p * n1) / batch_size, (s4 + p * n2) / batch_size, squares / batch_size**2]
+        return np.stack(at, axis=-1)
 
 
-def critical_fraction(
-    sums: Array, traces: Array, batch_size: int, label_std: float, update: Weights = FULL
+def predict_alignment(
+    power_sums: Array,
+    noise_sums: Array,
+    constants: Array,
+    step_size: Array | float,
+    update: Weights,
+    shape: NoiseShape | None,
+    batch_size: int,
+    label_std: float,
+) -> Prediction:
+    """Predict the alignment one step after each row.
+
+    Parameters
+    ----------
+    power_sums, noise_sums, constants : ndarray of float64
+        See `constants_at`.
+    step_size : ndarray of float64, shape (...,)
+    update : tuple of two float
+    shape : NoiseShape or None
+        `Quadratic.noise_shape`; without it a law is taken for normal, given u.
+    batch_size : int
+    label_std : float
+
+    Notes
+    -----
+    Of ``Z = S_2^B S_2'^D - S_2^D S_2'^B``, which is positive exactly where alignment rises, `z` is
+    the mean over the standard deviation; `probability` averages over u a chi-square, moved and
+    scaled, with the first three cumulants of Z.
+    """
+    eta = np.asarray(step_size, np.float64)[..., None] * np.asarray(update)
+    ninth = np.zeros(2) if shape is None else shape.sixth**3
+    with np.errstate(all="ignore"):
+        # In units of P, which no power of can overflow.
+        p = residual_variance(power_sums, label_std)
+        unit = np.where(p > 0.0, p, 1.0)
+        sums = _ten_sums(power_sums / unit[..., None, None], noise_sums / unit[..., None, None])
+        label = label_std / np.sqrt(unit)
+        traces = np.zeros((2, NUM_TRACES))
+        traces[:, [1, 2, 5]] = constants
+        traces[:, 8] = ninth
+        s2, s3, s4 = (sums[..., i] for i in range(1, 4))
+        kicks = s4 / batch_size + (p / unit)[..., None] * (constants[:, 1] / batch_size)
+        growth = eta * (eta * (s4 + kicks) - 2.0 * s3)
+        after = s2 + growth
+        variance, covariance = _second_moments(sums, traces, batch_size, p / unit, eta)
+        total, total_after = s2.sum(-1), after.sum(-1)
+        spread = (after[..., ::-1] ** 2 * variance).sum(-1) - 2.0 * after.prod(-1) * covariance
+        change = growth[..., 0] * s2[..., 1] - growth[..., 1] * s2[..., 0]
+        decides = (s2[..., ::-1] ** 2 * variance).sum(-1) - 2.0 * s2.prod(-1) * covariance
+        still = (growth == 0.0).all(-1) & (variance == 0.0).all(-1) & (total > 0.0)
+        prediction = Prediction(
+            after[..., 0] / total_after,
+            np.sqrt(np.maximum(spread, 0.0)) / total_after**2,
+            change / (total * total_after),
+            np.where(still, 0.0, change / np.sqrt(np.maximum(decides, 0.0))),
+            probability_of_rise(sums, traces, batch_size, label, eta),
+        )
+    return prediction
+
+
+def _ten_sums(power_sums: Array, noise_sums: Array) -> Array:
+    """S_1 ... S_7 of rows, and S_8 ... S_10 of the two eigenvalues that have S_4 ... S_7."""
+    more = extrapolated(power_sums[..., 3], *(noise_sums[..., i] for i in range(3)))
+    return np.concatenate([power_sums, noise_sums, np.stack(more, axis=-1)], axis=-1)
+
+
+def _second_moments(
+    sums: Array, traces: Array, batch_size: int, p: Array, eta: Array
 ) -> tuple[Array, Array]:
-    """Numerator and denominator of the critical step size, as `row_terms.critical_terms`."""
-    t = second_moment_terms(sums, traces, batch_size, label_std)
-    s2, s3 = sums[..., 1], sums[..., 2]
-    return critical_terms(
-        s2[..., 0], s3[..., 0], t[..., 0], s2[..., 1], s3[..., 1], t[..., 1], *update
-    )
+    """Variance of each band's S_2' and their covariance, u averaged over."""
+    variance, covariance = np.zeros(eta.shape), np.zeros(p.shape)
+    s3, s4 = sums[..., 2], sums[..., 3]
+    p_n3 = p[..., None] * traces[:, 2]
+    for share, weight in zip(*nodes_of(batch_size), strict=True):
+        theta, more = share / batch_size, share - 1.0
+        # What is left of the mean given u when the mean is taken away.
+        curved = (share**2 - 1.0 - 2.0 / batch_size) * s4 + more / batch_size * (p_n3 - s4)
+        off = eta * (eta * curved - 2.0 * more * s3)
+        given, joint = _given(share, theta, sums, traces, p, eta)
+        variance += weight * (given + off**2)
+        covariance += weight * (joint + off.prod(-1))
+    return variance, covariance
 
 
-def loss_bounds(sums: Array, traces: Array, batch_size: int, label_std: float) -> Array:
-    """Step sizes at which a step within each band leaves the expected loss, shape (..., 2)."""
-    p = residual_variance(sums, label_std)[..., None]
-    noise = sums[..., 2] / batch_size + p * (traces[:, 1] / batch_size)
-    numerator, denominator = loss_bound_terms(sums[..., 1], sums[..., 2], noise)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        bounds: Array = numerator / denominator
-    return bounds
+def _given(
+    share: float, theta: float, sums: Array, traces: Array, p: Array, eta: Array
+) -> tuple[Array, Array]:
+    """Variance of each band's S_2' and their covariance, given u."""
+    s3, s4, s5, s6, s7 = (sums[..., i] for i in range(2, 7))
+    es, p_band = eta * share, p[..., None]
+    signal = p_band * (s5 - 2.0 * es * s6 + es**2 * s7) - (s3 - es * s4) ** 2
+    squares = p_band * (p_band * traces[:, 5] - 2.0 * s7) + s4**2
+    variance = 4.0 * theta * eta**2 * signal + 2.0 * theta**2 * eta**4 * squares
+    mixed = (eta * (s3 - es * s4)).prod(-1)
+    joint = 2.0 * theta**2 * (eta**2 * s4).prod(-1) - 4.0 * theta * mixed
+    return np.maximum(variance, 0.0), joint
 
 
 def cumulants_given(
@@ -147,7 +258,7 @@ def nodes_of(batch_size: int) -> tuple[Array, Array]:
 
 
 def probability_of_rise(
-    sums: Array, traces: Array, batch_size: int, label_std: float, eta: Array
+    sums: Array, traces: Array, batch_size: int, label_std: Array | float, eta: Array
 ) -> Array:
     """Return the chance that alignment rises in one step, shape (...,).
 
@@ -156,7 +267,7 @@ def probability_of_rise(
     Parameters
     ----------
     sums, traces : ndarray of float64
-        See the module.
+        See the module; of a size that third powers neither overflow nor underflow.
     batch_size : int
     label_std : float
     eta : ndarray of float64, shape (..., 2)
@@ -168,13 +279,9 @@ def probability_of_rise(
         0 or 1 where a step is certain; NaN where the gradient is zero.
     """
     with np.errstate(all="ignore"):
-        # In units of P, which no power of can overflow.
-        p = residual_variance(sums, label_std)
-        unit = np.where(p > 0.0, p, 1.0)
-        sums, label = sums / unit[..., None, None], label_std / np.sqrt(unit)
-        probability = np.zeros(p.shape)
+        probability = np.zeros(sums.shape[:-2])
         for share, weight in zip(*nodes_of(batch_size), strict=True):
-            z = cumulants_given(share, sums, traces, batch_size, label, eta)
+            z = cumulants_given(share, sums, traces, batch_size, label_std, eta)
             std = np.sqrt(z.variance)
             certain = (z.mean > 0.0).astype(np.float64)
             tail = chi_square_tail(z.mean / std, z.third / std / z.variance)

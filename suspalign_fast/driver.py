@@ -55,6 +55,25 @@ class Cancelled(Exception):
     """A run was given up because others were."""
 
 
+class UnstableWarning(RuntimeWarning):
+    """Expected losses of a run will grow without end."""
+
+
+def warn_unstable(runs: Sequence[Run], stacklevel: int) -> None:
+    """Warn of the first run under noise that depends on the state whose step size is unstable.
+
+    Divergence is a result; but where the edge of stability lies is not seen in the spectrum.
+    """
+    for run in runs:
+        if run.problem.noise.depends_on_state and (reason := run.why_unstable()):
+            warnings.warn(
+                f"{reason}: expected losses grow without end",
+                UnstableWarning,
+                stacklevel=stacklevel + 1,
+            )
+            return
+
+
 def run_in_memory(
     run: Run,
     *,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _checks, _progress, _threads, cost, devices
-from .driver import run_in_memory, run_together
+from .driver import run_in_memory, run_together, warn_unstable
 from .problem import Quadratic
 from .run import EngineName, Run, Update
 from .sink import MemoryTrace
@@ -82,7 +82,9 @@ def simulate_ensemble(
         "num_threads", cores if num_threads is None else num_threads, 1, cores
     )
     named = cost.first_engine(engine)
-    where = devices.resolve(device, named)
+    noises = [getattr(problem, "noise", None) for problem in _as_list(given["problems"])]
+    of_state = (noise for noise in noises if getattr(noise, "depends_on_state", False))
+    where = devices.resolve(device, named, next(of_state, None))
     if where == "cuda":
         workers = 1  # one run after the other has the whole GPU
     runs = [
@@ -103,6 +105,7 @@ def simulate_ensemble(
 
     runs = [cost.settled(run, engine)[0] for run in runs]
     MemoryTrace.check_memory(runs)
+    warn_unstable(runs, 2)
     stop = threading.Event()
 
     def work(some: list[Run]) -> list[Trace]:
@@ -148,6 +151,10 @@ def _listed(value: Any) -> list[Any] | Any:
         return list(value) if value.ndim else value
     one = str | bytes | bytearray | memoryview | Mapping | Set
     return list(value) if isinstance(value, Iterable) and not isinstance(value, one) else value
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _at(value: Any, i: int) -> Any:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
+from .data_noise import DataNoise
+from .problem import Quadratic
 from .spectrum import Spectrum
 
 Array = NDArray[np.float64]
@@ -37,6 +39,20 @@ class LeastSquares(NamedTuple):
     initial: Array
     label_std: float
     vectors: Array
+
+    def quadratic(self, batch_size: int) -> Quadratic:
+        """Return the problem of SGD with mini-batches of so many samples, started at theta = 0.
+
+        Examples
+        --------
+        >>> import suspalign_fast as sa
+        >>> from suspalign_fast.least_squares import random_features
+        >>> features = random_features(400, 100, alpha=1.0, beta=0.5, num_dominant=3)
+        >>> trace = sa.simulate(features.quadratic(batch_size=8), 0.1, 50)
+        >>> bool(trace.loss[-1] < trace.loss[0])
+        True
+        """
+        return Quadratic(self.spectrum, DataNoise(batch_size, self.label_std), self.initial)
 
     @property
     def optimum(self) -> Array:

@@ -2,12 +2,15 @@
 
 from abc import ABC
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
+from . import power_sums as physics
+from . import stability as stable
+from .rise import NoiseShape
 from .spec import NOISES
 from .spectrum import Spectrum
 
@@ -75,6 +78,37 @@ class Noise(ABC):
     def check(self, spectrum: Spectrum) -> None:  # noqa: B027
         """Raise ValueError if this noise does not fit `spectrum`."""
 
+    # --- noise that depends on the state says what rows make of it; all other is additive -------
+
+    #: Whether it depends on the state: engines then have kernels of their own for it, or none.
+    depends_on_state: ClassVar[bool] = False
+    #: Whether it goes on for ever, whatever becomes of the loss.
+    is_lasting: bool = True
+
+    def constants_at(self, constants: Array, power_sums: Array, noise_sums: Array) -> Array:
+        """Return N_1, N_2 and K at rows: those of the run, shape (2, 3), or of each row."""
+        return constants
+
+    def predict_alignment(
+        self,
+        power_sums: Array,
+        noise_sums: Array,
+        constants: Array,
+        step_size: Array | float,
+        update: tuple[float, float],
+        shape: NoiseShape | None,
+    ) -> physics.Prediction:
+        """Predict the alignment one step after each row; see `power_sums.predict_alignment`."""
+        return physics.predict_alignment(
+            power_sums, noise_sums, constants, step_size, update, shape
+        )
+
+    def stability(
+        self, spectrum: Spectrum, step_size: float, weights: tuple[float, float] = (1.0, 1.0)
+    ) -> stable.Stability:
+        """Return how far a step size is from the largest stable one, in mean square."""
+        return stable.additive(spectrum, step_size, weights)
+
 
 @NOISES.register("isotropic")
 @dataclass(frozen=True)
@@ -116,6 +150,10 @@ class HessianNoise(Noise):
     def scaling(self, spectrum: Spectrum) -> Scaling:
         """Return ``s^2 = std^2 lambda``."""
         return Scaling(self.std, 1)
+
+
+#: Stands for all noise that does not depend on the state, where only that matters.
+ADDITIVE = IsotropicNoise(0.0)
 
 
 @NOISES.register("diagonal")
@@ -229,3 +267,11 @@ def has_one_per_direction(spectrum: Spectrum, values: NDArray[Any]) -> bool:
 def in_level_order(spectrum: Spectrum, values: NDArray[Any]) -> NDArray[Any]:
     """Return per-level `values`, given along the unsorted levels, in sorted order."""
     return values if spectrum.order is None else values[spectrum.order]
+
+
+def state_noise(described: dict[str, Any]) -> Noise:
+    """Return the model of a description where that depends on the state, else `ADDITIVE`."""
+    name = described["model"]
+    if name in NOISES and NOISES[name].depends_on_state:
+        return cast(Noise, NOISES.make(described, {}))
+    return ADDITIVE

@@ -3,7 +3,8 @@
 Every function is vectorized over leading axes. ``power_sums`` has shape (..., 2, 4): S_1 ... S_4
 of the dominant and the bulk band, ``S_p = sum lambda_i^p c_i^2``. ``noise_sums`` has shape
 (..., 2, 3): R_4 ... R_6, ``R_p = sum lambda_i^p s_i^2 c_i^2``. ``constants`` has shape (2, 3):
-N_1, N_2 and K of each band, ``N_q = sum lambda_i^q s_i^2`` and ``K = sum lambda_i^4 s_i^4``.
+N_1, N_2 and K of each band, ``N_q = sum lambda_i^q s_i^2`` and ``K = sum lambda_i^4 s_i^4``, or
+(..., 2, 3) where the noise depends on the state of a row.
 ``update`` is the pair of weights a of the dominant and the bulk part of the update: a step of size
 eta moves a band by ``eta a``, so that ``E[S_2'] = S_2 - 2 eta a S_3 + eta^2 a^2 (S_4 + N_2)``.
 
@@ -118,7 +119,7 @@ def _critical_parts(
     with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
         total = power_sums[..., 0, 1] + power_sums[..., 1, 1]
         s2, s3, s4 = ([power_sums[..., band, p] / total for band in (0, 1)] for p in (1, 2, 3))
-        s4 = [s4[band] + constants[band, 1] / total for band in (0, 1)]
+        s4 = [s4[band] + constants[..., band, 1] / total for band in (0, 1)]
         numerator, denominator = critical_terms(s2[0], s3[0], s4[0], s2[1], s3[1], s4[1], *update)
         underflow = np.where(
             (s2[0] > 0.0) & (s2[1] > 0.0) & (max(update) > 0.0), _SMALL_PRODUCT, 0.0
@@ -171,7 +172,7 @@ def loss_interval(power_sums: Array, constants: Array) -> Array:
     band has neither gradient nor noise.
     """
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        above, below = loss_bound_terms(power_sums[..., 1], power_sums[..., 2], constants[:, 0])
+        above, below = loss_bound_terms(power_sums[..., 1], power_sums[..., 2], constants[..., 0])
         return above / below
 
 

@@ -108,6 +108,19 @@ class Quadratic:
             given = self.noise.stds(self.spectrum)
         return _checks.read_only(given)
 
+    @cached_property
+    def initial_squares(self) -> Array:
+        """Expected squared norms of the levels' initial coefficients, shape (num_levels,)."""
+        spectrum, initial = self.spectrum, self.initial
+        if not isinstance(initial, np.ndarray):
+            return initial * initial * spectrum.multiplicities.astype(np.float64)
+        squares: Array = initial**2
+        if initial.size == spectrum.num_levels:
+            return squares * spectrum.multiplicities
+        first = np.cumsum(spectrum.multiplicities) - spectrum.multiplicities
+        summed: Array = np.add.reduceat(squares, first)
+        return summed
+
     @property
     def stored_noise(self) -> Noise:
         """The model that files describe: the noise itself where its class is registered.

@@ -176,7 +176,7 @@ def _fourth_order_sums(
     if not np.isnan(shape.variance):
         variance = shape.variance / s2
         r3 = variance * (power_sums[..., 2 + shape.power] / s2)
-        sums = [r6, *_extrapolated(r3, r4, r5, r6)]
+        sums = [r6, *extrapolated(r3, r4, r5, r6)]
         q6, q7, q8 = (variance * sums[p + shape.power] for p in range(3))
         return q6, q7, q8
     mean = noise_sums[..., 0] / power_sums[..., 3]
@@ -188,7 +188,7 @@ def _fourth_order_sums(
     return mean * r6, mean * r6 * ratio, mean * r6 * ratio * ratio
 
 
-def _extrapolated(m0: Array, m1: Array, m2: Array, m3: Array) -> tuple[Array, Array, Array]:
+def extrapolated(m0: Array, m1: Array, m2: Array, m3: Array) -> tuple[Array, Array, Array]:
     """Moments 4, 5 and 6 of the two-point measure with these moments 0 ... 3, all positive."""
     ratio = np.where(m0 > 0.0, m1 / m0, 0.0)
     u2 = np.where(m1 > 0.0, m2 / m1 / ratio, 1.0)

@@ -10,6 +10,7 @@ item of every trace, a dataset of every file written from then on, and a line of
 ``docs/file-format.md``.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -116,14 +117,34 @@ class Part:
         ``read(name)`` returns a recorded column.
     constants : ndarray of float64, shape (2, 3)
     update : tuple of two float
+    constants_at : callable, optional
+        ``constants_at(constants, power_sums, noise_sums)`` returns those of rows, where noise
+        depends on the state.
+
+    Attributes
+    ----------
+    constants : ndarray of float64, shape (2, 3) or (rows, 2, 3)
+        N_1, N_2 and K of both bands.
     """
 
     def __init__(
-        self, read: Callable[[str], NDArray[Any]], constants: Array, update: tuple[float, float]
+        self,
+        read: Callable[[str], NDArray[Any]],
+        constants: Array,
+        update: tuple[float, float],
+        constants_at: Callable[[Array, Array, Array], Array] | None = None,
     ) -> None:
         self._read = read
-        self.constants = constants
+        self._constants = constants
+        self._constants_at = constants_at
         self.update = update
+
+    @functools.cached_property
+    def constants(self) -> Array:
+        """N_1, N_2 and K, of the run or of each row."""
+        if self._constants_at is None:
+            return self._constants
+        return self._constants_at(self._constants, self.power_sums, self.noise_sums)
 
     def __getattr__(self, name: str) -> NDArray[Any]:
         if name not in RECORDED:
@@ -224,11 +245,14 @@ def derived_columns(part: Part) -> dict[str, Array]:
     return {name: values_of(column, part) for name, column in _derived.items()}
 
 
-def check_columns(constants: Array, update: tuple[float, float]) -> None:
-    """Raise ValueError unless all derived columns have one value a row, tried on two rows."""
+def check_columns(part_of: Callable[[Callable[[str], NDArray[Any]]], Part]) -> None:
+    """Raise ValueError unless all derived columns have one value a row, tried on two rows.
+
+    ``part_of(read)`` returns the `Part` of rows that `read` reads.
+    """
     ones = {name: np.ones((2, *column.shape), column.dtype) for name, column in RECORDED.items()}
     with np.errstate(all="ignore"):
-        derived_columns(Part(ones.__getitem__, constants, update))
+        derived_columns(part_of(ones.__getitem__))
 
 
 def values_of(column: Column, part: Part) -> Array:

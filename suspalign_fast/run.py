@@ -13,7 +13,7 @@ from ._equality import same_values
 from .problem import Quadratic
 from .spec import ENGINES, NOISES, RULES, Arrays
 from .spectrum import Spectrum
-from .step_size import StepSize, as_step_size
+from .step_size import ConstantStep, StepSize, as_step_size
 
 EngineName: TypeAlias = Literal["step", "jump", "levels", "reference"]
 Update: TypeAlias = Literal["full", "dominant", "bulk"] | tuple[float, float]
@@ -94,6 +94,11 @@ class Run:
             "record_at": _record_at(self.record_at, self.num_steps, self.record_every),
         }
         devices.check(self.device, self.engine)
+        if self.device == "cuda" and self.problem.noise.depends_on_state:
+            raise ValueError(
+                "device must be 'cpu' under noise that depends on the state, got 'cuda' for "
+                f"{self.problem.noise!r}"
+            )
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         self.step_size.check(self.num_steps)
@@ -103,6 +108,21 @@ class Run:
             return NotImplemented
         names = [field.name for field in fields(Run)]
         return same_values(*([getattr(run, name) for name in names] for run in (self, other)))
+
+    def why_unstable(self) -> str:
+        """Say that a constant step size is too large to be stable; empty where it is not."""
+        if type(self.step_size) is not ConstantStep:
+            return ""
+        eta, noise = self.step_size.value, self.problem.noise
+        found = noise.stability(self.problem.spectrum, eta, self.update)
+        if found.is_stable or eta <= found.largest:
+            return ""
+        weighted = "" if set(self.update) <= {0.0, 1.0} else " (weights of the update counted)"
+        if noise.depends_on_state:
+            edge = f"eta_max = {found.largest:.4g}, the edge of stability: K = {found.feedback:.4g}"
+        else:
+            edge = f"2 / lambda = {found.largest:.4g}"
+        return f"step size {eta:g} is above {edge}{weighted}"
 
     @property
     def recording(self) -> Recording:

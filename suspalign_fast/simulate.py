@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _checks, _progress, _threads, checkpoint, cost, devices
-from .driver import Interrupted, quiet, run_in_memory, run_to_file, tidy
+from .driver import Interrupted, quiet, run_in_memory, run_to_file, tidy, warn_unstable
 from .engines import Engine, make_engine
 from .problem import Quadratic
 from .run import MAX_STEPS, EngineName, Run, Update
@@ -137,7 +137,7 @@ def simulate(
         record_every=record_every,
         record_at=record_at,  # type: ignore[arg-type]
         engine=named,
-        device=devices.resolve(device, named),
+        device=devices.resolve(device, named, getattr(problem, "noise", None)),
         dtype=dtype,  # type: ignore[arg-type]
         update=update,  # type: ignore[arg-type]
     )
@@ -179,6 +179,7 @@ def execute(
     """
     every = _checks.real("checkpoint_every", checkpoint_every, positive=True)
     _checks.choice("compression", compression, COMPRESSIONS)
+    warn_unstable([run], 3)
     with _threads.limited(num_threads), quiet():
         if path is None:
             MemoryTrace.check_memory([run])
@@ -258,7 +259,7 @@ def resume(
             return load_trace(path)
         refuse_foreign(run.step_size)
         _check_noise(run, trace)
-        run = dataclasses.replace(run, device=devices.resolve(where, run.engine))
+        run = dataclasses.replace(run, device=devices.resolve(where, run.engine, run.problem.noise))
         with _threads.limited(num_threads), quiet():
             engine = _restored(run, trace)
             writer = TraceWriter.continued(trace, run, lock=lock)

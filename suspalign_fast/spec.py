@@ -57,8 +57,8 @@ class Registry(Generic[Class]):
         >>> from suspalign_fast.spec import RULES
         >>> RULES["interval"] is RULES["loss_interval"]
         True
-        >>> RULES.names()[:3]
-        ('constant', 'schedule', 'critical')
+        >>> RULES.names()[:2]
+        ('constant', 'schedule')
         """
 
         def add(cls: Registered) -> Registered:
@@ -201,6 +201,14 @@ def takes_one_number(cls: type[Any]) -> bool:
     first, *others = dataclasses.fields(cls)
     needed = [f for f in others if f.default is f.default_factory is dataclasses.MISSING]
     return first.type in (float, "float") and not needed
+
+
+def takes_numbers(cls: type[Any]) -> bool:
+    """Whether a dataclass is made from numbers alone, as options of a command line list them."""
+    kinds = (float, int, "float", "int")
+    return dataclasses.is_dataclass(cls) and all(
+        field.type in kinds for field in dataclasses.fields(cls)
+    )
 
 
 #: Noise models, step-size rules and engines; ``register`` adds one.

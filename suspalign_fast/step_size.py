@@ -5,7 +5,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numba.core.registry import CPUDispatcher
@@ -134,138 +134,32 @@ class AdaptiveStepSize(StepSize):
         return float(kind(self.address)(step, *data, memory.size))
 
 
-class _CappedStep(AdaptiveStepSize):
-    """A rule of this package: it takes no step above a cap, by default ``1 / lambda_1``."""
+class KnownRule(AdaptiveStepSize):
+    """Step sizes known in advance as a rule, for kernels that take nothing else.
 
-    max_step: float | None
-    _rule: ClassVar[Any]
-    _entry: ClassVar[Any]
+    Parameters
+    ----------
+    sizes : KnownStepSize
+    num_steps : int
+    """
 
-    def __post_init__(self) -> None:
-        if self.max_step is not None:
-            cap = _checks.real("max_step", self.max_step, positive=True)
-            object.__setattr__(self, "max_step", cap)
+    def __init__(self, sizes: KnownStepSize, num_steps: int) -> None:
+        self._sizes = sizes
+        self._count = 1 if type(sizes) is ConstantStep else num_steps + 1
 
     @property
     def compiled(self) -> Any:
         """The compiled rule."""
-        return self._rule
+        return built_in_rules.known
 
     @property
     def address(self) -> int:
         """Address of its C function."""
-        return entry_address(self._entry)
-
-    def _cap(self, problem: Quadratic) -> float:
-        return self.max_step or 1.0 / float(problem.spectrum.eigenvalues[0])
-
-
-@RULES.register("critical")
-@dataclass(frozen=True)
-class CriticalStep(_CappedStep):
-    """A fraction of the critical step size of the run's update at every step.
-
-    Parameters
-    ----------
-    fraction : float
-        Multiple of eta*_t; below 1 the expected odds of alignment fall, above 1 they rise.
-    max_step : float, optional
-        Cap, which is also the step where no step size separates falling from rising alignment:
-        where it falls for every step size (self-correcting, eta* infinite) or, under updates
-        whose weights differ, rises for every one or falls above eta*; by default ``1 / lambda_1``.
-    """
-
-    fraction: float
-    max_step: float | None = None
-    _rule = staticmethod(built_in_rules.critical)
-    _entry = staticmethod(built_in_rules.critical_entry)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "fraction", _checks.real("fraction", self.fraction, positive=True))
-        super().__post_init__()
+        return entry_address(built_in_rules.known_entry)
 
     def memory(self, problem: Quadratic) -> NDArray[np.float64]:
-        """Return fraction and cap."""
-        return np.array([self.fraction, self._cap(problem)])
-
-
-@RULES.register("loss_interval", aliases=("interval",))
-@dataclass(frozen=True)
-class LossIntervalStep(_CappedStep):
-    """A step inside the loss interval, where bulk steps lower and dominant steps raise the loss.
-
-    The interval is that of steps projected on one band, whatever the weights of the run's update.
-
-    Parameters
-    ----------
-    position : float
-        ``lower**(1 - position) * upper**position``: 0 is the lower bound, 1 the upper one. Where
-        the interval is empty the same formula gives a step between the two bounds.
-    max_step : float, optional
-        Cap, by default ``1 / lambda_1``.
-    """
-
-    position: float
-    max_step: float | None = None
-    _rule = staticmethod(built_in_rules.loss_interval)
-    _entry = staticmethod(built_in_rules.loss_interval_entry)
-
-    def __post_init__(self) -> None:
-        position = _checks.real("position", self.position)
-        if position > 1.0:
-            raise _checks.wrong("position", self.position, "between 0 and 1")
-        object.__setattr__(self, "position", position)
-        super().__post_init__()
-
-    def memory(self, problem: Quadratic) -> NDArray[np.float64]:
-        """Return position and cap."""
-        return np.array([self.position, self._cap(problem)])
-
-
-@RULES.register("online_critical", aliases=("online",))
-@dataclass(frozen=True)
-class OnlineCriticalStep(_CappedStep):
-    """A fraction of the critical step size as a practitioner can estimate it.
-
-    Of each step only the noisy gradient ``h = g + noise`` and its products with the Hessian are
-    used: ``sum h^2``, ``sum lambda h^2`` and ``sum lambda^2 h^2`` of each band estimate
-    ``S_2 + N_0``, ``S_3 + N_1`` and ``S_4 + N_2``. They are averaged exponentially, and the noise
-    floors N_0 and N_1, which repeated gradients at one point measure, are subtracted. The weights
-    of the run's update are known.
-
-    Parameters
-    ----------
-    fraction : float
-        Multiple of the estimated critical step size.
-    decay : float
-        Weight of the past in the averages, in [0, 1).
-    max_step : float, optional
-        Cap, also used while the estimate has no critical step size; by default ``1 / lambda_1``.
-    """
-
-    fraction: float
-    decay: float = 0.9
-    max_step: float | None = None
-    _rule = staticmethod(built_in_rules.online)
-    _entry = staticmethod(built_in_rules.online_entry)
-    observes = True
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "fraction", _checks.real("fraction", self.fraction, positive=True))
-        decay = _checks.real("decay", self.decay)
-        if decay >= 1.0:
-            raise _checks.wrong("decay", self.decay, "at least 0 and below 1")
-        object.__setattr__(self, "decay", decay)
-        super().__post_init__()
-
-    def memory(self, problem: Quadratic) -> NDArray[np.float64]:
-        """Return fraction, cap, decay, the total weight, the noise floors and six averages."""
-        spectrum, values = problem.spectrum, problem.stds**2
-        n0 = spectrum.band_sums(values)
-        values *= spectrum.eigenvalues
-        n1 = spectrum.band_sums(values)
-        head = [self.fraction, self._cap(problem), self.decay, 0.0]
-        return np.concatenate([head, n0, n1, np.zeros(6)])
+        """Return the sizes of all steps, NaN past the end of a schedule."""
+        return self._sizes.values(0, self._count)
 
 
 @dataclass(frozen=True, eq=False)

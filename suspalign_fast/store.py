@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from . import storage as _hdf5
 from .engines import Rows
-from .row import RECORDED, Part, check_columns, columns, derived_columns
+from .row import RECORDED, check_columns, columns, derived_columns
 from .run import Run
 from .sink import Sink
 from .storage import files as _files
 from .storage import foreign as _foreign
 from .storage import lock as _lock
 from .storage.column import Column
-from .trace import STATUSES, Trace
+from .trace import STATUSES, Conditions, Trace
 from .trace_file import FORMAT, FORMAT_VERSION, TraceFile, load_trace, one_line, run_id_of
 
 __all__ = ["TraceWriter", "load_trace"]
@@ -79,8 +79,8 @@ class TraceWriter(Sink):
         self._lock = _lock.Lock(path) if lock is None else lock
         self._owns_lock = lock is None
         self._compression = compression
-        self._constants = run.problem.noise_constants
-        check_columns(self._constants, run.update)
+        self._conditions = Conditions.of(run)
+        check_columns(self._conditions.part)
         self._outputs: list[_hdf5.Output] = []
         self._rows = 0
         self._last_step = -1
@@ -170,7 +170,7 @@ class TraceWriter(Sink):
         group = file.create_group("run")
         for name, values in arrays.items():
             _hdf5.write(group, name, values, compression=self._compression)
-        group.create_dataset("noise_constants", data=self._constants)
+        group.create_dataset("noise_constants", data=self._conditions.constants)
         trace = file.create_group("trace")
         chunk_rows = min(CHUNK_ROWS, run.num_rows)
         self._columns = {
@@ -203,8 +203,7 @@ class TraceWriter(Sink):
 
     def _completed(self, recorded: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Add the derived columns to recorded ones."""
-        part = Part(recorded.__getitem__, self._constants, self.run.update)
-        return recorded | derived_columns(part)
+        return recorded | derived_columns(self._conditions.part(recorded.__getitem__))
 
     def _extend(self, values: dict[str, NDArray[Any]], *, last: bool = False) -> None:
         """Write rows, all columns before the count that tells readers of them."""

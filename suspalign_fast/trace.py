@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
 from . import power_sums as physics
+from .noise import ADDITIVE, Noise
 from .problem import Quadratic
 from .row import BANDS, CONSTANTS_SHAPE, RECORDED, SUMS, Part, columns, values_of
 from .run import Run, Update, update_weights
@@ -25,10 +26,29 @@ KILLED = "killed"
 
 
 class Conditions(NamedTuple):
-    """What the physics of a row needs beside the row: the same in every row of a run."""
+    """What the physics of a row needs beside the row: the same in every row of a run.
+
+    Attributes
+    ----------
+    constants : ndarray of float64, shape (2, 3)
+    update : tuple of two float
+    noise : Noise
+        The model, where that depends on the state; any other will do where it does not.
+    """
 
     constants: Array
     update: physics.Weights
+    noise: Noise = ADDITIVE
+
+    @classmethod
+    def of(cls, run: Run) -> "Conditions":
+        """Return those of a run."""
+        return cls(run.problem.noise_constants, run.update, run.problem.noise)
+
+    def part(self, read: Callable[[str], NDArray[Any]]) -> Part:
+        """Return rows that `read` reads as functions of columns take them."""
+        at = self.noise.constants_at if self.noise.depends_on_state else None
+        return Part(read, self.constants, self.update, at)
 
 
 class Trace:
@@ -188,7 +208,7 @@ class Trace:
         return values_of(columns()[name], part)
 
     def _part(self, read: Callable[[str], NDArray[Any]]) -> Part:
-        return Part(read, *self._conditions)
+        return self._conditions.part(read)
 
     def _check_name(self, name: str) -> None:
         if name not in columns():
@@ -218,14 +238,17 @@ class Trace:
 
     @cached_property
     def constants(self) -> Array:
-        """N_1, N_2 and K of the dominant and the bulk band, shape (2, 3)."""
+        """N_1, N_2 and K of the dominant and the bulk band, shape (2, 3).
+
+        Under `DataNoise` those of ``s = sqrt(lambda)``, the noise of one residual of variance one.
+        """
         return self._conditions.constants
 
     @cached_property
     def _conditions(self) -> Conditions:
         if self._given_conditions is not None:
             return self._given_conditions()
-        return Conditions(self.run.problem.noise_constants, self.run.update)
+        return Conditions.of(self.run)
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -290,23 +313,26 @@ class Trace:
         "below" and "above" the critical step size, "self-correcting" or "rising" whatever the
         step size, "rising-below" and "falling-above" a reversed one.
         """
-        reverses = physics.is_reversed(self.power_sums, *self._conditions)
+        part = self._part(self.__getitem__)
+        reverses = physics.is_reversed(part.power_sums, part.constants, part.update)
         return physics.regime(self.step_size, self.critical_step_size, reverses)
 
     @property
     def loss_interval(self) -> Array:
         """Bounds (lower, upper) of claim 3, shape (rows, 2); see `power_sums.loss_interval`."""
-        return physics.loss_interval(self.power_sums, self.constants)
+        part = self._part(self.__getitem__)
+        return physics.loss_interval(part.power_sums, part.constants)
 
     @property
     def predicted(self) -> physics.Prediction:
         """Predicted alignment one step after every row; the chance that it rises among others."""
-        return physics.predict_alignment(
+        conditions = self._conditions
+        return conditions.noise.predict_alignment(
             self.power_sums,
             self.noise_sums,
-            self.constants,
+            conditions.constants,
             self.step_size,
-            self._conditions.update,
+            conditions.update,
             None if self.problem is None else self.problem.noise_shape,
         )
 

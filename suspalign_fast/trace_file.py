@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import storage as _hdf5
+from .noise import state_noise
 from .row import CONSTANTS_SHAPE, RECORDED
 from .run import Recording, Run, update_weights
 from .spec import arrays_in
@@ -100,8 +101,9 @@ class TraceFile:
     def conditions(self) -> Conditions:
         """Read the constants of the noise and the weights of the update."""
         with self._open("the constants of the noise") as file:
-            weights = update_weights(json.loads(_spec(file))["update"])
-            return Conditions(file.read("run/noise_constants"), weights)
+            spec = json.loads(_spec(file))
+            weights, noise = update_weights(spec["update"]), state_noise(spec["noise"])
+            return Conditions(file.read("run/noise_constants"), weights, noise)
 
     def column(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Read rows of a column."""

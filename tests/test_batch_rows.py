@@ -5,6 +5,8 @@ import pytest
 from scipy import stats
 
 from suspalign_fast import batch_rows
+from suspalign_fast import power_sums as physics
+from suspalign_fast.rise import NoiseShape
 
 LAM = np.array([4.0, 3.0, 1.0, 0.7, 0.5, 0.2, 0.1])
 SPLIT = 2
@@ -18,6 +20,16 @@ def row_of(lam, c, split=SPLIT):
     sums = np.array([(powers[:, b] * c[b] ** 2).sum(-1) for b in bands])
     traces = np.array([powers[:9, b].sum(-1) for b in bands])
     return sums, traces
+
+
+def recorded(sums, traces):
+    """Sums and constants as a row of a trace has them."""
+    return sums[..., :4], sums[..., 4:7], traces[:, [1, 2, 5]]
+
+
+def constants_at(sums, traces, batch, std):
+    power, noise, constants = recorded(sums, traces)
+    return batch_rows.constants_at(constants, power, noise, batch, std)
 
 
 def etas_of(eta, lam, split=SPLIT):
@@ -62,15 +74,15 @@ def literal(lam, c, eta, batch, std, runs, rng):
 def test_means_of_literal_batches(batch, std):
     rng, runs, eta = np.random.default_rng(batch), 100_000, 0.1
     sums, traces = row_of(LAM, C)
-    t = batch_rows.second_moment_terms(sums, traces, batch, std)
+    constants = constants_at(sums, traces, batch, std)
+    t = sums[:, 3] + constants[:, 1]
     grads, _ = literal(LAM, C, (eta, eta), batch, std, runs, rng)
     expected = sums[:, 1] - 2.0 * eta * sums[:, 2] + eta**2 * t
     error = grads.std(-1) / np.sqrt(runs)
     assert (np.abs(grads.mean(-1) - expected) < 4.5 * error).all()
     # At the critical step size the odds stand still in the mean.
-    numerator, denominator = batch_rows.critical_fraction(sums, traces, batch, std)
-    critical = numerator / denominator
-    assert critical > 0.0
+    critical = float(physics.critical_step_size(sums[:, :4], constants))
+    assert 0.0 < critical < np.inf
     grads, _ = literal(LAM, C, (critical, critical), batch, std, runs, rng)
     z = sums[1, 1] * grads[0] - sums[0, 1] * grads[1]
     assert abs(z.mean()) < 4.5 * z.std() / np.sqrt(runs)
@@ -80,7 +92,8 @@ def test_means_of_literal_batches(batch, std):
 def test_a_step_of_the_bound_leaves_the_loss(band):
     rng, runs, batch, std = np.random.default_rng(3), 200_000, 4, 0.5
     sums, traces = row_of(LAM, C)
-    bound = batch_rows.loss_bounds(sums, traces, batch, std)[band]
+    constants = constants_at(sums, traces, batch, std)
+    bound = physics.loss_interval(sums[:, :4], constants)[band]
     eta = [0.0, 0.0]
     eta[band] = bound
     _, losses = literal(LAM, C, eta, batch, std, runs, rng)
@@ -110,8 +123,11 @@ def test_the_chance_of_a_rise_is_calibrated(dim, split, batch, worst):
     lam = np.r_[np.linspace(5.0, 4.0, split), np.linspace(1.0, 0.2, dim - split)]
     c = rng.standard_normal(dim) * np.r_[np.full(split, 0.2), np.ones(dim - split)]
     sums, traces = row_of(lam, c, split)
-    numerator, denominator = batch_rows.critical_fraction(sums, traces, batch, 0.3)
-    critical = numerator / denominator if denominator > 0.0 else 0.4
+    constants = constants_at(sums, traces, batch, 0.3)
+    critical = float(physics.critical_step_size(sums[:, :4], constants))
+    critical = critical if np.isfinite(critical) else 0.4
+    power, noise, of_run = recorded(sums, traces)
+    shape = NoiseShape(np.cbrt(traces[:, 8]))
     for share in (0.3, 0.7, 1.0, 1.5):
         eta = np.full(2, share * critical)
         samples = rng.standard_normal((runs, batch, dim)) * np.sqrt(lam)
@@ -121,17 +137,65 @@ def test_the_chance_of_a_rise_is_calibrated(dim, split, batch, worst):
         rose = (dominant * sums[1, 1] > bulk * sums[0, 1]).mean()
         found = batch_rows.probability_of_rise(sums, traces, batch, 0.3, eta)
         assert abs(found - rose) < worst + 4.0 * np.sqrt(rose * (1.0 - rose) / runs)
+        # A row lacks three sums, which are extrapolated.
+        predicted = batch_rows.predict_alignment(
+            power, noise, of_run, eta[0], (1.0, 1.0), shape, batch, 0.3
+        )
+        assert predicted.probability == pytest.approx(found, abs=3e-3)
+        change = dominant * sums[1, 1] - bulk * sums[0, 1]
+        assert predicted.z == pytest.approx(
+            change.mean() / change.std(), abs=5.0 / np.sqrt(runs) * (1.0 + abs(predicted.z))
+        )
+        assert predicted.mean == pytest.approx(dominant.mean() / (dominant + bulk).mean(), rel=0.02)
+
+
+@pytest.mark.parametrize("batch", [1, 16])
+def test_the_spread_of_the_next_alignment(batch):
+    rng, runs, eta = np.random.default_rng(batch), 20_000, 0.002
+    lam = np.r_[np.linspace(5.0, 4.0, 60), np.linspace(1.0, 0.2, 60)]
+    c = rng.standard_normal(120) * np.r_[np.full(60, 0.2), np.ones(60)]
+    sums, traces = row_of(lam, c, 60)
+    power, noise, constants = recorded(sums, traces)
+    found = batch_rows.predict_alignment(
+        power, noise, constants, eta, (1.0, 1.0), NoiseShape(np.cbrt(traces[:, 8])), batch, 0.3
+    )
+    samples = rng.standard_normal((runs, batch, 120)) * np.sqrt(lam)
+    rest = samples @ c - 0.3 * rng.standard_normal((runs, batch))
+    after = (lam * (c - eta / batch * (samples * rest[..., None]).sum(1))) ** 2
+    alignment = after[:, :60].sum(-1) / after.sum(-1)
+    assert found.std == pytest.approx(alignment.std(), rel=0.05)
+    assert found.mean == pytest.approx(alignment.mean(), abs=0.05 * alignment.std())
+
+
+@pytest.mark.parametrize("eta", [(0.1, 0.1), (0.3, 0.05)])
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_the_spread_of_z_is_that_of_its_cumulants(eta, batch):
+    sums, traces = row_of(LAM, C)
+    power, noise, constants = recorded(sums, traces)
+    found = batch_rows.predict_alignment(
+        power, noise, constants, 1.0, eta, NoiseShape(np.cbrt(traces[:, 8])), batch, 0.3
+    )
+    mean = square = 0.0
+    for share, weight in zip(*batch_rows.nodes_of(batch), strict=True):
+        z = batch_rows.cumulants_given(share, sums, traces, batch, 0.3, np.array(eta))
+        mean += weight * z.mean
+        square += weight * (z.variance + z.mean**2)
+    assert found.z == pytest.approx(mean / np.sqrt(square - mean**2), rel=1e-6)
+
+
+def predicted(rows, traces, std, eta):
+    power, noise, constants = recorded(rows, traces)
+    shape = NoiseShape(np.cbrt(traces[:, 8]))
+    return batch_rows.predict_alignment(power, noise, constants, eta, (1.0, 1.0), shape, 4, std)
 
 
 def test_certain_and_unknown_rows():
     sums, traces = row_of(LAM, C)
-    zero = np.zeros_like(sums)
-    eta = np.full(2, 0.1)
-    assert np.isnan(batch_rows.probability_of_rise(zero, traces, 4, 0.5, eta))
-    assert np.isnan(batch_rows.probability_of_rise(sums, traces, 4, 0.5, np.array([np.nan, 0.1])))
-    still = batch_rows.probability_of_rise(sums, traces, 4, 0.5, np.zeros(2))
-    assert still == 0.0
-    rows = np.array([sums, zero, 1e200 * sums, 1e-200 * sums])
-    found = batch_rows.probability_of_rise(rows, traces, 4, 0.0, np.full((4, 2), 0.1))
+    rows = np.array([sums, np.zeros_like(sums), 1e200 * sums, 1e-200 * sums])
+    found = predicted(rows, traces, 0.0, np.full(4, 0.1)).probability
+    assert np.isnan(found[1])
     assert found[0] == pytest.approx(found[2], rel=1e-12)
     assert found[0] == pytest.approx(found[3], rel=1e-12)
+    assert np.isnan(predicted(sums, traces, 0.5, np.nan).probability)
+    still = predicted(sums, traces, 0.5, 0.0)
+    assert (still.probability, still.z, still.change) == (0.0, 0.0, 0.0)

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from suspalign_fast.kernels import chi_square as kernels
-from suspalign_fast.kernels import level_draws
+from suspalign_fast.kernels import domains, level_draws
 from suspalign_fast.kernels.chi_square import LANES
 from suspalign_fast.kernels.levels import draw_levels, make_levels
 from suspalign_fast.kernels.normals import seed_key
@@ -52,7 +52,7 @@ def test_every_candidate_would_pass_the_exact_test(step):
 
     @numba.njit
     def one_by_one(lane, step, key_0, key_1, twice_d, slope):
-        return kernels.chi_square(lane, step, key_0, key_1, twice_d, slope)
+        return kernels.chi_square(lane, domains.LEVEL_STEP, step, key_0, key_1, twice_d, slope)
 
     @numba.njit
     def boosted(lane, step, key_0, key_1, freedom):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import suspalign_fast as sa
-from suspalign_fast.theory.data_noise import MeanSquares, stability, stationary_squares
+from suspalign_fast.stability import of_batches as stability
+from suspalign_fast.theory.batches import MeanSquares, stationary_squares
 
 SPECTRA = {
     "two levels": lambda: sa.Spectrum.two_level(200, 3, 10.0, 1.0),

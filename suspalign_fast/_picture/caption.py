@@ -4,6 +4,7 @@ from dataclasses import MISSING, fields
 
 import numpy as np
 
+from ..data_noise import DataNoise
 from ..noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise
 from ..run import UPDATES, Run
 from ..step_size import ConstantStep, ForeignStep, KnownStepSize, RowStep, Schedule, StepSize
@@ -70,6 +71,8 @@ def why_no_exact(trace: Trace, most_levels: int) -> str:
     if np.isnan(trace.alignment).all():
         return "no alignment: the gradient is zero"
     rule = trace.run.step_size
+    if trace.problem.noise.depends_on_state:
+        return "no exact alignment: the noise depends on the state"
     if not isinstance(rule, KnownStepSize):
         return "no exact curve under a rule"
     levels = levels_needed(trace.problem, rule, int(trace.step[-1]), trace.run.update)
@@ -85,6 +88,8 @@ def noise(model: Noise) -> str:
             return f"isotropic noise {std:.4g}"
         case HessianNoise(std):
             return f"Hessian noise {std:.4g}"
+        case DataNoise(size, std):
+            return f"batches of {size:,}, label noise {std:.4g}"
         case DiagonalNoise():
             low, high = float(model.values.min()), float(model.values.max())
             return f"diagonal noise {low:.3g} to {high:.3g}"

@@ -2,6 +2,7 @@
 
 import json
 import time
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import click
 from .. import __version__, _progress, devices
 from ..cost import first_engine, settled
 from ..datasets import digits_mlp_path
+from ..driver import UnstableWarning
 from ..plot import check_ending, is_own_picture, plot_trace
 from ..row import columns
 from ..run import DTYPES, EngineName, Run, update_weights
@@ -110,13 +112,13 @@ def run(
         _check_free(picture, overwrite)
     rule = options.step_size(step_size)
     named = first_engine(engine)
-    where: Any = devices.resolve(device, named)
+    where: Any = devices.resolve(device, named, options.noise(noise, noise_std))
     workers = options.threads(threads)
     problem = options.load_problem(source, noise, noise_std, initial)
     spectrum = problem.spectrum
     say(f"spectrum   {source.name}: {text.spectrum(spectrum)}")
     say(
-        f"run        {steps:,} steps of size {step_size}, {noise} noise {noise_std:g}, "
+        f"run        {steps:,} steps of size {step_size}, {text.noise(noise, noise_std)}, "
         f"initial std {initial:g}, seed {seed}"
     )
     plan = Run(
@@ -134,21 +136,23 @@ def run(
     plan, chosen = settled(plan, engine)
     if chosen:
         say(f"engine     {chosen}")
-    if reason := text.why_unstable(plan):
+    if reason := plan.why_unstable():
         warn(f"{reason}: the run will diverge")
     if where == "cuda":
         say(f"device     {devices.describe()}")
     else:
         text.say_estimate(plan, workers)
     started = time.perf_counter()
-    trace = execute(
-        plan,
-        path=output,
-        overwrite=overwrite,
-        compression=compression,
-        num_threads=workers,
-        progress=not quiet,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnstableWarning)  # it is said already
+        trace = execute(
+            plan,
+            path=output,
+            overwrite=overwrite,
+            compression=compression,
+            num_threads=workers,
+            progress=not quiet,
+        )
     elapsed = time.perf_counter() - started
     rate = _last_step(trace) / elapsed
     say(

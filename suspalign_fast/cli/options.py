@@ -9,9 +9,10 @@ import click
 import numpy as np
 
 from .. import _checks, _threads, devices
+from ..noise import Noise
 from ..plot import LARGEST, SIZES, SMALLEST, check_size
 from ..problem import Quadratic
-from ..spec import NOISES, RULES, takes_one_number
+from ..spec import NOISES, RULES, takes_numbers, takes_one_number
 from ..spectrum import Spectrum
 from ..step_size import StepSize
 from .output import warn
@@ -22,13 +23,22 @@ Command = Callable[..., None]
 RULES_OF_A_NUMBER = [
     name for name in RULES.names() if takes_one_number(RULES[name]) and name != "constant"
 ]
-NOISES_OF_A_NUMBER = [name for name in NOISES.names() if takes_one_number(NOISES[name])]
+NOISES_OF_NUMBERS = [name for name in NOISES.names() if takes_numbers(NOISES[name])]
 
 
 def rules() -> list[str]:
     """Return the rules that options may name, each with what its number is."""
     first = {name: dataclasses.fields(RULES[name])[0].name for name in RULES_OF_A_NUMBER}
     return [f"{name}:{field.upper()}" for name, field in first.items()]
+
+
+def noises() -> list[str]:
+    """Return the noise models that options may name, with their numbers where they need several."""
+    shown = []
+    for name in NOISES_OF_NUMBERS:
+        numbers = [field.name.upper() for field in dataclasses.fields(NOISES[name])]
+        shown.append(name if len(numbers) == 1 else f"{name}:{','.join(numbers)}")
+    return shown
 
 
 DEVICES = click.Choice((*devices.DEVICES, "auto"))
@@ -50,9 +60,7 @@ def problem(command: Command) -> Command:
             type=click.Path(path_type=Path),
             help="Spectrum file (Spectrum.save).  [default: the shipped spectrum of a network]",
         ),
-        click.option(
-            "--noise", type=click.Choice(NOISES_OF_A_NUMBER), default="hessian", help="Noise model."
-        ),
+        click.option("--noise", default="hessian", help=f"Noise model: {', '.join(noises())}."),
         click.option("--noise-std", type=float, default=0.3, help="Noise standard deviation."),
         click.option("--initial", type=float, default=10.0, help="Std of initial coefficients."),
     )
@@ -81,9 +89,41 @@ def effort(command: Command) -> Command:
     )
 
 
-def load_problem(source: Path, noise: str, noise_std: float, initial: float) -> Quadratic:
+def load_problem(source: Path, model: str, noise_std: float, initial: float) -> Quadratic:
     """Return the problem that the options describe."""
-    return Quadratic(Spectrum.load(source), noise=NOISES[noise](noise_std), initial=initial)
+    made = noise(model, noise_std)
+    return Quadratic(Spectrum.load(source), noise=made, initial=initial)
+
+
+def noise(text: str, std: float) -> Noise:
+    """Return the noise model of a name, or of one with all its numbers like ``data:32,0.5``."""
+    name, _, numbers = text.partition(":")
+    expected = f"--noise must be one of {', '.join(noises())}, got {text!r}"
+    if name not in NOISES_OF_NUMBERS:
+        raise ValueError(expected)
+    cls = NOISES[name]
+    if not numbers and takes_one_number(cls):
+        made: Noise = cls(std)
+        return made
+    try:
+        values = [_number(part) for part in numbers.split(",")]
+    except ValueError:
+        raise ValueError(expected) from None
+    if len(values) != len(dataclasses.fields(cls)):
+        raise ValueError(expected)
+    try:
+        made = cls(*values)
+    except ValueError as error:
+        raise ValueError(f"--noise {text}: {error}") from None
+    return made
+
+
+def _number(text: str) -> float:
+    """Return an integer where a text is one."""
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
 
 
 def threads(given: int | None) -> int | None:

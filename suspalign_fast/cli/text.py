@@ -7,7 +7,6 @@ from .. import _threads
 from ..cost import estimate_seconds, faster_engine, seconds_per_normal
 from ..run import Run
 from ..spectrum import Spectrum
-from ..step_size import ConstantStep
 from ..summary import Course, courses
 from ..trace import Trace
 from .output import say
@@ -22,17 +21,9 @@ def spectrum(of: Spectrum) -> str:
     )
 
 
-def why_unstable(run: Run) -> str:
-    """Say that a constant step size is too large to be stable; empty where it is not."""
-    if not isinstance(run.step_size, ConstantStep):
-        return ""
-    of = run.problem.spectrum
-    tops = of.eigenvalues[0], of.eigenvalues[of.num_dominant_levels]
-    largest = max(weight * float(top) for weight, top in zip(run.update, tops, strict=True))
-    if run.step_size.value * largest <= 2.0:
-        return ""
-    weighted = "" if set(run.update) <= {0.0, 1.0} else " (weights of the update counted)"
-    return f"step size {run.step_size.value:g} is above 2 / lambda = {2.0 / largest:.4g}{weighted}"
+def noise(name: str, std: float) -> str:
+    """Name a noise model as options do."""
+    return f"noise {name}" if ":" in name else f"{name} noise {std:g}"
 
 
 def workers(device: str, threads: int | None) -> str:
@@ -88,7 +79,7 @@ def say_end(trace: Trace, path: Path) -> None:
         else ""
     )
     if trace.status == "diverged":
-        reason = "" if trace.problem is None else why_unstable(trace.run)
+        reason = "" if trace.problem is None else trace.run.why_unstable()
         say(f"diverged   {'a sum overflowed' + last}{': ' + reason if reason else ''}")
     elif trace.status in ("killed", "interrupted"):
         say(f"{trace.status:<10} go on with: suspalign resume {path}")

@@ -115,6 +115,14 @@ def fill_constants(table: NDArray[np.float64], run: Run) -> None:
     table[:, WEIGHT_AT] = run.update
 
 
+def fill_constants_at_row(table: NDArray[np.float64], run: Run) -> None:
+    """Write the constants of noise that depends on the state to a table that has a row's sums."""
+    sums = [table[:, part] for part in SLICES.values()]
+    problem = run.problem
+    at = problem.noise.constants_at(problem.noise_constants, *sums)
+    table[:, CONSTANTS_AT:NOISY_AT] = at
+
+
 #: The plane that every engine has.
 STATE = "state"
 
@@ -185,8 +193,10 @@ class Engine(ABC):
     @classmethod
     def takes(cls, run: Run) -> bool:
         """Whether it can do a run, whichever engine that names."""
-        known = isinstance(run.step_size, KnownStepSize) or not cls.needs_known_steps
-        return known and run.device in cls.devices()
+        foreseeable = (
+            isinstance(run.step_size, KnownStepSize) and not run.problem.noise.depends_on_state
+        )
+        return (foreseeable or not cls.needs_known_steps) and run.device in cls.devices()
 
     @classmethod
     def on(cls, device: str) -> "type[Engine]":

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _memory, _threads
-from ..kernels import levels
+from ..kernels import data_levels, levels
 from ..kernels.levels import Levels, make_levels
 from ..kernels.normals import seed_key
 from ..problem import Quadratic
@@ -15,6 +15,7 @@ from ..run import Run
 from ..spec import ENGINES
 from ..step_size import KnownStepSize
 from .base import STATE, Rows
+from .batches import BatchSteps, batches_of
 from .steppers import AdaptiveSteps, Jumps, SteppingEngine
 
 Array = NDArray[np.float64]
@@ -109,8 +110,7 @@ class LevelsEngine(SteppingEngine):
     @classmethod
     def seconds(cls, run: Run, threads: int, normal: float) -> float:
         """Return the expected time of a run."""
-        known = isinstance(run.step_size, KnownStepSize)
-        rows = run.num_rows if known else run.num_steps + 1
+        rows = run.num_rows if cls.can_jump(run) else run.num_steps + 1
         return rows * (ROW_SECONDS + LEVEL_SECONDS * run.problem.spectrum.num_levels)
 
     def __init__(self, run: Run, *, serial: bool = False) -> None:
@@ -123,15 +123,24 @@ class LevelsEngine(SteppingEngine):
         _memory.check(f"engine 'levels' with {count:,} levels", ARRAYS * 8 * count)
         self.levels: Levels = levels_of(problem)
         self.planes = {STATE: self._initial_state(self.key)}
-        self.jumps: bool = isinstance(run.step_size, KnownStepSize)
-        # Under a rule all levels take each step together, in one thread.
-        if self.jumps:
+        batches = batches_of(problem)
+        self.jumps: bool = self.can_jump(run)
+        # Else all levels take each step together, in one thread.
+        if batches is not None:
+            kernel = data_levels.advance_level_batches
+            self.stepper = BatchSteps(self, kernel, self.state, self.levels, batches)
+        elif self.jumps:
             self.threads = 1 if serial else _threads.allowed()
             jump = Jump(problem, self.levels, self.threads)
             self.stepper = Jumps(self, jump, self.state)
         else:
             self.stepper = AdaptiveSteps(self, levels.advance_levels, self.state, self.levels)
         self.advance(0)  # compiles, so that a progress bar starts with the steps
+
+    @staticmethod
+    def can_jump(run: Run) -> bool:
+        """Whether the law of many steps is known in advance."""
+        return isinstance(run.step_size, KnownStepSize) and not run.problem.noise.depends_on_state
 
     @property
     def width(self) -> int:
@@ -152,6 +161,9 @@ class LevelsEngine(SteppingEngine):
         self, state: Array, noise_step: int, step_size: float, update: tuple[float, float]
     ) -> Array:
         """Sums one step after a state, with the noise of step `noise_step`; changes nothing."""
+        if isinstance(self.stepper, BatchSteps):
+            before = self.sums_of(state)
+            return self.stepper.after(state.copy(), before, noise_step, step_size, update)
         eta = step_size * self.run.problem.spectrum.per_level(update)
         problem = self.run.problem
         a, b = 1.0 - eta * problem.spectrum.eigenvalues, eta * problem.stds
@@ -173,13 +185,17 @@ class LevelsEngine(SteppingEngine):
 
     def observe(self, out: Array) -> None:
         """Write the sums of the next step's noisy gradient."""
+        if isinstance(self.stepper, BatchSteps):
+            sums = self.stepper.ruling.sums
+            data_levels.observe_level_batch(*self.stepper.model, sums, self.step, *self.key, out)
+            return
         levels.observe_levels(self.state, self.levels, self.step + 1, *self.key, out)
 
     @classmethod
     def rows_of(cls, runs: Sequence[Run]) -> list[Rows] | None:
         """Return all rows of runs whose seeds alone differ: kernels do all of them in one call."""
         problem = runs[0].problem
-        if problem.spectrum.num_levels > PART or not isinstance(runs[0].step_size, KnownStepSize):
+        if problem.spectrum.num_levels > PART or not cls.can_jump(runs[0]):
             return None
         engine = cls(runs[0], serial=True)
         assert isinstance(engine.stepper, Jumps)
@@ -205,7 +221,4 @@ class LevelsEngine(SteppingEngine):
             xi, chi = np.empty((2, spectrum.num_levels))
             levels.draw_levels(self.levels, 0, *key, xi, chi)  # no move has target step 0
             return initial * initial * (xi**2 + chi)
-        if initial.size == spectrum.num_levels:
-            return initial**2 * spectrum.multiplicities
-        first = np.cumsum(spectrum.multiplicities) - spectrum.multiplicities
-        return np.add.reduceat(initial**2, first)
+        return self.run.problem.initial_squares.copy()

@@ -1,19 +1,30 @@
 """The model (docs/model.md, section 1) in plain NumPy: slow, to be read, oracle of the tests."""
 
+import itertools
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _memory
+from ..data_noise import DataNoise
 from ..kernels import domains
+from ..kernels.plan import BLOCK
 from ..row import NOISY_AT, NOISY_POWERS, NUM_BANDS, NUM_SUMS, WEIGHT_AT, sum_weights
 from ..run import Run
 from ..spec import ENGINES
 from ..step_size import AdaptiveStepSize, KnownStepSize
-from .base import STATE, Engine, Rows, check_step_size, fill_constants, rule_table
+from .base import (
+    STATE,
+    Engine,
+    Rows,
+    check_step_size,
+    fill_constants,
+    fill_constants_at_row,
+    rule_table,
+)
 from .coordinates import check_directions
-from .plain_normals import standard_normals
+from .plain_normals import plain_chi_square, standard_normals
 
 Array = NDArray[np.float64]
 #: Arrays with an entry for every direction that the engine holds at once.
@@ -79,8 +90,9 @@ class ReferenceEngine(Engine):
         }
 
     def refill(self) -> None:
-        """Write what no step changes to the table again."""
+        """Write what follows from the rest of the table again."""
         fill_constants(self.table, self.run)
+        fill_constants_at_row(self.table, self.run)
 
     def initial_row(self) -> Rows:
         """Return row 0, the initial state."""
@@ -93,7 +105,7 @@ class ReferenceEngine(Engine):
         for _ in range(num_steps):
             eta = self.step_size * self.weight
             with np.errstate(over="ignore", invalid="ignore"):
-                self.state[:] -= eta * (self.lam * self.state + self.std * self._noise())
+                self.state[:] -= eta * self._gradient()
                 self._round()
                 self.step += 1
                 row = self._row(rows)
@@ -108,8 +120,36 @@ class ReferenceEngine(Engine):
         """Leave of the state what its type can hold."""
         self.state[:] = self.state.astype(self.run.dtype)
 
-    def _noise(self) -> NDArray[np.float64]:
-        return standard_normals(self.run.seed, domains.STEP, self.step, self.lam.size)
+    def _gradient(self) -> Array:
+        """Return the noisy gradient of the next step."""
+        normals = standard_normals(self.run.seed, domains.STEP, self.step, self.lam.size)
+        noise = self.run.problem.noise
+        if not isinstance(noise, DataNoise):
+            return self.lam * self.state + self.std * normals
+        batch, tau = noise.batch_size, noise.label_std
+        u = plain_chi_square(self.run.seed, domains.BATCH_STEP, self.step, batch)
+        p = np.sum(self.lam * self.state**2) + tau**2
+        if p == 0.0:
+            return np.zeros_like(self.state)
+        zeta, v = self._directed(normals), np.sqrt(self.lam) * self.state
+        w = np.sum(v * zeta)
+        rho = np.sqrt(u * p) / batch
+        kappa = 1.0 / (np.sqrt(p) * (np.sqrt(p) + tau))
+        kd = u / batch - rho * kappa * w
+        return self.lam * self.state * kd + rho * np.sqrt(self.lam) * zeta
+
+    def _directed(self, normals: Array) -> Array:
+        """Return normals whose part along the state has, in every block, a number of its own."""
+        dim, dominant = self.lam.size, int(self.dominant.sum())
+        cuts = np.unique([*range(0, dim, BLOCK), dominant, dim])
+        along = standard_normals(self.run.seed, domains.BATCH_BLOCK, self.step, cuts.size - 1)
+        v, zeta = np.sqrt(self.lam) * self.state, normals.copy()
+        for block, (start, stop) in enumerate(itertools.pairwise(cuts.tolist())):
+            part = slice(start, stop)
+            norm = np.sqrt(np.sum(v[part] ** 2))
+            if norm > 0.0:
+                zeta[part] += (along[block] - v[part] @ normals[part] / norm) * (v[part] / norm)
+        return zeta
 
     def _row(self, rows: list[Rows] | None = None) -> Rows:
         """Return the row of the current state and choose the next step size."""
@@ -135,8 +175,9 @@ class ReferenceEngine(Engine):
             self.step_size = np.nan
             return
         self.table[:, :NUM_SUMS] = sums
+        fill_constants_at_row(self.table, self.run)
         if rule.observes:
-            h = self.lam * self.state + self.std * self._noise()
+            h = self._gradient()
             noisy = [self.lam**p * h**2 for p in NOISY_POWERS]
             self.table[:, NOISY_AT:WEIGHT_AT] = self._band_sums(noisy)
         self.step_size = rule.evaluate(self.step, self.table, self.memory)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _memory, _threads
-from ..kernels import advance, domains
+from ..kernels import advance, data_steps, domains
 from ..kernels.batch import fill_normals
 from ..kernels.move import moves_of
 from ..kernels.plan import BLOCK, Plan, make_plan
@@ -18,6 +18,7 @@ from ..run import Run
 from ..spec import ENGINES
 from ..step_size import AdaptiveStepSize, KnownStepSize
 from .base import STATE
+from .batches import BatchSteps, batches_of
 from .coordinates import check_directions, given_coefficients
 from .shares import advance_known
 from .steppers import AdaptiveSteps, KnownSteps, SteppingEngine
@@ -85,16 +86,23 @@ class StepEngine(SteppingEngine):
 
     def _prepare(self) -> None:
         model = self.state, self.plan
-        if isinstance(self.run.step_size, KnownStepSize):
+        batches = batches_of(self.run.problem)
+        if batches is None and isinstance(self.run.step_size, KnownStepSize):
             self.stepper = KnownSteps(self, advance_known, *model)
-        elif is_small(self.plan):
+            return
+        if batches is None and is_small(self.plan):
             self.stepper = AdaptiveSteps(self, advance_small, *model)
-        elif self.threads == 1 or self.plan.blocks.shape[0] < MIN_BLOCKS:
-            self.stepper = AdaptiveSteps(self, advance.advance_adaptive, *model)
-        else:
+            return
+        if self.threads > 1 and self.plan.blocks.shape[0] >= MIN_BLOCKS:
             _threads.start()
             self.kernel_threads: int = self.threads
-            self.stepper = AdaptiveSteps(self, advance.advance_adaptive_in_threads, *model)
+        in_threads = self.kernel_threads > 1
+        if batches is not None:
+            kernels = data_steps.advance_batches, data_steps.advance_batches_in_threads
+            self.stepper = BatchSteps(self, kernels[in_threads], *model, batches)
+        else:
+            kernels = advance.advance_adaptive, advance.advance_adaptive_in_threads
+            self.stepper = AdaptiveSteps(self, kernels[in_threads], *model)
 
     def initial_sums(self) -> NDArray[np.float64]:
         """Sums of the state, shape (bands, ROW_SIZE)."""
@@ -114,8 +122,11 @@ class StepEngine(SteppingEngine):
         update: tuple[float, float],
     ) -> NDArray[np.float64]:
         """Sums one step after a state, with the noise of step `noise_step`; changes nothing."""
-        sums = np.empty((1, NUM_BANDS, ROW_SIZE))
         np.copyto(self._scratch, state)
+        if isinstance(self.stepper, BatchSteps):
+            before = self.sums_of(state)
+            return self.stepper.after(self._scratch, before, noise_step, step_size, update)
+        sums = np.empty((1, NUM_BANDS, ROW_SIZE))
         advance_known(
             self._scratch, self.plan, noise_step, moves_of(np.array([step_size]), update),
             np.zeros(1, np.int64), *self.key, sums,
@@ -138,6 +149,9 @@ class StepEngine(SteppingEngine):
 
     def observe(self, out: NDArray[np.float64]) -> None:
         """Write the sums of the next step's noisy gradient."""
+        if isinstance(self.stepper, BatchSteps):
+            data_steps.observe_batch(*self.stepper.model, self.step, *self.key, out)
+            return
         advance.observe(self.state, self.plan, self.step, *self.key, out)
 
     def _initial_state(self) -> NDArray[np.float64]:

@@ -86,8 +86,7 @@ class AdaptiveSteps(Stepper):
     def __init__(self, engine: Engine, kernel: Any, *model: Any) -> None:
         super().__init__(engine, kernel, *model)
         run = engine.run
-        assert isinstance(run.step_size, AdaptiveStepSize)
-        self.rule: AdaptiveStepSize = run.step_size
+        self.rule: AdaptiveStepSize = self.rule_of(run)
         self.ruling: Ruling = Ruling(
             self.rule.address,
             self.rule.observes,
@@ -96,6 +95,12 @@ class AdaptiveSteps(Stepper):
             np.zeros(1),
             np.array(run.update),
         )
+
+    @staticmethod
+    def rule_of(run: Run) -> AdaptiveStepSize:
+        """Return the rule that chooses the steps of a run."""
+        assert isinstance(run.step_size, AdaptiveStepSize)
+        return run.step_size
 
     def mutable(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that steps change."""
@@ -256,7 +261,12 @@ class SteppingEngine(Engine):
 
 
 def check_known(run: Run) -> None:
-    """Raise ValueError unless the step sizes of a run are known in advance."""
+    """Raise ValueError unless the law of many steps of a run is known in advance."""
+    if run.problem.noise.depends_on_state:
+        raise ValueError(
+            f"engine {run.engine!r} skips the steps between rows, and {run.problem.noise!r} "
+            "depends on the state at each; take engine 'step' or 'levels'"
+        )
     if not isinstance(run.step_size, KnownStepSize):
         raise ValueError(
             f"engine {run.engine!r} skips the steps between rows, so their sizes must be known in "

@@ -42,6 +42,9 @@ Engines:
 - `powers`: coefficients of moves of many steps.
 - `jump`: the engine `jump`, one move a recorded row.
 - `levels`: the engine `levels`, one move of a whole level.
+- `data_noise`: a step on a mini-batch of data, as the two numbers of a move.
+- `data_steps`: the engine `step` on mini-batches, one pass over the state a step.
+- `data_levels`: the engine `levels` on mini-batches.
 - `gpu_thread`: what one thread of a GPU does.
 - `gpu`: what blocks of threads do together, and the kernels of `step` and `jump` there.
 

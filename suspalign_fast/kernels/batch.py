@@ -136,12 +136,9 @@ def write_words(words, prepared, first, groups, domain, step, keys):
         _store_words(words, GROUP * (group + 1), c, d)
 
 
-@kernel()
-def write_normals(out, offset, first_group, groups, domain, step, scratch):
-    """Write float32 normals of ``groups`` groups at a step to ``out[offset:]``.
-
-    ``groups`` is at most BATCH; room for one group more is needed where it is odd.
-    """
+@inlined
+def write_words_of(first_group, groups, domain, step, scratch):
+    """Write the words of ``groups`` groups, at most BATCH, to those of the scratch."""
     prepared, keys, words = scratch
     high = np.uint64(step) >> WORD_BITS
     if prepared[_FIRST] != np.uint64(first_group) + np.uint64(1) or prepared[_HIGH] != high + 1:
@@ -149,6 +146,16 @@ def write_normals(out, offset, first_group, groups, domain, step, scratch):
         prepared[_FIRST] = np.uint64(first_group) + np.uint64(1)
         prepared[_HIGH] = high + np.uint64(1)
     write_words(words, prepared, 0, groups, domain, step, keys)
+    return words
+
+
+@kernel()
+def write_normals(out, offset, first_group, groups, domain, step, scratch):
+    """Write float32 normals of ``groups`` groups at a step to ``out[offset:]``.
+
+    ``groups`` is at most BATCH; room for one group more is needed where it is odd.
+    """
+    words = write_words_of(first_group, groups, domain, step, scratch)
     for i in range(0, GROUP * groups, 2 * COUNTERS):
         z0, z1 = box_muller(load(words, i, COUNTERS), load(words, i + COUNTERS, COUNTERS))
         store(out, offset + i, z0)

@@ -98,9 +98,43 @@ def _make(empty, powers_of, add, commit):
     return step_tile, step_once, jump, sum_state
 
 
+def _make_of_roots(empty, powers_of, add, commit):
+    """Build loops where s is the root of lambda, which is then not read: less is to be moved."""
+
+    @inlined
+    def step_once(c, std, drift, spread, normals, groups, weights, row):
+        drifts = broadcast(drift, zeros(0.0, LANES))
+        spreads = broadcast(spread, zeros(0.0, LANES))
+        sums = empty(zeros(0.0, LANES))
+        for i in range(0, GROUP * groups, LANES):
+            std_i = load(std, i, LANES)
+            lam_i = std_i * std_i
+            prefetch(c, i + BLOCK)
+            prefetch(std, i + BLOCK)
+            c_i = load_doubles(c, i, LANES)
+            c_i = _moved(c, c_i, drifts * lam_i, spreads * std_i, normals, i)
+            store_doubles(c, i, c_i)
+            sums = add(sums, c_i, powers_of(lam_i, std_i, weights))
+        commit(sums, weights, row)
+
+    @inlined
+    def sum_state(c, std, groups, weights, row):
+        sums = empty(zeros(0.0, LANES))
+        for i in range(0, GROUP * groups, LANES):
+            std_i = load(std, i, LANES)
+            powers = powers_of(std_i * std_i, std_i, weights)
+            sums = add(sums, load_doubles(c, i, LANES), powers)
+        commit(sums, weights, row)
+
+    return step_once, sum_state
+
+
 _tile_direct, _once_direct, _jump_direct, _sum_direct = _make(*DIRECT_WAY)
 _tile_narrow, _once_narrow, _jump_narrow, _sum_narrow = _make(*NARROW_WAY)
 _tile_equal, _once_equal, _jump_equal, _sum_equal = _make(*EQUAL_WAY)
+_once_direct_root, _sum_direct_root = _make_of_roots(*DIRECT_WAY)
+_once_narrow_root, _sum_narrow_root = _make_of_roots(*NARROW_WAY)
+_once_equal_root, _sum_equal_root = _make_of_roots(*EQUAL_WAY)
 
 
 def _by_kind(direct, narrow, equal):
@@ -130,6 +164,10 @@ step_once = _by_kind(_once_direct, _once_narrow, _once_equal)
 jump_block = _by_kind(_jump_direct, _jump_narrow, _jump_equal)
 #: Add the sums of a block's state to ``row``: (kind, c, lam, std, groups, weights, row).
 sum_block = _by_kind(_sum_direct, _sum_narrow, _sum_equal)
+
+#: As `step_once` and `sum_block`, of ``s = sqrt(lambda)`` and without lambda.
+step_once_of_roots = _by_kind(_once_direct_root, _once_narrow_root, _once_equal_root)
+sum_block_of_roots = _by_kind(_sum_direct_root, _sum_narrow_root, _sum_equal_root)
 
 
 @inlined

@@ -12,6 +12,10 @@ _critical_terms = numba.njit(row_terms.critical_terms)
 _loss_bound_terms = numba.njit(row_terms.loss_bound_terms)
 
 
+#: Where the memory of `online` has 1 / B, tau^2 and the average of P under batches of data.
+BATCHES_AT = 14
+
+
 @inlined
 def _capped_critical(fraction, cap, dominant, bulk, weights):
     """Fraction of the critical step of two bands' (S_2, S_3, S_4 + N_2), capped.
@@ -63,9 +67,13 @@ def _averaged_terms(row, state, band):
     decay, weight = state[2], state[3]
     for p in range(NUM_NOISY):
         state[first + p] = decay * state[first + p] + (1.0 - decay) * row.noisy_sums[band, p]
+    floor, gain = 1.0, 1.0
+    if state.size > BATCHES_AT:  # noise of variance (lambda^2 c^2 + P lambda) / B
+        floor = state[BATCHES_AT] * state[BATCHES_AT + 2] / weight
+        gain = 1.0 + state[BATCHES_AT]
     return (
-        max(state[first] / weight - state[4 + band], 0.0),
-        max(state[first + 1] / weight - state[6 + band], 0.0),
+        max(state[first] / weight - floor * state[4 + band], 0.0) / gain,
+        max(state[first + 1] / weight - floor * state[6 + band], 0.0) / gain,
         state[first + 2] / weight,
     )
 
@@ -74,10 +82,24 @@ def _averaged_terms(row, state, band):
 def online(row, state):
     """Rule of `OnlineCriticalStep`, with the memory described there."""
     state[3] = state[2] * state[3] + (1.0 - state[2])
+    if state.size > BATCHES_AT:
+        p = row.power_sums[0, 0] + row.power_sums[1, 0] + state[BATCHES_AT + 1]
+        state[BATCHES_AT + 2] = state[2] * state[BATCHES_AT + 2] + (1.0 - state[2]) * p
     dominant = _averaged_terms(row, state, 0)
     bulk = _averaged_terms(row, state, 1)
     step_size = _capped_critical(state[0], state[1], dominant, bulk, row.weights)
     return step_size if step_size > 0.0 else state[1]
+
+
+@inlined
+def known(row, sizes):
+    """Step sizes known in advance as a rule: `sizes` holds one a step, or one for all."""
+    return sizes[min(row.step, sizes.size - 1)]
+
+
+def known_entry(step, sums, memory, memory_size):
+    """C function of `known`."""
+    return known(read_row(step, sums), carray(memory, (memory_size,)))
 
 
 def critical_entry(step, sums, memory, memory_size):

@@ -153,16 +153,20 @@ def propose(w0, w1, w2, twice_d, slope, one, squeeze, xi, chi, at):
     return lower_open | (upper_open << HALF)
 
 
+@inlined
+def candidate(lane, domain, step, key_0, key_1):
+    """Candidate of a single counter and the uniform that it is judged by."""
+    w0, w1, w2, _ = words_of(_one(lane), domain, _one(step), key_0, key_1)
+    _, normal = box_muller(w0, w1)
+    return horizontal_sum(to_double(normal)), horizontal_sum(_uniform(w2))
+
+
 @internal()
-def chi_square(lane, step, key_0, key_1, twice_d, slope):
-    """Chi-square of a level and step whose candidates all go through the exact test."""
+def chi_square(lane, first_domain, step, key_0, key_1, twice_d, slope):
+    """Chi-square whose candidates, from a domain each, all go through the exact test."""
     d = 0.5 * twice_d
     for attempt in range(domains.LEVEL_ATTEMPTS):
-        domain = domains.LEVEL_STEP + attempt
-        w0, w1, w2, _ = words_of(_one(lane), domain, _one(step), key_0, key_1)
-        _, candidate = box_muller(w0, w1)
-        x = horizontal_sum(to_double(candidate))
-        uniform = horizontal_sum(_uniform(w2))
+        x, uniform = candidate(lane, first_domain + attempt, step, key_0, key_1)
         root = fma(slope, x, 1.0)
         cube = root * root * root
         if cube > 0.0 and np.log(uniform) < 0.5 * x * x + d * (1.0 - cube + np.log(cube)):

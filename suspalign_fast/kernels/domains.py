@@ -11,5 +11,9 @@ JUMP = 2
 LEVEL_STEP = 3
 #: More attempts have a chance below 1e-80: each accepts nineteen candidates of twenty.
 LEVEL_ATTEMPTS = 64
+#: Attempt n of the chi-square of a batch of data draws from domain BATCH_STEP + n.
+BATCH_STEP = LEVEL_STEP + LEVEL_ATTEMPTS
+#: The noise of a batch along each block of the state.
+BATCH_BLOCK = BATCH_STEP + LEVEL_ATTEMPTS
 #: Nobody draws from this domain or any later one.
-FREE = LEVEL_STEP + LEVEL_ATTEMPTS
+FREE = BATCH_BLOCK + 1

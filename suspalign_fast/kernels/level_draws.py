@@ -61,8 +61,9 @@ def draw_step(
             while rest != 0:
                 if rest & np.uint64(1):
                     chi[lane] = chi_square(
-                        begin + lane, step, key_0, key_1, proposals[p], proposals[p + LANES]
-                    )
+                        begin + lane, domains.LEVEL_STEP, step, key_0, key_1, proposals[p],
+                        proposals[p + LANES],
+                    )  # fmt: skip
                 rest >>= np.uint64(1)
                 lane += 1
                 p += 1
@@ -93,7 +94,7 @@ def draw_steps(begin, lane_of, proposals, freedom, boosted, steps, key_0, key_1,
         for t in range(LANES):
             if (rest >> np.uint64(t)) & np.uint64(1):
                 squares[t] = chi_square(
-                    begin + lane, steps[t], key_0, key_1,
+                    begin + lane, domains.LEVEL_STEP, steps[t], key_0, key_1,
                     proposals[first], proposals[first + LANES],
                 )  # fmt: skip
             xi[t * freedom.size + lane] = normals[t]

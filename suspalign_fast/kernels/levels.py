@@ -99,14 +99,15 @@ def make_levels(
 
 
 @inlined
-def _to_lanes(lanes, values, lane):
+def to_lanes(lanes, values, lane):
     """Lay the values of levels out in lanes."""
     for level in range(values.size):
         lanes[lane[level]] = values[level]
 
 
 @inlined
-def _from_lanes(values, lanes, lane):
+def from_lanes(values, lanes, lane):
+    """Take the values of levels from their lanes."""
     for level in range(values.size):
         values[level] = lanes[lane[level]]
 
@@ -115,7 +116,7 @@ def _from_lanes(values, lanes, lane):
 
 
 @inlined
-def _add(sums, q, weights, lane):
+def add_level_sums(sums, q, weights, lane):
     """Add a vector of ``Q`` to all sums, one for each of ``row.SUMS``."""
     first = NUM_SUMS * lane
     return (
@@ -130,7 +131,8 @@ def _add(sums, q, weights, lane):
 
 
 @inlined
-def _write(sums, out):
+def write_level_sums(sums, out):
+    """Set a band's row to all sums."""
     out[0] = horizontal_sum(sums[0])
     out[1] = horizontal_sum(sums[1])
     out[2] = horizontal_sum(sums[2])
@@ -152,8 +154,8 @@ def _moved(q, a, b, xi, chi):
 def _sum_band(q, first, last, weights, out):
     sums = no_sums(zeros(0.0, HALF))
     for lane in range(first, last, HALF):
-        sums = _add(sums, load(q, lane, HALF), weights, lane)
-    _write(sums, out)
+        sums = add_level_sums(sums, load(q, lane, HALF), weights, lane)
+    write_level_sums(sums, out)
 
 
 @inlined
@@ -165,8 +167,8 @@ def _jump_band(q, first, last, a, b, xi, chi, drawn, weights, out):
             load(xi, drawn + lane, HALF), load(chi, drawn + lane, HALF),
         )  # fmt: skip
         store(q, lane, q_new)
-        sums = _add(sums, q_new, weights, lane)
-    _write(sums, out)
+        sums = add_level_sums(sums, q_new, weights, lane)
+    write_level_sums(sums, out)
 
 
 @inlined
@@ -183,8 +185,8 @@ def _step_band(q, first, last, drift, spread, lam, std, xi, chi, drawn, weights,
             load(xi, drawn + lane, HALF), load(chi, drawn + lane, HALF),
         )  # fmt: skip
         store(q, lane, q_new)
-        sums = _add(sums, q_new, weights, lane)
-    _write(sums, out)
+        sums = add_level_sums(sums, q_new, weights, lane)
+    write_level_sums(sums, out)
 
 
 @inlined
@@ -217,15 +219,15 @@ def draw_levels(levels, step, key_0, key_1, out_xi, out_chi):
         begin, proposals, freedom, boosted, np.uint64(step), key_0, key_1, prepared, keys, words,
         xi, chi,
     )  # fmt: skip
-    _from_lanes(out_xi, xi, lane)
-    _from_lanes(out_chi, chi, lane)
+    from_lanes(out_xi, xi, lane)
+    from_lanes(out_chi, chi, lane)
 
 
 @kernel()
 def sum_levels(q, levels, out):
     """Write the sums of both bands to ``out``."""
     lanes = np.zeros(levels.lam.size)
-    _to_lanes(lanes, q, levels.lane)
+    to_lanes(lanes, q, levels.lane)
     _sum_band(lanes, 0, levels.bulk_at, levels.sum_weights, out[0])
     _sum_band(lanes, levels.bulk_at, lanes.size, levels.sum_weights, out[1])
 
@@ -235,7 +237,7 @@ def observe_levels(q, levels, step, key_0, key_1, out):
     """Write ``sum lambda^p h^2``, p = 0, 1, 2, of the noisy gradient of a step to ``out``."""
     lam, std, lane, freedom, proposals, boosted, _, bulk_at, _, begin = levels
     lanes = np.zeros(lam.size)
-    _to_lanes(lanes, q, lane)
+    to_lanes(lanes, q, lane)
     prepared, keys, words, xi, chi, _ = draw_work(lam.size, 1, key_0, key_1)
     draw_step(
         begin, proposals, freedom, boosted, np.uint64(step), key_0, key_1, prepared, keys, words,
@@ -252,7 +254,7 @@ def _jump(
 ):  # fmt: skip
     size = freedom.size
     lanes, a, b = np.zeros(size), np.zeros(size), np.zeros(size)
-    _to_lanes(lanes, q, lane)
+    to_lanes(lanes, q, lane)
     prepared, keys, words, xi, chi, ahead = draw_work(size, depth, key_0, key_1)
     for t in range(steps.size):
         drawn = t % depth * size
@@ -264,11 +266,11 @@ def _jump(
                 words, xi, chi,
             )  # fmt: skip
         if t < a_rows.shape[0]:
-            _to_lanes(a, a_rows[t], lane)
-            _to_lanes(b, b_rows[t], lane)
+            to_lanes(a, a_rows[t], lane)
+            to_lanes(b, b_rows[t], lane)
         _jump_band(lanes, 0, bulk_at, a, b, xi, chi, drawn, weights, out[t, 0])
         _jump_band(lanes, bulk_at, size, a, b, xi, chi, drawn, weights, out[t, 1])
-    _from_lanes(q, lanes, lane)
+    from_lanes(q, lanes, lane)
 
 
 @kernel()
@@ -300,7 +302,7 @@ def advance_levels(q, levels, first_step, num_steps, ruling, record, key_0, key_
     wanted, out, out_steps, out_sizes = record
     size = lam.size
     lanes = np.zeros(size)
-    _to_lanes(lanes, q, lane)
+    to_lanes(lanes, q, lane)
     prepared, keys, words, xi, chi, ahead = draw_work(size, depth, key_0, key_1)
     moves = np.empty((1, NUM_BANDS, NUM_PARTS))
     row = np.empty((NUM_BANDS, ROW_SIZE))
@@ -337,5 +339,5 @@ def advance_levels(q, levels, first_step, num_steps, ruling, record, key_0, key_
             first_step + done, row, rule, memory, sums, step_size, wanted, rows, out, out_steps,
             out_sizes,
         )  # fmt: skip
-    _from_lanes(q, lanes, lane)
+    from_lanes(q, lanes, lane)
     return done, rows

@@ -3,13 +3,15 @@
 With step sizes known in advance every coefficient c_i(t) is Gaussian and independent of the
 others, so the loss is a sum with known mean and variance, and mean and standard deviation of the
 alignment, a ratio, are one-dimensional integrals (``kernels.ratio``). The cost is that of the
-levels of the spectrum, whatever their multiplicities. Past the largest float64 number losses and
-squared gradients are infinite and alignments NaN, without a warning.
+levels of the spectrum, whatever their multiplicities. Under mini-batches of data, whose noise
+depends on the state, losses and squared gradients alone are known. Past the largest float64 number
+losses and squared gradients are infinite and alignments NaN, without a warning.
 
 ==================  ===============================================================
 `result`            what is returned
 `levels`            the levels of a problem, and moments of sums over them
-`in_time`           `expected` and `stationary`
+`in_time`           `expected`, `stationary` and `stability`
+`batches`           the moments that are known under mini-batches of data
 `next_step`         `expected_next_alignment`
 `first_root`        the first change of sign of a function
 `critical`          `exact_critical_step_size`
@@ -17,7 +19,7 @@ squared gradients are infinite and alignments NaN, without a warning.
 """
 
 from .critical import exact_critical_step_size
-from .in_time import expected, stationary
+from .in_time import expected, stability, stationary
 from .levels import Levels
 from .next_step import expected_next_alignment
 from .result import MOMENTS, Expected
@@ -29,5 +31,6 @@ __all__ = [
     "exact_critical_step_size",
     "expected",
     "expected_next_alignment",
+    "stability",
     "stationary",
 ]

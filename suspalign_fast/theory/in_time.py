@@ -1,5 +1,6 @@
 """Means and standard deviations at given times, and at t = infinity."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _checks
 from ..problem import Quadratic
 from ..run import Update, update_weights
+from ..stability import Stability
 from ..step_size import ConstantStep, KnownStepSize, Schedule, as_step_size
+from . import batches
 from .levels import Levels, with_few_levels
 from .result import MOMENTS, Array, Expected
 
@@ -45,21 +48,84 @@ def expected(
     -----
     Each coefficient is normal, with mean ``a^t c(0)`` and variance ``eta^2 s^2 (1 - a^2t) /
     (1 - a^2)``, ``a = 1 - eta lambda``. Where the initial coefficients are random, the mean is
-    over them, too.
+    over them, too. Under `DataNoise` losses and squared gradients have exact means; what has no
+    closed form is NaN and named in ``unknown`` (`suspalign_fast.theory.batches`).
     """
     rule, weights = _known(step_size), update_weights(update)
     times = _times(steps, rule)
     if not isinstance(problem, Quadratic):
         raise _checks.wrong("problem", problem, "a Quadratic")
-    model = Levels(
-        with_few_levels(problem, largest_step(rule, int(times.max(initial=0))) * max(weights)),
-        weights,
-    )
+    last = int(times.max(initial=0))
+    few = with_few_levels(problem, largest_step(rule, last) * max(weights))
     rows = np.empty((times.size, len(MOMENTS)))
     order = np.argsort(times, kind="stable")
-    for row, (mean, variance) in zip(order, model.trajectory(rule, times[order]), strict=True):
-        rows[row] = model.moments(mean, variance)
-    return Expected(times, *rows.T)
+    for row, moments in zip(order, _moments(few, rule, times[order], weights), strict=True):
+        rows[row] = moments
+    return _expected(problem, times, rows.T, _stability(few, rule, weights))
+
+
+def _moments(
+    problem: Quadratic, rule: KnownStepSize, times: NDArray[np.int64], weights: tuple[float, float]
+) -> Iterator[Array]:
+    """Yield the values of `MOMENTS` at ascending times."""
+    if problem.noise.depends_on_state:
+        for squares in batches.squares_at(problem, rule, times, weights):
+            yield batches.moments_of(problem, squares)
+        return
+    model = Levels(problem, weights)
+    for mean, variance in model.trajectory(rule, times):
+        yield model.moments(mean, variance)
+
+
+def _expected(
+    problem: Quadratic, times: NDArray[np.int64] | None, moments: Any, stable: Stability | None
+) -> Expected[Any]:
+    """Return what is known of a problem's moments, in the order of `MOMENTS`."""
+    unknown = batches.UNKNOWN if problem.noise.depends_on_state else ()
+    named = dict(zip(MOMENTS, moments, strict=True))
+    return Expected(times, **named, unknown=unknown, stability=stable)
+
+
+def _stability(
+    problem: Quadratic, rule: KnownStepSize, weights: tuple[float, float]
+) -> Stability | None:
+    if type(rule) is not ConstantStep:
+        return None
+    return problem.noise.stability(problem.spectrum, rule.value, weights)
+
+
+def stability(problem: Quadratic, step_size: float, *, update: Update = "full") -> Stability:
+    """Return how far a step size is from the largest stable one, in mean square.
+
+    Parameters
+    ----------
+    problem : Quadratic
+    step_size : float
+    update : {"full", "dominant", "bulk"} or tuple of two float
+
+    Returns
+    -------
+    Stability
+        `feedback` K, below 1 where expected losses stay finite, and `largest`, the step size at
+        the edge: ``2 / lambda_1`` under noise that does not depend on the state.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not as described.
+
+    Examples
+    --------
+    >>> import suspalign_fast as sa
+    >>> spectrum = sa.Spectrum.two_level(100, 1, 10.0, 1.0)
+    >>> problem = sa.Quadratic(spectrum, sa.DataNoise(batch_size=1, label_std=0.5))
+    >>> found = sa.theory.stability(problem, 0.01)
+    >>> found.is_stable, round(found.feedback, 3), round(found.largest, 4)
+    (True, 0.556, 0.0177)
+    """
+    if not isinstance(problem, Quadratic):
+        raise _checks.wrong("problem", problem, "a Quadratic")
+    return problem.noise.stability(problem.spectrum, step_size, update_weights(update))
 
 
 def stationary(
@@ -76,7 +142,8 @@ def stationary(
     ----------
     problem : Quadratic
     step_size : float
-        Below ``2 / (weight lambda_1)``, else there is no stationary state.
+        Below ``2 / (weight lambda_1)``, else there is no stationary state; under `DataNoise` below
+        ``stability(problem, step_size).largest``.
     update : {"full", "dominant", "bulk"} or tuple of two float
         Weights of both parts of the update; both must be positive.
 
@@ -96,7 +163,12 @@ def stationary(
         raise _checks.wrong("update", update, "positive in both parts for a stationary state")
     if not isinstance(problem, Quadratic):
         raise _checks.wrong("problem", problem, "a Quadratic")
-    model = Levels(with_few_levels(problem, eta * max(weights)), weights)
+    few = with_few_levels(problem, eta * max(weights))
+    stable = problem.noise.stability(few.spectrum, eta, weights)
+    if problem.noise.depends_on_state:
+        moments = batches.moments_at_rest(few, eta, weights)
+        return _expected(problem, None, moments.tolist(), stable)
+    model = Levels(few, weights)
     x = eta * model.rate
     if x.max() >= 2.0:
         at = int(np.argmax(x))
@@ -107,7 +179,8 @@ def stationary(
     with np.errstate(divide="ignore", invalid="ignore"):
         variance = eta * model.push**2 / (model.rate * (2.0 - x))
     variance = np.where(model.lam > 0.0, variance, 0.0)
-    return Expected(None, *map(float, model.moments(np.zeros_like(variance), variance)))
+    moments = model.moments(np.zeros_like(variance), variance)
+    return _expected(problem, None, moments.tolist(), stable)
 
 
 def _known(step_size: Any) -> KnownStepSize:

@@ -30,7 +30,8 @@ def with_few_levels(problem: Quadratic, largest_step: float) -> Quadratic:
     """
     spectrum, law = problem.spectrum, problem.noise_law
     largest = largest_step * float(spectrum.eigenvalues[0])
-    smooth = law is not None and law.sigma > 0.0 and not isinstance(problem.initial, np.ndarray)
+    lasting = law is not None and law.sigma > 0.0 and problem.noise.is_lasting
+    smooth = lasting and not isinstance(problem.initial, np.ndarray)
     if not smooth or spectrum.num_levels <= MANY or not largest <= LARGEST_STEP:
         return problem
     try:
@@ -46,6 +47,11 @@ class Levels:
     def __init__(self, problem: Quadratic, weights: tuple[float, float]) -> None:
         if not isinstance(problem, Quadratic):
             raise _checks.wrong("problem", problem, "a Quadratic")
+        if problem.noise.depends_on_state:
+            raise ValueError(
+                "noise must not depend on the state for coefficients to be independent, got "
+                f"{problem.noise!r}; see theory.expected and simulate(..., engine='levels')"
+            )
         spectrum, initial, stds = problem.spectrum, problem.initial, problem.stds
         if isinstance(initial, np.ndarray) and initial.size != spectrum.num_levels:
             stds = np.repeat(stds, spectrum.multiplicities)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._equality import same_values
+from ..stability import Stability
 
 Array = NDArray[np.float64]
 #: Arrays at given times, or numbers at no time in particular.
@@ -27,6 +28,11 @@ class Expected(Generic[Value]):
     ndarray of float64, shape (times,)
     grad_sq_dominant_mean, grad_sq_bulk_mean : ndarray of float64, shape (times,)
         Infinite past divergence.
+    unknown : tuple of str
+        Attributes that have no closed form under the problem's noise and are NaN; `estimate`
+        samples them.
+    stability : Stability or None
+        How far a constant step size is from the largest stable one; None of a schedule.
     """
 
     step: NDArray[np.int64] | None
@@ -40,13 +46,26 @@ class Expected(Generic[Value]):
     loss_bulk_std: Value
     grad_sq_dominant_mean: Value
     grad_sq_bulk_mean: Value
+    unknown: tuple[str, ...] = ()
+    stability: Stability | None = None
+
+    @property
+    def alignment_of_means(self) -> Value:
+        """Share of the dominant band in the expected squared gradient.
+
+        Not the mean of the alignment, but close to it where both bands have many directions.
+        """
+        dominant, bulk = self.grad_sq_dominant_mean, self.grad_sq_bulk_mean
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share: Value = dominant / np.add(dominant, bulk)
+        return share
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Expected):
             return NotImplemented
-        names = ("step", *MOMENTS)
+        names = ("step", *MOMENTS, "stability")
         return same_values(*([getattr(x, name) for name in names] for x in (self, other)))
 
 
 #: Attributes that are means or standard deviations.
-MOMENTS = tuple(name for name in Expected.__dataclass_fields__ if name != "step")
+MOMENTS = tuple(name for name in Expected.__dataclass_fields__ if name.endswith(("_mean", "_std")))

@@ -11,98 +11,28 @@ the noise that a level gets depends on the loss of all, which makes the levels d
 the eigenvalues of ``diag(e) - z z'``, ``z_l = eta_l sqrt(m_l) lambda_l / sqrt(B)``. They are taken
 from that matrix and not from the identity less it: the small ones would lose their digits.
 
-An expectation near the edge of stability is not what a typical run does: its tails are heavy, and
+Losses and squared gradients are sums of these squares, so their expectations are exact; standard
+deviations, and all that concerns the alignment, a ratio, have no closed form. An expectation near
+the edge of stability is not what a typical run does: its tails are heavy, and
 `Stability.feedback` near 1 says so.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _checks
+from ..data_noise import DataNoise
+from ..problem import Quadratic
+from ..row import BANDS
 from ..spectrum import Spectrum
+from ..stability import of_batches
+from ..step_size import ConstantStep, KnownStepSize
+from .result import MOMENTS, Array
 
-Array = NDArray[np.float64]
 #: Levels from which on the matrix is too large; compressed spectra have fewer.
 MOST_LEVELS = 4_000
-
-
-class Stability(NamedTuple):
-    """How far a step size is from where expected losses grow without end.
-
-    Attributes
-    ----------
-    feedback : float
-        Loss that the noise of a unit of loss leaves in the long run, K; stable below 1. Infinite
-        where a single direction is unstable by itself.
-    largest : float
-        Step size at which K is 1; infinite where none is too large.
-    """
-
-    feedback: float
-    largest: float
-
-    @property
-    def is_stable(self) -> bool:
-        """Whether expected losses stay finite."""
-        return self.feedback < 1.0
-
-
-def stability(
-    spectrum: Spectrum, step_size: float, batch_size: int, weights: tuple[float, float] = (1.0, 1.0)
-) -> Stability:
-    """Return how far a step size is from the largest stable one, in mean square.
-
-    Parameters
-    ----------
-    spectrum : Spectrum
-    step_size : float
-    batch_size : int
-    weights : tuple of two float
-        Of the dominant and the bulk band in an update.
-
-    Raises
-    ------
-    ValueError
-        If an argument is not as described.
-
-    Examples
-    --------
-    >>> from suspalign_fast import Spectrum
-    >>> from suspalign_fast.theory.data_noise import stability
-    >>> two = stability(Spectrum.two_level(100, 1, 10.0, 1.0), 0.01, batch_size=1)
-    >>> two.is_stable, round(two.largest, 6)
-    (True, 0.017709)
-    """
-    eta = _checks.real("step_size", step_size)
-    batch = _checks.integer("batch_size", batch_size, 1)
-    unit = spectrum.per_level(weights) * spectrum.eigenvalues
-    return Stability(_feedback(unit, spectrum, eta, batch), _largest(unit, spectrum, batch))
-
-
-def _feedback(unit: Array, spectrum: Spectrum, eta: float, batch: int) -> float:
-    x = eta * unit
-    left = 2.0 - x * (1.0 + 1.0 / batch)
-    if (left <= 0.0).any():
-        return float(np.inf)
-    return float((spectrum.multiplicities * x / left).sum() / batch)
-
-
-def _largest(unit: Array, spectrum: Spectrum, batch: int) -> float:
-    """Where K, which grows with the step size, is 1: between bounds that halve."""
-    top = float(unit.max())
-    if top == 0.0:
-        return float(np.inf)
-    low, high = 0.0, 2.0 / (top * (1.0 + 1.0 / batch))
-    while True:
-        middle = 0.5 * (low + high)
-        if middle in (low, high):
-            return low
-        if _feedback(unit, spectrum, middle, batch) < 1.0:
-            low = middle
-        else:
-            high = middle
 
 
 def stationary_squares(
@@ -133,7 +63,7 @@ def stationary_squares(
     ValueError
         If an argument is not as described, or the step size is not stable.
     """
-    found = stability(spectrum, step_size, batch_size, weights)
+    found = of_batches(spectrum, step_size, batch_size, weights)
     if not found.is_stable:
         raise ValueError(
             f"step_size must be below {found.largest:.6g}, where expected losses grow without "
@@ -168,7 +98,7 @@ class MeanSquares:
     --------
     >>> import numpy as np
     >>> from suspalign_fast import Spectrum
-    >>> from suspalign_fast.theory.data_noise import MeanSquares
+    >>> from suspalign_fast.theory.batches import MeanSquares
     >>> squares = MeanSquares(Spectrum([2.0, 1.0], 1), np.ones(2), 0.1, batch_size=4, label_std=0.0)
     >>> squares.at(1).round(6).tolist()
     [0.665, 0.82]
@@ -220,3 +150,65 @@ class MeanSquares:
             self._vectors @ (kept * self._start + pushed * self._push)
         )
         return squares
+
+
+#: Moments of a trace that have no closed form under mini-batches.
+UNKNOWN = ("alignment_mean", "alignment_std", "loss_std", "loss_dominant_std", "loss_bulk_std")
+
+
+def squares_at(
+    problem: Quadratic,
+    rule: KnownStepSize,
+    times: NDArray[np.int64],
+    weights: tuple[float, float],
+) -> Iterator[Array]:
+    """Yield the expected squared norms of the levels at ascending times."""
+    spectrum, noise = problem.spectrum, problem.noise
+    assert isinstance(noise, DataNoise)
+    initial = problem.initial_squares
+    if type(rule) is ConstantStep and spectrum.num_levels <= MOST_LEVELS:
+        squares = MeanSquares(
+            spectrum, initial, rule.value, noise.batch_size, noise.label_std, weights
+        )
+        yield from (squares.at(int(t)) for t in times)
+        return
+    now, q = 0, initial
+    for t in times.tolist():
+        for eta in rule.values(now, t):
+            q = _next(problem, noise, q, eta * spectrum.per_level(weights))
+        now = t
+        yield q
+
+
+def _next(problem: Quadratic, noise: DataNoise, q: Array, etas: Array) -> Array:
+    """Expected squared norms after a step of a size for each level."""
+    lam, count = problem.spectrum.eigenvalues, problem.spectrum.multiplicities
+    x, batch = etas * lam, noise.batch_size
+    variance = float((lam * q).sum()) + noise.label_std**2
+    squares: Array = (1.0 - x * (2.0 - x * (1.0 + 1.0 / batch))) * q
+    return squares + etas * x * count * (variance / batch)
+
+
+def moments_of(problem: Quadratic, squares: Array) -> Array:
+    """Return the values of `MOMENTS` for levels of these expected squared norms, some unknown."""
+    lam, split = problem.spectrum.eigenvalues, problem.spectrum.num_dominant_levels
+    bands = slice(0, split), slice(split, None)
+    with np.errstate(over="ignore", invalid="ignore"):
+        loss = np.where(lam > 0.0, lam * squares, 0.0) / 2.0
+        known = {
+            "loss_mean": loss.sum(),
+            **{f"loss_{x}_mean": loss[band].sum() for x, band in zip(BANDS, bands, strict=True)},
+            **{
+                f"grad_sq_{x}_mean": (2.0 * lam * loss)[band].sum()
+                for x, band in zip(BANDS, bands, strict=True)
+            },
+        }
+    return np.array([known.get(name, np.nan) for name in MOMENTS])
+
+
+def moments_at_rest(problem: Quadratic, eta: float, weights: tuple[float, float]) -> Array:
+    """Return the values of `MOMENTS` in the stationary state."""
+    noise = problem.noise
+    assert isinstance(noise, DataNoise)
+    squares = stationary_squares(problem.spectrum, eta, noise.batch_size, noise.label_std, weights)
+    return moments_of(problem, np.nan_to_num(squares, nan=0.0))

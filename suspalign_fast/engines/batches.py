@@ -1,0 +1,89 @@
+"""Steps on mini-batches of data: what engines share (``kernels.data_noise``)."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data_noise import DataNoise
+from ..kernels.data_noise import Batches, make_batches
+from ..kernels.rules import Record, Ruling
+from ..problem import Quadratic
+from ..row import NUM_BANDS, ROW_SIZE
+from ..run import Run
+from ..step_size import AdaptiveStepSize, ConstantStep, KnownRule, KnownStepSize
+from .base import Rows, fill_constants_at_row, rule_table
+from .steppers import AdaptiveSteps
+
+Array = NDArray[np.float64]
+
+
+def batches_of(problem: Quadratic) -> Batches | None:
+    """Return a problem's batches as kernels take them, None where its noise is additive.
+
+    Raises
+    ------
+    ValueError
+        If its noise depends on the state in another way.
+    """
+    noise = problem.noise
+    if isinstance(noise, DataNoise):
+        return make_batches(noise.batch_size, noise.label_std, problem.noise_constants)
+    if noise.depends_on_state:
+        raise ValueError(f"noise must be one that engines have kernels for, got {noise!r}")
+    return None
+
+
+class BatchSteps(AdaptiveSteps):
+    """Steps on mini-batches of data, of sizes known in advance or chosen by a rule.
+
+    The table of the rule holds the sums that the next step depends on, and the noise at the row.
+    """
+
+    @staticmethod
+    def rule_of(run: Run) -> AdaptiveStepSize:
+        """Return the rule of a run, or one that knows its step sizes."""
+        if isinstance(run.step_size, KnownStepSize):
+            return KnownRule(run.step_size, run.num_steps)
+        return AdaptiveSteps.rule_of(run)
+
+    def mutable(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that steps change."""
+        arrays = super().mutable()
+        if isinstance(self.rule, KnownRule):
+            del arrays["memory"]
+        return arrays
+
+    def refill(self) -> None:
+        """Write what follows from the rest of the table again."""
+        super().refill()
+        fill_constants_at_row(self.ruling.sums, self.engine.run)
+
+    def start(self, sums: Array) -> Array:
+        """Return the size of the first step."""
+        self.ruling.sums[:, :ROW_SIZE] = sums
+        fill_constants_at_row(self.ruling.sums, self.engine.run)
+        return super().start(sums)
+
+    def after(
+        self, state: Array, sums: Array, step: int, size: float, update: tuple[float, float]
+    ) -> Array:
+        """Do one step of a size from a state with these sums, and return those after it."""
+        _, *model = self.model
+        table = rule_table(self.engine.run)
+        table[:, :ROW_SIZE] = sums
+        rule = KnownRule(ConstantStep(size), 1)
+        memory = rule.memory(self.engine.run.problem)
+        ruling = Ruling(rule.address, False, memory, table, np.array([size]), np.array(update))
+        record = Record(
+            np.array([step + 1]),
+            np.empty((2, NUM_BANDS, ROW_SIZE)),
+            np.empty(2, np.int64),
+            np.empty(2),
+        )
+        self.kernel(state, *model, step, 1, ruling, record, *self.engine.key)
+        return record.sums[0]
+
+    def _check(self, step: int, rows: Rows | None) -> None:
+        if not isinstance(self.rule, KnownRule):
+            super()._check(step, rows)

@@ -1,0 +1,273 @@
+"""The engine `step` on mini-batches of data: one pass over the state a step.
+
+A step needs ``w = sum s c zeta``, with ``s = sqrt(lambda)``, over all coordinates before it can
+move the first. That would take a pass of its own, if it were the normals of the coordinates that
+decided it. Here every block has one normal xi more, the noise along the block's own part
+``v = s c`` of the state, and ``w = sum |v| xi`` is a sum over blocks, whose norms the last step has
+left. The normals z of its coordinates then only say what is orthogonal to v:
+
+    zeta = z + (xi - v'z / |v|) v / |v|,
+
+independent standard normals as before, and in the gradient nothing but another multiple of
+``lambda c`` for each block. The normals are made where the state is in cache; eigenvalues are not
+read, but made from their roots.
+"""
+
+import numba
+import numpy as np
+
+from ..row import NOISY_AT, NUM_BANDS, NUM_NOISY, ROW_SIZE, WEIGHT_AT
+from . import domains
+from .advance import add_parts
+from .batch import BATCH, LANES, make_scratch, write_normals, write_words_of
+from .block import step_once_of_roots, sum_block_of_roots
+from .box_muller import box_muller
+from .data_noise import S1, factors, squared_norm, write_constants
+from .edges import block_values, coefficients_of, groups_of, return_edges
+from .jit import inlined, internal, kernel
+from .normals import COUNTERS, GROUP
+from .plan import BAND, FIRST, KIND, LAM, LAST, STD
+from .rules import copy_row, finish_step, is_finite
+from .simd import (
+    broadcast,
+    fma,
+    horizontal_sum,
+    load,
+    load_doubles,
+    lower_half,
+    store,
+    to_double,
+    upper_half,
+    zeros,
+)
+from .work import make_work, scratch_of, share_of
+
+
+@inlined
+def _add_product(total, c, std, z, i):
+    return fma(load(std, i, LANES) * load_doubles(c, i, LANES), to_double(z), total)
+
+
+@kernel()
+def _draw_block(normals, c, std, first_group, groups, step, scratch):
+    """Write a block's normals of a step; return their ``v'z``, summed up while they are made."""
+    words = write_words_of(first_group, groups, domains.STEP, step, scratch)
+    s0 = zeros(0.0, LANES)
+    s1 = zeros(0.0, LANES)
+    s2 = zeros(0.0, LANES)
+    s3 = zeros(0.0, LANES)
+    for i in range(0, GROUP * groups, 2 * COUNTERS):
+        z0, z1 = box_muller(load(words, i, COUNTERS), load(words, i + COUNTERS, COUNTERS))
+        store(normals, i, z0)
+        store(normals, i + COUNTERS, z1)
+        s0 = _add_product(s0, c, std, lower_half(z0), i)
+        s1 = _add_product(s1, c, std, upper_half(z0), i + LANES)
+        s2 = _add_product(s2, c, std, lower_half(z1), i + 2 * LANES)
+        s3 = _add_product(s3, c, std, upper_half(z1), i + 3 * LANES)
+    return horizontal_sum((s0 + s1) + (s2 + s3))
+
+
+@inlined
+def _turn(norm, xi, product):
+    """What a block's zeta have of v beside their z, as a multiple of v."""
+    return (xi - product / norm) / norm if norm > 0.0 else 0.0
+
+
+@inlined
+def _draw_along(xi, first_block, count, step, scratch):
+    """Write the normals of some blocks, BATCH groups of them at most, along their states."""
+    groups = (count - 1) // GROUP + 1
+    write_normals(xi, first_block, first_block // GROUP, groups, domains.BATCH_BLOCK, step, scratch)
+
+
+@internal()
+def _draw_batch(step, rows, xi, scratch, key_0, key_1, batches, out):
+    """Draw what a batch has along each block; write kd and rho."""
+    size, label_std, twice_d, slope, _ = batches
+    p = label_std * label_std
+    w = 0.0
+    for first in range(0, rows.shape[0], BATCH * GROUP):
+        count = min(BATCH * GROUP, rows.shape[0] - first)
+        _draw_along(xi, first, count, step, scratch)
+        for b in range(first, first + count):
+            p += rows[b, S1]
+            w += np.sqrt(rows[b, S1]) * np.float64(xi[b])
+    u = squared_norm(step, key_0, key_1, twice_d, slope)
+    out[0], out[1] = factors(p, w, u, size, label_std)
+
+
+@internal()
+def _sum_blocks(state, plan, work, rows):
+    """Set the sums of all blocks to those of the state."""
+    rows[:] = 0.0
+    for b in range(plan.blocks.shape[0]):
+        _, groups = groups_of(plan, b)
+        sum_block_of_roots(
+            plan.blocks[b, KIND], coefficients_of(state, plan, b, work.edges),
+            block_values(plan.blocks[b, STD], plan.std, plan.shared),
+            groups, plan.moment_weights[b], rows[b],
+        )  # fmt: skip
+
+
+@internal()
+def _advance_share(worker, workers, state, plan, step, etas, batch, xi, work, rows, table):
+    """Move a worker's share of the parts; the sums of blocks go to `rows`, of parts to `table`."""
+    first, last = share_of(worker, workers, plan)
+    scratch = scratch_of(work, worker)
+    normals = work.normals[worker]
+    kd = batch[0]
+    rho = batch[1]
+    for p in range(first, last):
+        for column in range(ROW_SIZE):
+            table[p, 0, column] = 0.0
+        eta = etas[plan.parts[p, BAND]]
+        for b in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
+            first_group, groups = groups_of(plan, b)
+            c = coefficients_of(state, plan, b, work.edges)
+            std = block_values(plan.blocks[b, STD], plan.std, plan.shared)
+            product = _draw_block(normals, c, std, first_group, groups, step, scratch)
+            turn = _turn(np.sqrt(rows[b, S1]), np.float64(xi[b]), product)
+            for column in range(ROW_SIZE):
+                rows[b, column] = 0.0
+            step_once_of_roots(
+                plan.blocks[b, KIND], c, std,
+                -(eta * (kd + rho * turn)), -(eta * rho), normals, groups, plan.moment_weights[b],
+                rows[b],
+            )  # fmt: skip
+            for column in range(ROW_SIZE):
+                table[p, 0, column] += rows[b, column]
+
+
+@internal()
+def _advance_alone(workers, state, plan, step, etas, batch, xi, work, rows, table):
+    _advance_share(0, 1, state, plan, step, etas, batch, xi, work, rows, table)
+
+
+@internal(parallel=True)
+def _advance_together(workers, state, plan, step, etas, batch, xi, work, rows, table):
+    for worker in numba.prange(workers):
+        _advance_share(worker, workers, state, plan, step, etas, batch, xi, work, rows, table)
+
+
+@inlined
+def _observe_block(c, lam, std, normals, groups, drift, spread, out):
+    """Add ``sum lambda^p h^2``, p = 0, 1, 2, of ``h = drift lambda c + spread s z``."""
+    s0 = zeros(0.0, LANES)
+    s1 = s0
+    s2 = s0
+    drifts = broadcast(drift, s0)
+    spreads = broadcast(spread, s0)
+    for i in range(0, GROUP * groups, LANES):
+        lam_i = load(lam, i, LANES)
+        kick = (spreads * load(std, i, LANES)) * to_double(load(normals, i, LANES))
+        h = fma(drifts * lam_i, load_doubles(c, i, LANES), kick)
+        g = lam_i * h
+        s0 = fma(h, h, s0)
+        s1 = fma(g, h, s1)
+        s2 = fma(g, g, s2)
+    out[0] += horizontal_sum(s0)
+    out[1] += horizontal_sum(s1)
+    out[2] += horizontal_sum(s2)
+
+
+@internal()
+def _observe(state, plan, step, batch, xi, work, rows, table, row):
+    """Sums of the gradient of a step over both bands."""
+    scratch = scratch_of(work, 0)
+    normals = work.normals[0]
+    for p in range(plan.parts.shape[0]):
+        table[p] = 0.0
+        for b in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
+            first_group, groups = groups_of(plan, b)
+            c = coefficients_of(state, plan, b, work.edges)
+            std = block_values(plan.blocks[b, STD], plan.std, plan.shared)
+            product = _draw_block(normals, c, std, first_group, groups, step, scratch)
+            turn = _turn(np.sqrt(rows[b, S1]), np.float64(xi[b]), product)
+            _observe_block(
+                c, block_values(plan.blocks[b, LAM], plan.lam, plan.shared), std, normals, groups,
+                batch[0] + batch[1] * turn, batch[1], table[p, 0],
+            )  # fmt: skip
+    add_parts(plan, table, row)
+
+
+@inlined
+def _along_work(plan, key_0, key_1):
+    """Sums of blocks, their normals, and the scratch that these are drawn with."""
+    blocks = plan.blocks.shape[0]
+    rows = np.empty((blocks, ROW_SIZE))
+    xi = np.empty(blocks + 2 * GROUP, np.float32)
+    return rows, xi, make_scratch(key_0, key_1)
+
+
+@kernel()
+def observe_batch(state, plan, batches, step, key_0, key_1, out):
+    """Write ``sum lambda^p h^2``, p = 0, 1, 2, of the gradient of a step to ``out``."""
+    work = make_work(state, plan, 1, key_0, key_1)
+    rows, xi, scratch = _along_work(plan, key_0, key_1)
+    batch = np.empty(2)
+    row = np.empty((1, NUM_BANDS, NUM_NOISY))
+    table = np.empty((plan.parts.shape[0], 1, NUM_NOISY))
+    _sum_blocks(state, plan, work, rows)
+    _draw_batch(step, rows, xi, scratch, key_0, key_1, batches, batch)
+    _observe(state, plan, step, batch, xi, work, rows, table, row)
+    copy_row(out, row[0])
+
+
+@inlined
+def _advance_batches(
+    advance, workers, state, plan, batches, first_step, num_steps, ruling, record, key_0, key_1
+):
+    size, label_std, _, _, traces = batches
+    rule, observes, memory, sums, step_size, weights = ruling
+    wanted, out, out_steps, out_sizes = record
+    parts = plan.parts.shape[0]
+    work = make_work(state, plan, workers, key_0, key_1)
+    rows, xi, scratch = _along_work(plan, key_0, key_1)
+    table = np.empty((parts, 1, ROW_SIZE))
+    observed = np.empty((parts, 1, NUM_NOISY))
+    row = np.empty((1, NUM_BANDS, ROW_SIZE))
+    noisy = np.empty((1, NUM_BANDS, NUM_NOISY))
+    etas = np.empty(NUM_BANDS)
+    batch = np.empty(2)
+    _sum_blocks(state, plan, work, rows)
+    _draw_batch(first_step, rows, xi, scratch, key_0, key_1, batches, batch)
+    recorded = 0
+    done = 0
+    good = True
+    while good and done < num_steps:
+        etas[0] = step_size[0] * weights[0]
+        etas[1] = step_size[0] * weights[1]
+        advance(workers, state, plan, first_step + done, etas, batch, xi, work, rows, table)
+        add_parts(plan, table, row)
+        done += 1
+        step = first_step + done
+        _draw_batch(step, rows, xi, scratch, key_0, key_1, batches, batch)
+        write_constants(sums, row[0], size, label_std, traces)
+        if observes and is_finite(row[0]):
+            _observe(state, plan, step, batch, xi, work, rows, observed, noisy)
+            copy_row(sums[:, NOISY_AT:WEIGHT_AT], noisy[0])
+        good, recorded = finish_step(
+            step, row[0], rule, memory, sums, step_size, wanted, recorded, out, out_steps,
+            out_sizes,
+        )  # fmt: skip
+    return_edges(work.edges, state, plan, 0, plan.blocks.shape[0])
+    return done, recorded
+
+
+@kernel()
+def advance_batches(state, plan, batches, first_step, num_steps, ruling, record, key_0, key_1):
+    """Apply SGD steps on mini-batches of data by a rule; as ``advance.advance_adaptive``."""
+    return _advance_batches(
+        _advance_alone, 1, state, plan, batches, first_step, num_steps, ruling, record, key_0, key_1
+    )
+
+
+@kernel()
+def advance_batches_in_threads(
+    state, plan, batches, first_step, num_steps, ruling, record, key_0, key_1
+):
+    """Do as `advance_batches`, the parts shared among threads."""
+    return _advance_batches(
+        _advance_together, min(plan.threads, plan.parts.shape[0]), state, plan, batches, first_step,
+        num_steps, ruling, record, key_0, key_1,
+    )  # fmt: skip
