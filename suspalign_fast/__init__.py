@@ -13,6 +13,7 @@ from .built_in_steps import CriticalStep, LossIntervalStep, OnlineCriticalStep
 from .data_noise import DataNoise
 from .devices import DeviceError
 from .ensemble import simulate_ensemble
+from .estimate import estimate
 from .kernels.rules import Row
 from .noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise
 from .plot import plot_trace
@@ -46,6 +47,7 @@ __all__ = [
     "Spectrum",
     "StepSize",
     "Trace",
+    "estimate",
     "least_squares",
     "load_trace",
     "phases",

@@ -113,16 +113,13 @@ def predict_alignment(
     scaled, with the first three cumulants of Z.
     """
     eta = np.asarray(step_size, np.float64)[..., None] * np.asarray(update)
-    ninth = np.zeros(2) if shape is None else shape.sixth**3
     with np.errstate(all="ignore"):
         # In units of P, which no power of can overflow.
         p = residual_variance(power_sums, label_std)
         unit = np.where(p > 0.0, p, 1.0)
         sums = _ten_sums(power_sums / unit[..., None, None], noise_sums / unit[..., None, None])
         label = label_std / np.sqrt(unit)
-        traces = np.zeros((2, NUM_TRACES))
-        traces[:, [1, 2, 5]] = constants
-        traces[:, 8] = ninth
+        traces = _traces(constants, shape)
         s2, s3, s4 = (sums[..., i] for i in range(1, 4))
         kicks = s4 / batch_size + (p / unit)[..., None] * (constants[:, 1] / batch_size)
         growth = eta * (eta * (s4 + kicks) - 2.0 * s3)
@@ -241,6 +238,51 @@ def cumulants_given(
 def _of_bands(values: Array | float) -> Array:
     """Give values, one a row, an axis of bands."""
     return np.expand_dims(np.asarray(values, np.float64), -1)
+
+
+def change_cumulants(
+    power_sums: Array,
+    noise_sums: Array,
+    constants: Array,
+    step_size: Array,
+    shape: NoiseShape,
+    batch_size: int,
+    label_std: float,
+) -> Cumulants:
+    """Return the cumulants of ``S_2'^D / S_2^D - S_2'^B / S_2^B`` one step after each row.
+
+    Parameters
+    ----------
+    power_sums, noise_sums, constants, step_size, shape, batch_size, label_std
+        As in `predict_alignment`, for full updates.
+    """
+    with np.errstate(all="ignore"):
+        p = residual_variance(power_sums, label_std)
+        sums = _ten_sums(power_sums / p[..., None, None], noise_sums / p[..., None, None])
+        traces = _traces(constants, shape)
+        label, eta = label_std / np.sqrt(p), np.stack([step_size, step_size], axis=-1)
+        shares, weights = nodes_of(batch_size)
+        given = [cumulants_given(s, sums, traces, batch_size, label, eta) for s in shares]
+        unit = sums[..., 0, 1] * sums[..., 1, 1]
+        mean, variance, third = (
+            np.stack([getattr(z, name) for z in given]) / unit**power
+            for power, name in enumerate(Cumulants._fields, 1)
+        )
+        average = np.tensordot(weights, mean, 1)
+        off = mean - average
+        return Cumulants(
+            average,
+            np.tensordot(weights, variance + off**2, 1),
+            np.tensordot(weights, third + 3.0 * off * variance + off**3, 1),
+        )
+
+
+def _traces(constants: Array, shape: NoiseShape | None) -> Array:
+    """Traces of a run, from its constants; those that nothing takes are zero."""
+    traces = np.zeros((2, NUM_TRACES))
+    traces[:, [1, 2, 5]] = constants
+    traces[:, 8] = 0.0 if shape is None else shape.sixth**3
+    return traces
 
 
 def nodes_of(batch_size: int) -> tuple[Array, Array]:

@@ -33,15 +33,25 @@ def random_problem(rng):
     return sa.Quadratic(spectrum, noise, initial), eta
 
 
-def verified(number):
+def verified(number, make=random_problem):
     """Verify a random problem; return how it was and the report."""
     rng = np.random.default_rng(number)
-    problem, eta = random_problem(rng)
+    problem, eta = make(rng)
     engines = ["levels"] if problem.spectrum.dim > 10_000 else ["levels", "step"]
     steps = int(rng.choice([20, 300, 3000]))
     engine = str(rng.choice(engines))
     report = sa.verify(problem, eta, steps, states=12, repeats=3, seed=number, engine=engine)
     return f"{problem}, step size {eta:.4g}, {steps} steps, {engine}", report
+
+
+def random_batches(rng):
+    """Return a problem under mini-batches of data and a stable step size."""
+    problem, _ = random_problem(rng)
+    batch = int(rng.choice([1, 2, 7, 32, 1000]))
+    label = float(rng.choice([0.0, 0.3, 3.0]))
+    problem = sa.Quadratic(problem.spectrum, sa.DataNoise(batch, label), problem.initial)
+    share = float(rng.choice([0.05, 0.3, 0.7, 0.95]))
+    return problem, share * sa.theory.stability(problem, 0.0).largest
 
 
 NOISES = ("isotropic", "hessian", "diagonal")

@@ -37,7 +37,7 @@ LAYERS = (
     ("engines", "engines cost"),
     ("trace files", "sink trace_file store checkpoint"),
     ("pictures", "_picture plot"),
-    ("simulation", "driver simulate ensemble"),
+    ("simulation", "driver simulate ensemble estimate"),
     ("verification", "verify"),
     ("package", "suspalign_fast"),
     ("command line", "cli __main__"),

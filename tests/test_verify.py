@@ -10,7 +10,7 @@ from suspalign_fast import theory
 from suspalign_fast.cli import main
 from suspalign_fast.verify import FALSE_ALARM, Claim, at_least
 
-from .random_problems import verified
+from .random_problems import random_batches, verified
 
 
 @pytest.fixture
@@ -239,3 +239,90 @@ def test_an_engine_says_whether_it_can_be_probed(problem, monkeypatch):
     monkeypatch.setattr(ReferenceEngine, "can_be_probed", True)
     with pytest.raises(TypeError, match="engine 'reference' cannot try single steps"):
         sa.verify(problem, 3e-3, 10, engine="reference")
+
+
+# --- mini-batches of data ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def batches():
+    spectrum = sa.Spectrum.linear_bands(2000, 200, (100.0, 80.0), (4.0, 0.8))
+    return sa.Quadratic(spectrum, sa.DataNoise(200, 0.5), initial=1.0)
+
+
+def stable_step(problem):
+    return 0.3 * theory.stability(problem, 0.0).largest
+
+
+@pytest.mark.parametrize("engine", ["step", "levels"])
+def test_every_claim_holds_under_data_noise(batches, engine):
+    report = sa.verify(batches, stable_step(batches), 600, states=6, repeats=2, engine=engine)
+    assert [claim.verdict for claim in report.claims] == ["holds"] * 5
+    for claim in report.claims:
+        assert claim.right > 10
+        assert claim.p_value > FALSE_ALARM
+    assert "two phases: steps follow" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("name", "factor", "claim"),
+    [("critical_terms", 0.5, 0), ("critical_terms", 3.0, 0), ("loss_bound_terms", 3.0, 3)],
+)
+def test_a_wrong_formula_is_caught_under_data_noise(batches, monkeypatch, name, factor, claim):
+    right = getattr(physics, name)
+
+    def wrong(*sums):
+        numerator, denominator = right(*sums)
+        return factor * numerator, denominator
+
+    monkeypatch.setattr(physics, name, wrong)
+    report = sa.verify(batches, stable_step(batches), 600, states=6, repeats=2, engine="levels")
+    assert report.claims[claim].verdict == "fails"
+
+
+@pytest.mark.parametrize("part", ["kd", "rho"])
+def test_a_wrong_kernel_is_caught_under_data_noise(batches, monkeypatch, part):
+    """Batches of another size than the problem says, and labels of other noise."""
+    from suspalign_fast.engines import levels as engine
+    from suspalign_fast.kernels.data_noise import make_batches
+
+    noise = {"kd": sa.DataNoise(100, 0.5), "rho": sa.DataNoise(200, 60.0)}[part]
+    monkeypatch.setattr(
+        engine,
+        "batches_of",
+        lambda problem: make_batches(noise.batch_size, noise.label_std, problem.noise_constants),
+    )
+    report = sa.verify(batches, stable_step(batches), 600, states=6, repeats=2, engine="levels")
+    assert report.claims[4].verdict == "fails"
+
+
+def test_few_false_alarms_under_data_noise():
+    reports = [verified(number, random_batches)[1] for number in range(20)]
+    judged = [claim for report in reports for claim in report.claims if claim.verdict != "open"]
+    assert len(judged) > 30
+    assert not any(claim.verdict == "fails" for claim in judged)
+
+
+@pytest.mark.parametrize("batch", [1, 8, 1000])
+def test_cumulants_of_a_step_are_those_of_many(batch):
+    from suspalign_fast.run import Run
+    from suspalign_fast.verify.batch_law import BatchLaw
+    from suspalign_fast.verify.probed import make_probed
+
+    spectrum = sa.Spectrum([5.0, 4.0, 1.0, 0.2], 5, [2, 3, 20, 9])
+    problem = sa.Quadratic(spectrum, sa.DataNoise(batch, 0.5))
+    eta = 0.3 * theory.stability(problem, 0.0).largest
+    engine = make_probed(Run(problem, eta, 10, engine="levels"))
+    engine.initial_row()
+    law, state = BatchLaw(engine), engine.state.copy()
+    before = engine.sums_of(state)[:, 1]
+    form = law._of_bands(1.0 / before[0], -1.0 / before[1]) * law.lam**2
+    found = law.cumulants(law.squares(state), eta, form, 0.0)
+    after = [engine.sums_after(state, t, eta, (1.0, 1.0))[:, 1] for t in range(20_000)]
+    ratios = np.array(after) / before
+    change = ratios[:, 0] - ratios[:, 1]
+    assert abs(change.mean() - found.mean) < 4.5 * np.sqrt(found.variance / change.size)
+    square = (change - found.mean) ** 2
+    assert abs(square.mean() - found.variance) < 4.5 * square.std() / np.sqrt(change.size)
+    cube = (change - found.mean) ** 3
+    assert abs(cube.mean() - found.third) < 5.0 * cube.std() / np.sqrt(change.size)

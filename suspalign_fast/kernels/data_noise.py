@@ -75,8 +75,10 @@ def factors(variance, w, u, size, label_std):
     root = np.sqrt(variance)
     if root == 0.0:
         return 0.0, 0.0
-    norm = np.sqrt(u)
-    return u / size - norm * (w / (root + label_std)) / size, norm * root / size
+    # Divisions that do not wait for w, the last number to be known.
+    norm = np.sqrt(u) / size
+    turn = norm / (root + label_std)
+    return u / size - turn * w, norm * root
 
 
 @inlined
@@ -95,9 +97,10 @@ def write_constants(table, row, size, label_std, traces):
     ``(lambda^2 c^2 + P lambda) / B`` is the variance of the gradient in a direction.
     """
     p = residual_variance(row, label_std)
+    share = 1.0 / size
     for band in range(NUM_BANDS):
         s4, s7 = row[band, S4], row[band, S7]
-        table[band, CONSTANTS_AT + N1] = (row[band, S3] + p * traces[band, N1]) / size
-        table[band, CONSTANTS_AT + N2] = (s4 + p * traces[band, N2]) / size
+        table[band, CONSTANTS_AT + N1] = (row[band, S3] + p * traces[band, N1]) * share
+        table[band, CONSTANTS_AT + N2] = (s4 + p * traces[band, N2]) * share
         squares = p * (p * traces[band, K] - 2.0 * s7) + s4 * s4
-        table[band, CONSTANTS_AT + K] = squares / size / size
+        table[band, CONSTANTS_AT + K] = squares * share * share

@@ -81,7 +81,7 @@ def _draw_along(xi, first_block, count, step, scratch):
 
 
 @internal()
-def _draw_batch(step, rows, xi, scratch, key_0, key_1, batches, out):
+def _draw_batch(step, rows, norms, xi, scratch, key_0, key_1, batches, out):
     """Draw what a batch has along each block; write kd and rho."""
     size, label_std, twice_d, slope, _ = batches
     p = label_std * label_std
@@ -91,14 +91,14 @@ def _draw_batch(step, rows, xi, scratch, key_0, key_1, batches, out):
         _draw_along(xi, first, count, step, scratch)
         for b in range(first, first + count):
             p += rows[b, S1]
-            w += np.sqrt(rows[b, S1]) * np.float64(xi[b])
+            w += norms[b] * np.float64(xi[b])
     u = squared_norm(step, key_0, key_1, twice_d, slope)
     out[0], out[1] = factors(p, w, u, size, label_std)
 
 
 @internal()
-def _sum_blocks(state, plan, work, rows):
-    """Set the sums of all blocks to those of the state."""
+def _sum_blocks(state, plan, work, rows, norms):
+    """Set the sums of all blocks to those of the state, and the norms of its parts."""
     rows[:] = 0.0
     for b in range(plan.blocks.shape[0]):
         _, groups = groups_of(plan, b)
@@ -107,11 +107,12 @@ def _sum_blocks(state, plan, work, rows):
             block_values(plan.blocks[b, STD], plan.std, plan.shared),
             groups, plan.moment_weights[b], rows[b],
         )  # fmt: skip
+        norms[b] = np.sqrt(rows[b, S1])
 
 
 @internal()
-def _advance_share(worker, workers, state, plan, step, etas, batch, xi, work, rows, table):
-    """Move a worker's share of the parts; the sums of blocks go to `rows`, of parts to `table`."""
+def _advance_share(worker, workers, state, plan, step, etas, batch, xi, work, rows, norms, table):
+    """Move a worker's share of the parts; sums of blocks go to `rows`, of parts to `table`."""
     first, last = share_of(worker, workers, plan)
     scratch = scratch_of(work, worker)
     normals = work.normals[worker]
@@ -126,7 +127,7 @@ def _advance_share(worker, workers, state, plan, step, etas, batch, xi, work, ro
             c = coefficients_of(state, plan, b, work.edges)
             std = block_values(plan.blocks[b, STD], plan.std, plan.shared)
             product = _draw_block(normals, c, std, first_group, groups, step, scratch)
-            turn = _turn(np.sqrt(rows[b, S1]), np.float64(xi[b]), product)
+            turn = _turn(norms[b], np.float64(xi[b]), product)
             for column in range(ROW_SIZE):
                 rows[b, column] = 0.0
             step_once_of_roots(
@@ -134,19 +135,22 @@ def _advance_share(worker, workers, state, plan, step, etas, batch, xi, work, ro
                 -(eta * (kd + rho * turn)), -(eta * rho), normals, groups, plan.moment_weights[b],
                 rows[b],
             )  # fmt: skip
+            norms[b] = np.sqrt(rows[b, S1])
             for column in range(ROW_SIZE):
                 table[p, 0, column] += rows[b, column]
 
 
 @internal()
-def _advance_alone(workers, state, plan, step, etas, batch, xi, work, rows, table):
-    _advance_share(0, 1, state, plan, step, etas, batch, xi, work, rows, table)
+def _advance_alone(workers, state, plan, step, etas, batch, xi, work, rows, norms, table):
+    _advance_share(0, 1, state, plan, step, etas, batch, xi, work, rows, norms, table)
 
 
 @internal(parallel=True)
-def _advance_together(workers, state, plan, step, etas, batch, xi, work, rows, table):
+def _advance_together(workers, state, plan, step, etas, batch, xi, work, rows, norms, table):
     for worker in numba.prange(workers):
-        _advance_share(worker, workers, state, plan, step, etas, batch, xi, work, rows, table)
+        _advance_share(
+            worker, workers, state, plan, step, etas, batch, xi, work, rows, norms, table
+        )
 
 
 @inlined
@@ -171,7 +175,7 @@ def _observe_block(c, lam, std, normals, groups, drift, spread, out):
 
 
 @internal()
-def _observe(state, plan, step, batch, xi, work, rows, table, row):
+def _observe(state, plan, step, batch, xi, work, norms, table, row):
     """Sums of the gradient of a step over both bands."""
     scratch = scratch_of(work, 0)
     normals = work.normals[0]
@@ -182,7 +186,7 @@ def _observe(state, plan, step, batch, xi, work, rows, table, row):
             c = coefficients_of(state, plan, b, work.edges)
             std = block_values(plan.blocks[b, STD], plan.std, plan.shared)
             product = _draw_block(normals, c, std, first_group, groups, step, scratch)
-            turn = _turn(np.sqrt(rows[b, S1]), np.float64(xi[b]), product)
+            turn = _turn(norms[b], np.float64(xi[b]), product)
             _observe_block(
                 c, block_values(plan.blocks[b, LAM], plan.lam, plan.shared), std, normals, groups,
                 batch[0] + batch[1] * turn, batch[1], table[p, 0],
@@ -192,24 +196,24 @@ def _observe(state, plan, step, batch, xi, work, rows, table, row):
 
 @inlined
 def _along_work(plan, key_0, key_1):
-    """Sums of blocks, their normals, and the scratch that these are drawn with."""
+    """Sums and norms of blocks, their normals, and the scratch that these are drawn with."""
     blocks = plan.blocks.shape[0]
     rows = np.empty((blocks, ROW_SIZE))
     xi = np.empty(blocks + 2 * GROUP, np.float32)
-    return rows, xi, make_scratch(key_0, key_1)
+    return rows, np.empty(blocks), xi, make_scratch(key_0, key_1)
 
 
 @kernel()
 def observe_batch(state, plan, batches, step, key_0, key_1, out):
     """Write ``sum lambda^p h^2``, p = 0, 1, 2, of the gradient of a step to ``out``."""
     work = make_work(state, plan, 1, key_0, key_1)
-    rows, xi, scratch = _along_work(plan, key_0, key_1)
+    rows, norms, xi, scratch = _along_work(plan, key_0, key_1)
     batch = np.empty(2)
     row = np.empty((1, NUM_BANDS, NUM_NOISY))
     table = np.empty((plan.parts.shape[0], 1, NUM_NOISY))
-    _sum_blocks(state, plan, work, rows)
-    _draw_batch(step, rows, xi, scratch, key_0, key_1, batches, batch)
-    _observe(state, plan, step, batch, xi, work, rows, table, row)
+    _sum_blocks(state, plan, work, rows, norms)
+    _draw_batch(step, rows, norms, xi, scratch, key_0, key_1, batches, batch)
+    _observe(state, plan, step, batch, xi, work, norms, table, row)
     copy_row(out, row[0])
 
 
@@ -222,29 +226,29 @@ def _advance_batches(
     wanted, out, out_steps, out_sizes = record
     parts = plan.parts.shape[0]
     work = make_work(state, plan, workers, key_0, key_1)
-    rows, xi, scratch = _along_work(plan, key_0, key_1)
+    rows, norms, xi, scratch = _along_work(plan, key_0, key_1)
     table = np.empty((parts, 1, ROW_SIZE))
     observed = np.empty((parts, 1, NUM_NOISY))
     row = np.empty((1, NUM_BANDS, ROW_SIZE))
     noisy = np.empty((1, NUM_BANDS, NUM_NOISY))
     etas = np.empty(NUM_BANDS)
     batch = np.empty(2)
-    _sum_blocks(state, plan, work, rows)
-    _draw_batch(first_step, rows, xi, scratch, key_0, key_1, batches, batch)
+    _sum_blocks(state, plan, work, rows, norms)
+    _draw_batch(first_step, rows, norms, xi, scratch, key_0, key_1, batches, batch)
     recorded = 0
     done = 0
     good = True
     while good and done < num_steps:
         etas[0] = step_size[0] * weights[0]
         etas[1] = step_size[0] * weights[1]
-        advance(workers, state, plan, first_step + done, etas, batch, xi, work, rows, table)
+        advance(workers, state, plan, first_step + done, etas, batch, xi, work, rows, norms, table)
         add_parts(plan, table, row)
         done += 1
         step = first_step + done
-        _draw_batch(step, rows, xi, scratch, key_0, key_1, batches, batch)
+        _draw_batch(step, rows, norms, xi, scratch, key_0, key_1, batches, batch)
         write_constants(sums, row[0], size, label_std, traces)
         if observes and is_finite(row[0]):
-            _observe(state, plan, step, batch, xi, work, rows, observed, noisy)
+            _observe(state, plan, step, batch, xi, work, norms, observed, noisy)
             copy_row(sums[:, NOISY_AT:WEIGHT_AT], noisy[0])
         good, recorded = finish_step(
             step, row[0], rule, memory, sums, step_size, wanted, recorded, out, out_steps,

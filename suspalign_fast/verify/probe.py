@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from .. import power_sums as physics
 from ..row import SLICES
+from .batch_law import BatchLaw
 from .claims import Claim
 from .probed import Probed
 from .signs import TINY, Signs
@@ -43,13 +44,16 @@ class Prober:
     def __init__(self, engine: Probed, repeats: int) -> None:
         self.engine = engine
         self.repeats = repeats
-        self.constants = engine.run.problem.noise_constants
-        self.largest = float(engine.run.problem.spectrum.eigenvalues[0])
+        problem = engine.run.problem
+        stable = problem.noise.stability(problem.spectrum, 0.0)
+        #: Half of the largest stable step size is the unit of steps without a critical one.
+        self.largest = 2.0 / stable.largest
         self.critical = Signs("critical step size separates fall from rise")
         self.correcting = Signs("self-correction: falls for every step size")
         self.dominant_loss = Signs("loss interval: dominant step raises loss")
         self.bulk_loss = Signs("loss interval: bulk step lowers loss")
-        self.law = StepLaw(engine)
+        self.of_state = engine.run.problem.noise.depends_on_state
+        self.law = BatchLaw(engine) if self.of_state else StepLaw(engine)
         self._draw = 2**62
 
     def judged(self) -> list[Claim]:
@@ -60,7 +64,7 @@ class Prober:
     def probe(self, state: Array) -> None:
         """Try all kinds of steps at a state."""
         here = _State(state, self.engine.sums_of(state), self.law.squares(state))
-        critical = float(physics.critical_step_size(here.power_sums, self.constants))
+        critical = self._critical(here)
         if 0.0 < critical < np.inf:
             for multiple in MULTIPLES:
                 sign = 1 if multiple > 1.0 else -1
@@ -69,7 +73,7 @@ class Prober:
             shrunk = self._self_correcting(here, depth)
             for multiple in SELF_CORRECTING_STEPS:
                 self._try_alignment(self.correcting, -1, shrunk, multiple / self.largest)
-        lower, upper = physics.loss_interval(here.power_sums, self.constants).tolist()
+        lower, upper = physics.loss_interval(here.power_sums, self._constants(here)).tolist()
         if 0.0 < lower < upper < np.inf:
             between = [lower ** (1.0 - position) * upper**position for position in POSITIONS]
             above = [lower * margin for margin in MARGINS if lower * margin < upper]
@@ -79,15 +83,23 @@ class Prober:
             for step_size in (*between, *below):
                 self._try_loss(self.bulk_loss, here, step_size, 1)
 
-    def _after(self, state: Array, step_size: float, update: tuple[float, float]) -> Array:
+    def _constants(self, here: _State) -> Array:
+        """N_1, N_2 and K at a state."""
+        problem = self.engine.run.problem
+        sums = (here.row[:, part] for part in SLICES.values())
+        return problem.noise.constants_at(problem.noise_constants, *sums)
+
+    def _critical(self, here: _State) -> float:
+        return float(physics.critical_step_size(here.power_sums, self._constants(here)))
+
+    def _after(
+        self, state: Array, step_size: float, update: tuple[float, float], repeats: int
+    ) -> Array:
         """Sums after one step with noise never used before, shape (repeats, bands, ROW_SIZE)."""
         first = self._draw
-        self._draw += self.repeats
+        self._draw += repeats
         return np.stack(
-            [
-                self.engine.sums_after(state, first + i, step_size, update)
-                for i in range(self.repeats)
-            ]
+            [self.engine.sums_after(state, first + i, step_size, update) for i in range(repeats)]
         )
 
     def _try_alignment(self, signs: Signs, sign: int, here: _State, step_size: float) -> None:
@@ -95,21 +107,31 @@ class Prober:
         if not (before > TINY).all():
             signs.claim.open += self.repeats
             return
-        above, below = self.law.of_alignment(here.squares, before, step_size)
-        after = self._after(here.state, step_size, (1.0, 1.0))[:, :, 1]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            growth = np.log(after / before)
-            signs.count(sign, above, below, growth[:, 0] - growth[:, 1])
+        above, below, repeats = self.law.of_alignment(here.squares, before, step_size, self.repeats)
+        after = self._after(here.state, step_size, (1.0, 1.0), repeats)[:, :, 1]
+        signs.count(sign, above, below, self.law.changes(after, before))
 
     def _self_correcting(self, here: _State, depth: float) -> _State:
         """Return the state with its bulk scaled down to `depth` of what has a critical step."""
-        s2, s4, n2 = here.row[:, 1], here.row[:, 3], self.constants[:, 1]
+        if self.of_state:
+            return self._shrunk_until_correcting(here, depth)
+        s2, s4, n2 = here.row[:, 1], here.row[:, 3], self._constants(here)[:, 1]
         with np.errstate(divide="ignore", invalid="ignore"):
             curvature = (s4[0] + n2[0]) / s2[0]
             excess = curvature * s2[1] - s4[1]
             scale = np.sqrt(min(1.0, depth * n2[1] / excess)) if excess > 0.0 else 1.0
-        shrunk = self.engine.scaled_bulk(here.state, float(scale))
-        return _State(shrunk, self.engine.sums_of(shrunk), self.law.squares(shrunk))
+        return self._scaled(here, float(scale))
+
+    def _shrunk_until_correcting(self, here: _State, depth: float) -> _State:
+        """Return the state with its bulk halved until there is no critical step, then scaled."""
+        shrunk = here
+        while np.isfinite(self._critical(shrunk)) and shrunk.row[1, 1] > TINY:
+            shrunk = self._scaled(shrunk, 0.5)
+        return self._scaled(shrunk, float(np.sqrt(depth)))
+
+    def _scaled(self, here: _State, factor: float) -> _State:
+        state = self.engine.scaled_bulk(here.state, factor)
+        return _State(state, self.engine.sums_of(state), self.law.squares(state))
 
     def _try_loss(self, signs: Signs, here: _State, step_size: float, band: int) -> None:
         update = (1.0, 0.0) if band == 0 else (0.0, 1.0)
@@ -117,7 +139,9 @@ class Prober:
         if not before > TINY:
             signs.claim.open += self.repeats
             return
-        above, below = self.law.of_loss(here.squares, before, step_size, band)
-        after = self._after(here.state, step_size, update)[:, band, 0]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            signs.count(1 if band == 0 else -1, above, below, np.log(after / before))
+        above, below, repeats = self.law.of_loss(
+            here.squares, before, step_size, band, self.repeats
+        )
+        after = self._after(here.state, step_size, update, repeats)[:, band, 0]
+        changes = self.law.changes(after, np.array(before))
+        signs.count(1 if band == 0 else -1, above, below, changes)

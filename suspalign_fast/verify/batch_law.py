@@ -1,0 +1,136 @@
+"""Chances of what steps on mini-batches of data do, of many repeats together.
+
+Given u the coefficients after a step are Gaussian, ``N(m, D - v v')`` with
+
+    m = (1 - eta s lambda) c,   D = eta^2 (s / B) P lambda,   v = eta sqrt(s / B) lambda c,
+
+``s = u / B``, and both m and v lie along the state of each level. A quadratic form of them has
+cumulants that are sums over levels; averaged over u they are those of a step, and times their
+number those of independent repeats, whose sum is taken for a chi-square, moved and scaled, with the
+same three. The sign of a single step is no evidence at small B; that of the sum of many is.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..batch_rows import nodes_of
+from ..data_noise import DataNoise
+from ..rise import chi_square_tail
+from .probed import Probed
+from .step_law import StepLaw
+
+Array = NDArray[np.float64]
+
+#: Repeats are added up to here until the expected sum is so many deviations from zero.
+MOST_REPEATS, WANTED = 128, 3.4
+#: Computed tails are taken to be this much larger.
+TAIL_ERROR = 3.0
+
+
+class Cumulants(NamedTuple):
+    """First three cumulants."""
+
+    mean: float
+    variance: float
+    third: float
+
+    def times(self, count: int) -> "Cumulants":
+        """Return those of a sum of independent repeats."""
+        return Cumulants(*(count * cumulant for cumulant in self))
+
+    @property
+    def chance_above(self) -> float:
+        """Chance of a sum above zero."""
+        if not self.variance > 0.0:
+            return float(self.mean > 0.0)
+        std = np.sqrt(self.variance)
+        skewness = self.third / std / self.variance
+        with np.errstate(all="ignore"):
+            return float(chi_square_tail(np.array(self.mean / std), np.array(skewness)))
+
+
+class BatchLaw(StepLaw):
+    """Chances of the outcomes of steps from a state, repeats of them judged together."""
+
+    def __init__(self, engine: Probed) -> None:
+        super().__init__(engine)
+        noise = engine.run.problem.noise
+        assert isinstance(noise, DataNoise)
+        self.noise = noise
+        self.nodes = list(zip(*nodes_of(noise.batch_size), strict=True))
+
+    def of_alignment(
+        self, squares: Array, before: Array, step_size: float, repeats: int
+    ) -> tuple[float, float, int]:
+        """Chances that the summed change of alignment is above and below zero; the repeats."""
+        form = self._of_bands(1.0 / before[0], -1.0 / before[1]) * self.lam**2
+        return self._judged(self.cumulants(squares, step_size, form, 0.0), repeats)
+
+    def of_loss(
+        self, squares: Array, before: float, step_size: float, band: int, repeats: int
+    ) -> tuple[float, float, int]:
+        """Chances that the summed change of a band's loss is above and below zero; the repeats."""
+        form = self._of_bands(*((1.0, 0.0) if band == 0 else (0.0, 1.0))) * self.lam / before
+        etas = step_size * self._of_bands(*((1.0, 0.0) if band == 0 else (0.0, 1.0)))
+        return self._judged(self.cumulants(squares, etas, form, 1.0), repeats)
+
+    @staticmethod
+    def changes(after: Array, before: Array) -> Array:
+        """Relative change to be counted, the mean of all repeats."""
+        ratios = after / before
+        each = ratios - 1.0 if ratios.ndim == 1 else ratios[:, 0] - ratios[:, 1]
+        mean: Array = each.mean(keepdims=True)
+        return mean
+
+    def cumulants(
+        self, squares: Array, etas: Array | float, form: Array, offset: float
+    ) -> Cumulants:
+        """Cumulants of ``sum form c'^2 - offset`` after a step."""
+        p = float((self.lam * squares).sum()) + self.noise.label_std**2
+        given = [self._given(s, p, squares, etas, form) for s, _ in self.nodes]
+        mean, variance, third = np.array(given).T
+        weight = np.array([w for _, w in self.nodes])
+        average = float(weight @ mean)
+        off = mean - average
+        return Cumulants(
+            average - offset,
+            float(weight @ (variance + off**2)),
+            float(weight @ (third + 3.0 * off * variance + off**3)),
+        )
+
+    def _given(
+        self, share: float, p: float, squares: Array, etas: Array | float, form: Array
+    ) -> Cumulants:
+        """Cumulants given u; squares stand for products of m and v along the states of levels."""
+        lam, a, n = self.lam, form, self.count
+        spread = share / self.noise.batch_size
+        factor_m, factor_v = 1.0 - etas * share * lam, etas * np.sqrt(spread) * lam
+        mm, mv, vv = (f * squares for f in (factor_m**2, factor_m * factor_v, factor_v**2))
+        ad = a * etas**2 * spread * p * lam
+        m0, mv1, v1 = (a * mm).sum(), (a * mv).sum(), (a * vv).sum()
+        m2, mv2, v2 = (a * ad * mm).sum(), (a * ad * mv).sum(), (a * ad * vv).sum()
+        m3, v3 = (a * ad**2 * mm).sum(), (a * ad**2 * vv).sum()
+        trace_1, trace_2, trace_3 = ((n * ad**power).sum() for power in (1, 2, 3))
+        return Cumulants(
+            m0 + trace_1 - v1,
+            4.0 * (m2 - mv1**2) + 2.0 * (trace_2 - 2.0 * v2 + v1**2),
+            24.0 * (m3 - 2.0 * mv2 * mv1 + mv1**2 * v1)
+            + 8.0 * (trace_3 - 3.0 * v3 + 3.0 * v1 * v2 - v1**3),
+        )
+
+    def _of_bands(self, dominant: float, bulk: float) -> Array:
+        values = np.full(self.lam.size, bulk)
+        values[: self.split] = dominant
+        return values
+
+    @staticmethod
+    def _judged(one: Cumulants, repeats: int) -> tuple[float, float, int]:
+        z = abs(one.mean) / np.sqrt(one.variance) if one.variance > 0.0 else np.inf
+        needed = (WANTED / z) ** 2 if z > 0.0 else np.inf
+        if needed > MOST_REPEATS:
+            return 0.5, 0.5, repeats  # no evidence, whatever comes out
+        count = max(repeats, int(np.ceil(needed)))
+        above = one.times(count).chance_above
+        return TAIL_ERROR * above, TAIL_ERROR * (1.0 - above), count
