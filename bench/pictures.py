@@ -1,7 +1,8 @@
 """Draw the pictures of the repository again: all of them, or those named.
 
 ``docs/two_phases.png`` is what ``suspalign run`` draws, ``docs/engines.png`` what
-``studies/engines_plot.py`` does, ``docs/compression.png`` what ``studies/compressed_plot.py`` does;
+``studies/engines_plot.py`` does, ``docs/compression.png`` what ``studies/compressed_plot.py`` does,
+``docs/mini-batches.png`` what ``studies/mini_batches.py`` does;
 ``docs/benchmarks.png`` shows what was last measured.
 """
 
@@ -12,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 import report
-from studies import compressed_plot, engines_plot
+from studies import compressed_plot, engines_plot, mini_batches
 
 from suspalign_fast import cli
 
@@ -37,6 +38,11 @@ def compression(path):
     compressed_plot.draw(path)
 
 
+def mini_batches_of_data(path):
+    """Run mini-batches of data beside additive noise, and random features."""
+    mini_batches.draw(path)
+
+
 def benchmarks(path):
     """Draw the kept results; nothing is measured."""
     kept = json.loads((report.RESULTS / "comparisons.json").read_text())
@@ -45,6 +51,7 @@ def benchmarks(path):
 
 
 PICTURES = {draw.__name__: draw for draw in (two_phases, engines, compression, benchmarks)}
+PICTURES["mini-batches"] = mini_batches_of_data
 
 
 def main():

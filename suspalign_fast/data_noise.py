@@ -41,7 +41,7 @@ class DataNoise(Noise):
     -----
     Given ``u``, a chi-square of B degrees of freedom, and with ``P = S_1 + tau^2`` the variance of
     a residual, the gradient is Gaussian: ``N((u / B) g, (u / B^2) (P H - g g'))`` (docs/model.md,
-    section 9). `stds` are ``sqrt(lambda)``, the noise of one residual of variance one.
+    section 6). `stds` are ``sqrt(lambda)``, the noise of one residual of variance one.
 
     Examples
     --------

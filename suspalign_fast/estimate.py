@@ -91,7 +91,7 @@ def estimate(
         num_threads=num_threads,
         progress=progress,
     )
-    moments = {name: _moment(traces, name, at)[place] for name in MOMENTS}
+    moments: dict[str, Any] = {name: _moment(traces, name, at)[place] for name in MOMENTS}
     stable = None
     if type(rule) is ConstantStep:
         run = traces[0].run

@@ -6,7 +6,7 @@ a step, ``x = eta lambda``, and gains from the loss of all, which the stationary
 
     K = (1/B) sum x / (2 - x (1 + 1/B))
 
-of a unit of loss: stable where no term is infinite and K is below 1 (docs/model.md, section 9).
+of a unit of loss: stable where no term is infinite and K is below 1 (docs/model.md, section 6).
 """
 
 from typing import NamedTuple

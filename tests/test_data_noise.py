@@ -347,3 +347,41 @@ def test_compressed_levels_have_the_law_of_all():
         for s in range(600)
     ]
     assert stats.ks_2samp(step, sizes).pvalue > 1e-3
+
+
+def test_the_command_line_takes_batches(tmp_path):
+    from click.testing import CliRunner
+
+    from suspalign_fast.cli import main
+
+    spectrum = tmp_path / "spectrum.h5"
+    sa.Spectrum.two_level(500, 10, 10.0, 1.0).save(spectrum)
+
+    def run(*arguments):
+        return CliRunner().invoke(main, [*arguments, "--spectrum", str(spectrum), "--quiet"])
+
+    trace = tmp_path / "trace.h5"
+    common = ("--step-size", "0.01", "--steps", "200", "-o", str(trace))
+    done = run("run", "--noise", "data:32,0.1", *common)
+    assert done.exit_code == 0, done.output
+    assert "noise data:32,0.1" in done.output
+    assert sa.load_trace(trace).run.problem.noise == sa.DataNoise(32, 0.1)
+    assert trace.with_suffix(".png").exists()
+    for wrong, message in {
+        "data": "--noise must be one of",
+        "data:32": "--noise must be one of",
+        "data:x,1": "--noise must be one of",
+        "data:0,0.1": "batch_size must be an integer of at least 1",
+        "nothing": "--noise must be one of",
+        "hessian:1,2": "--noise must be one of",
+    }.items():
+        refused = run("run", "--noise", wrong, "--overwrite", *common)
+        assert refused.exit_code == 2
+        assert message in refused.output
+        assert "Traceback" not in refused.output
+    unstable = run("run", "--noise", "data:1,0.1", "--step-size", "1", "--steps", "5", "-o",
+                   str(tmp_path / "other.h5"))  # fmt: skip
+    assert unstable.exit_code == 0, unstable.output
+    assert unstable.output.count("above eta_max") == 1
+    verified = run("verify", "--noise", "data:64,0.1", "--step-size", "0.01", "--steps", "300")
+    assert verified.exit_code == 0, verified.output

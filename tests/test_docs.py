@@ -121,3 +121,16 @@ def test_examples_of_docstrings_run(path, tmp_path, monkeypatch):
     result = doctest.testmod(importlib.import_module(name))
     assert result.attempted > 0
     assert result.failed == 0
+
+
+@pytest.mark.parametrize("page", ["compression.md", "mini-batches.md"])
+def test_what_pages_show_runs(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / page).read_text(), re.M | re.S)
+    assert blocks
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    said = capsys.readouterr().out
+    assert "True" in said
+    assert "False" not in said

@@ -13,6 +13,8 @@ from ..trace import Trace
 
 #: Names of functions are cut to this length.
 LONGEST_NAME = 40
+#: Levels, at most, and levels times steps, of exact curves under noise that depends on the state.
+MOST_COUPLED, MOST_STEPS = 1_000, 10**7
 #: Words for a run that did not reach its end, and for where it stands.
 ENDS = {
     "diverged": "diverged after",
@@ -71,11 +73,12 @@ def why_no_exact(trace: Trace, most_levels: int) -> str:
     if np.isnan(trace.alignment).all():
         return "no alignment: the gradient is zero"
     rule = trace.run.step_size
-    if trace.problem.noise.depends_on_state:
-        return "no exact alignment: the noise depends on the state"
     if not isinstance(rule, KnownStepSize):
         return "no exact curve under a rule"
-    levels = levels_needed(trace.problem, rule, int(trace.step[-1]), trace.run.update)
+    last = int(trace.step[-1])
+    levels = levels_needed(trace.problem, rule, last, trace.run.update)
+    if trace.problem.noise.depends_on_state:  # levels are coupled: by a matrix, or step by step
+        most_levels = MOST_COUPLED if type(rule) is ConstantStep else MOST_STEPS // max(last, 1)
     if levels > most_levels:
         return f"no exact curve: {levels:,} levels"
     return "no exact curve: diverged" if trace.status == "diverged" else ""

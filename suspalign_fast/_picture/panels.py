@@ -62,7 +62,7 @@ def alignment(axes: Any, trace: Trace, *, logarithmic: bool) -> tuple[Keys, str]
     """Draw simulated and exact alignment; return the keys and why there is no exact one."""
     axes.set_ylabel("alignment\n$|P_{dom}\\,g|^2\\,/\\,|g|^2$")
     exact, why_not = expected(trace)
-    seen = extremes(trace.alignment) + ([] if exact is None else extremes(exact.alignment_mean))
+    seen = extremes(trace.alignment) + ([] if exact is None else extremes(_center(exact)))
     floor = 0.0
     if logarithmic and seen:
         floor = min(0.1, min(seen) / 2.0)
@@ -90,13 +90,22 @@ def expected(trace: Trace) -> tuple[theory.Expected | None, str]:
     times = step_axis.spaced_steps(int(trace.step[-1]), EXACT_POINTS)
     with np.errstate(all="ignore"):
         exact = theory.expected(run.problem, run.step_size, times, update=run.update)
-    if not np.isfinite(exact.alignment_mean).any():
+    if not np.isfinite(_center(exact)).any():
         return None, "no exact curve: not finite"
     return exact, ""
 
 
+def _center(exact: theory.Expected) -> Any:
+    """Exact mean of the alignment; where it has no closed form, the alignment of the means."""
+    unknown = "alignment_mean" in exact.unknown
+    return exact.alignment_of_means if unknown else exact.alignment_mean
+
+
 def _exact(axes: Any, exact: theory.Expected, floor: float) -> Keys:
-    mean, std = exact.alignment_mean, exact.alignment_std
+    mean, std = _center(exact), exact.alignment_std
+    if "alignment_mean" in exact.unknown:
+        line = axes.plot(exact.step, mean, color=EXACT, lw=1.8, zorder=2.2)[0]
+        return [(line, "alignment of exact means")]
     low, high = (np.clip(mean + side * std, floor, 1.0) for side in (-1.0, 1.0))
     band = axes.fill_between(exact.step, low, high, color=EXACT, alpha=0.35, lw=0, zorder=2.1)
     line = axes.plot(exact.step, mean, color=EXACT, lw=1.8, zorder=2.2)[0]

@@ -6,7 +6,7 @@ A batch of B samples makes the gradient
     rho = sqrt(u P) / B,    kd = u / B - sqrt(u) w / (B (sqrt(P) + tau)),
 
 with ``P = S_1 + tau^2`` and ``w = sum sqrt(lambda_i) c_i zeta_i`` over both bands, zeta the normals
-of the step and u a chi-square of B degrees of freedom (docs/model.md, section 9). It is the step of
+of the step and u a chi-square of B degrees of freedom (docs/model.md, section 6). It is the step of
 additive noise with ``s = sqrt(lambda)``, of which drift and spread are multiplied by kd and rho.
 """
 
