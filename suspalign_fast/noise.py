@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _checks
 from . import power_sums as physics
 from . import stability as stable
+from ._travel import Travels
 from .rise import NoiseShape
 from .spec import NOISES
 from .spectrum import Spectrum
@@ -51,7 +52,7 @@ class Scaling(NamedTuple):
         return stds
 
 
-class Noise(ABC):
+class Noise(Travels, ABC):
     """Independent Gaussian noise on each eigen-coefficient of the gradient.
 
     A model of your own derives from this class and says either what the `stds` of the levels are,
@@ -75,7 +76,7 @@ class Noise(ABC):
             raise _checks.wrong("noise", self, "a model that says its stds or its scaling")
         return law.stds(spectrum.eigenvalues)
 
-    def check(self, spectrum: Spectrum) -> None:  # noqa: B027
+    def check(self, spectrum: Spectrum) -> None:
         """Raise ValueError if this noise does not fit `spectrum`."""
 
     # --- noise that depends on the state says what rows make of it; all other is additive -------

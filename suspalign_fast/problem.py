@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
 from ._equality import same_values
+from ._travel import Travels
 from .noise import (
     DiagonalNoise,
     IsotropicNoise,
@@ -29,7 +30,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Quadratic:
+class Quadratic(Travels):
     """Loss ``1/2 (theta - theta*)' H (theta - theta*)`` with gradient noise, in the eigenbasis.
 
     Parameters

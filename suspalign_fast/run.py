@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _checks, devices
 from ._equality import same_values
+from ._travel import Travels
 from .problem import Quadratic
 from .spec import ENGINES, NOISES, RULES, Arrays
 from .spectrum import Spectrum
@@ -62,7 +63,7 @@ class Recording:
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class Run(Travels):
     """A problem and how to simulate it.
 
     Parameters are those of `simulate`; see there.

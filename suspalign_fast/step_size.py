@@ -2,27 +2,30 @@
 
 import ctypes
 import functools
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numba.core.registry import CPUDispatcher
 from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
+from ._equality import same_values
 from ._numba_errors import explain
+from ._travel import Travels
 from .kernels import built_in_rules
 from .kernels.rules import compile_rule, entry_address, row_of, with_memory
 from .problem import Quadratic
 from .spec import RULES
 
 
-class StepSize(ABC):
+class StepSize(Travels, ABC):
     """A rule that assigns a step size to every step."""
 
-    def check(self, num_steps: int) -> None:  # noqa: B027
+    def check(self, num_steps: int) -> None:
         """Raise ValueError if this rule cannot serve a run of `num_steps` steps."""
 
     def stored(self) -> "StepSize":
@@ -162,6 +165,39 @@ class KnownRule(AdaptiveStepSize):
         return self._sizes.values(0, self._count)
 
 
+class _Place(NamedTuple):
+    """Where a function can be imported from."""
+
+    module: str
+    name: str
+
+    def found(self) -> Any:
+        """Import the function."""
+        found: Any = importlib.import_module(self.module)
+        for part in self.name.split("."):
+            found = getattr(found, part)
+        return found
+
+
+def _place_of(function: Any) -> _Place | None:
+    """Return where a compiled function can be imported from, None where that finds another."""
+    plain = function.py_func
+    place = _Place(plain.__module__ or "", plain.__qualname__)
+    try:
+        return place if place.found() is function else None
+    except (ImportError, AttributeError, ValueError):
+        return None
+
+
+def _same_function(one: Any, other: Any) -> bool:
+    """Whether two compiled functions are the same, or copies of one."""
+    if one is other:
+        return True
+    a, b = one.py_func, other.py_func
+    same_name = (a.__module__, a.__qualname__) == (b.__module__, b.__qualname__)
+    return bool(same_name and a.__code__ == b.__code__ and a.__closure__ == b.__closure__)
+
+
 @dataclass(frozen=True, eq=False)
 class RowStep(AdaptiveStepSize):
     """A rule of your own, a compiled function of the row.
@@ -196,6 +232,24 @@ class RowStep(AdaptiveStepSize):
                 "step_size must be a numba function of a row that returns a float, but "
                 f"{self.name!r} does not compile: {reason}"
             ) from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        place = _place_of(self.function)
+        return state if place is None else state | {"function": place}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if isinstance(self.function, _Place):
+            object.__setattr__(self, "function", self.function.found())
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        mine, its = ((r.state, r.observes) for r in (self, other))
+        return _same_function(self.function, other.function) and same_values(mine, its)
+
+    __hash__ = None  # type: ignore[assignment]
 
     @property
     def name(self) -> str:

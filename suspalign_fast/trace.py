@@ -5,13 +5,15 @@ import json
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
 from . import power_sums as physics
+from ._equality import same_values
+from ._travel import Travels
 from .noise import ADDITIVE, Noise
 from .problem import Quadratic
 from .row import BANDS, CONSTANTS_SHAPE, RECORDED, SUMS, Part, columns, values_of
@@ -51,7 +53,23 @@ class Conditions(NamedTuple):
         return Part(read, self.constants, self.update, at)
 
 
-class Trace:
+class _InMemory(NamedTuple):
+    """Recorded columns, and for measured ones the conditions of all rows."""
+
+    columns: Mapping[str, NDArray[Any]]
+    conditions: Conditions | None = None
+
+    def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Return rows of a column."""
+        return self.columns[name][start:stop]
+
+    def conditions_of_all(self) -> Conditions:
+        """Return the conditions of all rows."""
+        assert self.conditions is not None
+        return self.conditions
+
+
+class Trace(Travels):
     """Rows of a run, in memory or read from its file column by column on first use.
 
     Columns are attributes and items: ``trace.alignment`` or ``trace["alignment"]``. Made by
@@ -68,7 +86,14 @@ class Trace:
         "running" and no process writes it.
     path : Path or None
         The file behind the trace.
+
+    Notes
+    -----
+    Traces are equal where their runs, their status and what was recorded are. One in memory pickles
+    with what was recorded, one with a file as the name of that.
     """
+
+    _made_anew: ClassVar[dict[str, Any]] = {"_cache": dict}
 
     def __init__(
         self,
@@ -90,11 +115,7 @@ class Trace:
     @classmethod
     def from_columns(cls, run: Run, status: str, columns: Mapping[str, NDArray[Any]]) -> "Trace":
         """Return a trace of recorded columns held in memory."""
-
-        def read(name: str, start: int, stop: int) -> NDArray[Any]:
-            return columns[name][start:stop]
-
-        return cls(run, status, len(columns["step"]), read)
+        return cls(run, status, len(columns["step"]), _InMemory(dict(columns)).read)
 
     @classmethod
     def measured(
@@ -147,11 +168,8 @@ class Trace:
         if numbers.shape != CONSTANTS_SHAPE:
             raise _checks.wrong("constants", numbers, f"of shape {CONSTANTS_SHAPE}")
         conditions = Conditions(numbers, update_weights(update))
-
-        def read(name: str, start: int, stop: int) -> NDArray[Any]:
-            return checked[name][start:stop]
-
-        return cls(None, status, count, read, None, lambda: conditions, source)
+        held = _InMemory(checked, conditions)
+        return cls(None, status, count, held.read, None, held.conditions_of_all, source)
 
     @cached_property
     def run(self) -> Run:
@@ -175,6 +193,19 @@ class Trace:
     def source(self) -> str:
         """What the rows are of."""
         return f"SGD on {self.run.problem!r}" if self._given_run is not None else self._source
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Trace):
+            return NotImplemented
+        mine, its = (
+            (t._given_run is None, t.status, len(t), t.source, *t._conditions)
+            for t in (self, other)
+        )
+        if not same_values(mine, its) or (self._given_run is not None and self.run != other.run):
+            return False
+        return all(same_values([self[name]], [other[name]]) for name in RECORDED)
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __len__(self) -> int:
         return self._num_rows

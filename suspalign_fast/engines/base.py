@@ -75,6 +75,9 @@ class StepSizeError(ValueError):
         super().__init__(message)
         self.rows = rows
 
+    def __reduce__(self) -> Any:
+        return type(self), (str(self), self.rows)
+
 
 def check_step_size(
     step: int, step_size: float, rows: Rows | None = None, raised: Exception | None = None

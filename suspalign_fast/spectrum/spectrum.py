@@ -1,13 +1,14 @@
 """Eigenvalues with multiplicities, split into a dominant and a bulk band."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _checks
 from .._equality import same_values
+from .._travel import Travels
 from . import bins, compression
 from .families import Families
 from .multiplicities import checked, is_ones, real
@@ -16,7 +17,7 @@ from .stored import Storable
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Spectrum(Storable, Families):
+class Spectrum(Travels, Storable, Families):
     """Eigenvalues of a Hessian, largest first, and the number of dominant directions.
 
     Parameters
@@ -57,6 +58,7 @@ class Spectrum(Storable, Families):
     order and the error are.
     """
 
+    _made_anew: ClassVar[dict[str, Any]] = {"_few": dict}
     eigenvalues: NDArray[np.float64]
     num_dominant: int
     multiplicities: NDArray[np.int64] = None  # type: ignore[assignment]

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._equality import same_values
+from .._travel import Travels
 from ..stability import Stability
 
 Array = NDArray[np.float64]
@@ -15,7 +16,7 @@ Value = TypeVar("Value", Array, float)
 
 
 @dataclass(frozen=True, eq=False)
-class Expected(Generic[Value]):
+class Expected(Travels, Generic[Value]):
     """Exact mean and standard deviation of the columns of a trace.
 
     Attributes

@@ -1,0 +1,68 @@
+"""Pickling and copying: what makes an object travels, what follows from it is made again.
+
+Arrays that hold one number for every entry, which take no memory, travel as that number; arrays
+come back as read-only as they left.
+"""
+
+import functools
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class _Repeated(NamedTuple):
+    """An array of no memory: one value and a shape."""
+
+    value: Any
+    shape: tuple[int, ...]
+
+
+class _Frozen(NamedTuple):
+    """An array that nobody may write to."""
+
+    values: NDArray[Any]
+
+
+class Travels:
+    """Base of classes that pickle and copy without what they keep for later."""
+
+    #: Attributes that are not sent, and what makes them anew.
+    _made_anew: ClassVar[dict[str, Any]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        left = {
+            name
+            for cls in type(self).__mro__
+            for name, value in vars(cls).items()
+            if isinstance(value, functools.cached_property)
+        }
+        kept = vars(self).items()
+        return {
+            name: _packed(value)
+            for name, value in kept
+            if name not in left and name not in self._made_anew
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, _unpacked(value))
+        for name, make in self._made_anew.items():
+            object.__setattr__(self, name, make())
+
+
+def _packed(value: Any) -> Any:
+    if not isinstance(value, np.ndarray):
+        return value
+    if value.size > 1 and not any(value.strides):
+        return _Repeated(value.flat[0], value.shape)
+    return value if value.flags.writeable else _Frozen(value)
+
+
+def _unpacked(value: Any) -> Any:
+    if isinstance(value, _Repeated):
+        return np.broadcast_to(value.value, value.shape)
+    if isinstance(value, _Frozen):
+        value.values.flags.writeable = False
+        return value.values
+    return value
