@@ -21,6 +21,7 @@ from .problem import Quadratic
 from .simulate import Interrupted, resume, simulate
 from .spectrum import Spectrum
 from .step_size import ConstantStep, RowStep, Schedule, StepSize
+from .sweep import sweep
 from .trace import Trace
 from .trace_file import load_trace
 from .verify import verify
@@ -56,6 +57,7 @@ __all__ = [
     "row",
     "simulate",
     "simulate_ensemble",
+    "sweep",
     "theory",
     "verify",
 ]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks
+from . import _checks, labelled
 from . import power_sums as physics
 from ._equality import same_values
 from ._travel import Travels
@@ -266,6 +266,28 @@ class Trace(Travels):
             ):
                 flat[f"{label}_{name}"] = self[sums.name][:, band, p]
         return flat
+
+    def to_xarray(self) -> Any:
+        """Return all columns as an ``xarray.Dataset`` along ``step``.
+
+        Sums have dimensions ``band`` and their powers of lambda; variables have units and a long
+        name, the whole says its run and status.
+
+        Raises
+        ------
+        ImportError
+            If xarray is not installed.
+
+        Examples
+        --------
+        >>> import suspalign_fast as sa
+        >>> problem = sa.Quadratic(sa.Spectrum.two_level(100, 10, 5.0, 1.0))
+        >>> rows = sa.simulate(problem, 0.1, 20).to_xarray()
+        >>> rows.power_sums.sel(band="bulk", power=2).dims
+        ('step',)
+        """
+        about = {"spec": json.dumps(self.spec), "status": self.status, "source": self.source}
+        return labelled.dataset(self.__getitem__, list(columns()), about)
 
     @cached_property
     def constants(self) -> Array:

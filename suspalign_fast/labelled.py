@@ -1,0 +1,76 @@
+"""Columns as labelled arrays: xarray with a name for every dimension."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .row import BANDS, SUMS, columns
+
+#: Dimension of the powers of each group of sums.
+POWERS = {sums.name: f"{sums.name.removesuffix('_sums')}_power" for sums in SUMS}
+POWERS["power_sums"] = "power"
+
+
+def load_xarray() -> Any:
+    """Return the module.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed; the message says how to.
+    """
+    try:
+        import xarray
+    except ImportError as error:
+        raise ImportError(
+            "labelled results need the package xarray, which is not installed "
+            "(pip install 'suspalign-fast[studies]')"
+        ) from error
+    return xarray
+
+
+def dims_of(name: str) -> tuple[str, ...]:
+    """Return the dimensions of a row of a column: none, or band and power."""
+    return ("band", POWERS[name]) if name in POWERS else ()
+
+
+def attributes_of(name: str) -> dict[str, str]:
+    """Return units and long name of a column."""
+    column = columns()[name]
+    return {"units": column.unit, "long_name": column.meaning}
+
+
+def coordinates_of(names: Mapping[str, Any] | list[str]) -> dict[str, Any]:
+    """Return the coordinates of the dimensions that rows of some columns have."""
+    found: dict[str, Any] = {}
+    for sums in SUMS:
+        if sums.name in names:
+            found["band"] = list(BANDS)
+            found[POWERS[sums.name]] = np.array(sums.powers)
+    return found
+
+
+def dataset(
+    read: Callable[[str], NDArray[Any]], names: list[str], attributes: Mapping[str, Any]
+) -> Any:
+    """Return columns of one trace as an ``xarray.Dataset`` along its steps.
+
+    Parameters
+    ----------
+    read : callable
+        ``read(name)`` returns a column.
+    names : list of str
+    attributes : mapping
+        Of the whole.
+    """
+    xarray = load_xarray()
+    variables = {
+        name: (("step", *dims_of(name)), read(name), attributes_of(name))
+        for name in names
+        if name != "step"
+    }
+    step = ("step", read("step"), attributes_of("step"))
+    coordinates = {"step": step} | coordinates_of(names)
+    return xarray.Dataset(variables, coords=coordinates, attrs=dict(attributes))

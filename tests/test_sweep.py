@@ -1,0 +1,257 @@
+"""Sweeps: one labelled array, the same bits from every executor, errors beside results."""
+
+import json
+import multiprocessing
+import sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+import numba
+import numpy as np
+import pytest
+
+import suspalign_fast as sa
+from suspalign_fast import theory
+
+from .conftest import assert_same_bits
+
+xarray = pytest.importorskip("xarray")
+
+AXES = {"gap_ratio": [5.0, 50.0], "step_size": [1e-3, 2e-3, 4e-3]}
+HOW = {"num_steps": 40, "seeds": range(3), "record_at": [1, 7, 40]}
+
+
+def two_levels(gap_ratio):
+    return sa.Quadratic(sa.Spectrum.two_level(200, 5, gap_ratio, 1.0), initial=3.0)
+
+
+def on_levels(gap_ratio):
+    return two_levels(gap_ratio), {"engine": "levels"}
+
+
+@numba.njit
+def fails_late(row):
+    return -1.0 if row.step == 5 else 1e-3
+
+
+def sometimes(gap_ratio, step_size):
+    if gap_ratio == 50.0 and step_size == 2e-3:
+        raise RuntimeError("no such case")
+    rule = fails_late if step_size == 4e-3 else step_size
+    return two_levels(gap_ratio), {"step_size": rule}
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return sa.sweep(two_levels, AXES, theory=True, variables=("alignment", "power_sums"), **HOW)
+
+
+def test_every_run_is_that_of_simulate(reference):
+    assert dict(reference.alignment.sizes) == {"gap_ratio": 2, "step_size": 3, "seed": 3, "step": 4}
+    assert reference.power_sums.dims[-2:] == ("band", "power")
+    assert (reference.status == "complete").all()
+    assert (reference.error == "").all()
+    for gap_ratio in AXES["gap_ratio"]:
+        for step_size in AXES["step_size"]:
+            problem = two_levels(gap_ratio)
+            at = reference.sel(gap_ratio=gap_ratio, step_size=step_size)
+            exact = theory.expected(problem, step_size, reference.step.values)
+            np.testing.assert_array_equal(at.exact_alignment_mean, exact.alignment_mean)
+            for seed in range(3):
+                trace = sa.simulate(problem, step_size, 40, seed=seed, record_at=[1, 7, 40])
+                np.testing.assert_array_equal(at.sel(seed=seed).alignment, trace.alignment)
+                np.testing.assert_array_equal(at.sel(seed=seed).power_sums, trace.power_sums)
+    assert reference.alignment.attrs["units"] == "1"
+    assert "suspalign-fast" in reference.attrs["source"]
+    assert json.loads(reference.attrs["spec"])["case"].endswith("two_levels")
+
+
+def pools():
+    yield "threads", lambda: ThreadPoolExecutor(2)
+    spawn = multiprocessing.get_context("spawn")
+    yield "processes", lambda: ProcessPoolExecutor(2, mp_context=spawn)
+    yield "loky", lambda: pytest.importorskip("loky").get_reusable_executor(2)
+    yield "dask", dask_executor
+
+
+def dask_executor():
+    distributed = pytest.importorskip("distributed")
+    cluster = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True
+    )
+    client = distributed.Client(cluster)
+    executor = client.get_executor()
+    shutdown = executor.shutdown
+
+    def close(**how):
+        shutdown(**how)
+        client.close()
+        cluster.close()
+
+    executor.shutdown = close
+    return executor
+
+
+@pytest.mark.parametrize(("name", "make"), list(pools()))
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_every_executor_gives_the_same_bits(name, make, reference):
+    pool = make()
+    try:
+        found = sa.sweep(
+            two_levels, AXES, theory=True, variables=("alignment", "power_sums"), executor=pool,
+            **HOW,
+        )  # fmt: skip
+        kept = sa.sweep(sometimes, AXES, executor=pool, **HOW)
+    finally:
+        pool.shutdown(wait=True)
+    assert found.identical(reference.assign_attrs(date=found.attrs["date"]))
+    assert_errors_are_kept(kept)
+
+
+def assert_errors_are_kept(study):
+    bad = study.sel(gap_ratio=50.0, step_size=2e-3)
+    assert (bad.status == "error").all()
+    assert (bad.error == "RuntimeError: no such case").all()
+    assert np.isnan(bad.alignment).all()
+    rule = study.sel(step_size=4e-3)
+    assert (rule.status == "error").all()
+    assert all("at step 5" in text for text in rule.error.values.ravel())
+    good = study.sel(gap_ratio=5.0, step_size=2e-3)
+    assert (good.status == "complete").all()
+    assert np.isfinite(good.alignment).all()
+
+
+def test_errors_are_kept_or_raised():
+    assert_errors_are_kept(sa.sweep(sometimes, AXES, **HOW))
+    with pytest.raises(ValueError, match=r"the run at gap_ratio = .* raised "):
+        sa.sweep(sometimes, AXES, on_error="raise", **HOW)
+
+
+def test_many_seeds_on_levels_are_those_of_single_runs():
+    axes = {"gap_ratio": [5.0, 50.0]}
+
+    def case(gap_ratio):
+        return two_levels(gap_ratio), {"engine": "levels", "step_size": 1e-3}
+
+    study = sa.sweep(case, axes, 40, seeds=range(150), record_every=20)
+    for seed in (0, 63, 64, 149):
+        trace = sa.simulate(two_levels(5.0), 1e-3, 40, seed=seed, record_every=20, engine="levels")
+        at = study.sel(gap_ratio=5.0, seed=seed)
+        np.testing.assert_array_equal(at.alignment, trace.alignment)
+
+
+def test_theory_alone_and_no_axis():
+    study = sa.sweep(on_levels, AXES, 40, seeds=(), theory=True, record_every=40)
+    assert "seed" not in study.dims
+    assert "alignment" not in study
+    assert np.isfinite(study.exact_loss_mean).all()
+
+    def case():
+        return two_levels(5.0), {"step_size": sa.CriticalStep(0.9), "update": "bulk"}
+
+    one = sa.sweep(case, {}, 10, theory=True)
+    assert dict(one.sizes) == {"seed": 1, "step": 11}
+    assert np.isnan(one.exact_loss_mean).all()
+
+
+def test_runs_that_diverge_end_in_nan():
+    def case(step_size):
+        return two_levels(5.0)
+
+    study = sa.sweep(case, {"step_size": [1e-3, 3.0]}, 800, record_every=100)
+    assert study.status.values.ravel().tolist() == ["complete", "diverged"]
+    lost = study.loss.sel(step_size=3.0).values.ravel()
+    assert np.isfinite(lost[0])
+    assert np.isnan(lost[-1])
+
+
+def test_texts_are_axes_and_options():
+    study = sa.sweep(
+        lambda: two_levels(5.0), {"engine": ["step", "levels"], "step_size": np.array([1e-3])}, 5
+    )
+    assert study.engine.values.tolist() == ["step", "levels"]
+    trace = sa.simulate(two_levels(5.0), 1e-3, 5, engine="levels")
+    np.testing.assert_array_equal(study.loss.sel(engine="levels").values.ravel(), trace.loss)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"over": {"gap_ratio": []}}, "must have at least one value"),
+        ({"over": {"gap_ratio": [1.5, 2.0, 1.5]}}, "each value once, got 1.5 twice"),
+        ({"over": {"gap_ratio": [None]}}, "a sequence of numbers or texts"),
+        ({"over": {"gap_ratio": "abc"}}, "a sequence of numbers or texts"),
+        ({"over": {"loss": [1.0]}}, "axes by identifiers of their own, got 'loss'"),
+        ({"over": {"seed": [1.0]}}, "axes by identifiers of their own"),
+        ({"over": [1.0]}, "over must be a mapping"),
+        ({"seeds": ()}, "at least one seed where theory is False"),
+        ({"seeds": [1, 1]}, "seeds must differ"),
+        ({"seeds": [-1]}, "seeds must be an integer"),
+        ({"variables": ("nothing",)}, "variables must be columns of a trace"),
+        ({"case": 3}, "case must be a function"),
+        ({"on_error": "hide"}, "on_error must be"),
+        ({"executor": 3}, "executor must be a concurrent.futures.Executor"),
+        ({"num_steps": -1}, "num_steps must be an integer"),
+        ({"record_at": [3, 2]}, "record_at must be"),
+    ],
+)
+def test_bad_input_is_named(how, message):
+    given = {"case": two_levels, "over": AXES, "num_steps": 5} | how
+    with pytest.raises(ValueError, match=message):
+        sa.sweep(**given)
+
+
+def test_bad_cases_are_said_beside_their_runs():
+    for case, message in (
+        (lambda gap_ratio: 3, "must be a Quadratic"),
+        (lambda: two_levels(5.0), "case must take gap_ratio"),
+        (lambda gap_ratio: (two_levels(5.0), {"speed": 3}), "options of a case must be"),
+    ):
+        study = sa.sweep(case, AXES, 5)
+        assert all(message in text for text in study.error.values.ravel())
+    study = sa.sweep(two_levels, {"gap_ratio": [5.0]}, 5)
+    assert "must say a step_size" in str(study.error.values.ravel()[0])
+
+
+def test_what_cannot_fit_is_refused():
+    with pytest.raises(MemoryError, match="a sweep of 6 runs"):
+        sa.sweep(two_levels, AXES, 10**12)
+    with pytest.raises(MemoryError, match=r"a trace of .* rows in memory"):
+        sa.simulate(two_levels(5.0), 1e-3, 10**11)
+
+
+def test_a_case_that_no_worker_can_import():
+    wrong = pytest.raises(ValueError, match="case must be a function that workers can import")
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool, wrong:
+        sa.sweep(lambda gap_ratio: two_levels(gap_ratio), AXES, 5, executor=pool)
+
+
+def test_an_executor_that_is_shut_down_keeps_what_is_done():
+    pool = ThreadPoolExecutor(1)
+    pool.shutdown()
+    with pytest.warns(RuntimeWarning, match="the executor takes no more work"):
+        study = sa.sweep(two_levels, AXES, 5, executor=pool)
+    assert (study.status == "lost").all()
+    with pytest.raises(RuntimeError, match="the executor takes no more work"):
+        sa.sweep(two_levels, AXES, 5, executor=pool, on_error="raise")
+
+
+def test_traces_are_labelled(tmp_path):
+    trace = sa.simulate(two_levels(5.0), 1e-3, 20, record_every=4, path=tmp_path / "t.h5")
+    rows = trace.to_xarray()
+    assert set(rows.data_vars) | {"step"} == set(trace.columns())
+    for name in trace.columns():
+        np.testing.assert_array_equal(rows[name], trace[name])
+    assert rows.loss.attrs == {"units": "loss", "long_name": "loss L(theta)"}
+    assert rows.power_sums.sel(band="bulk", power=1).values == pytest.approx(2 * trace.loss_bulk)
+    assert rows.attrs["status"] == "complete"
+    assert_same_bits(sa.load_trace(tmp_path / "t.h5"), trace)
+
+
+def test_without_xarray_the_error_says_how(monkeypatch):
+    monkeypatch.setitem(sys.modules, "xarray", None)
+    for work in (
+        lambda: sa.simulate(two_levels(5.0), 1e-3, 2).to_xarray(),
+        lambda: sa.sweep(two_levels, AXES, 5),
+    ):
+        with pytest.raises(ImportError, match=r"pip install 'suspalign-fast\[studies\]'"):
+            work()
