@@ -54,7 +54,8 @@ def estimate(
     Returns
     -------
     Expected
-        With no ``unknown``; runs that diverged count with infinite loss.
+        With no ``unknown``. Where a run has diverged, the means of losses are infinite, deviations
+        and what concerns the alignment NaN.
 
     Raises
     ------
@@ -106,6 +107,6 @@ def _moment(traces: Sequence[Trace], name: str, at: NDArray[np.int64]) -> Array:
     for row, trace in zip(values, traces, strict=True):
         rows = trace[column][np.isin(trace.step, at)]
         row[: rows.size] = rows
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         result: Array = values.mean(axis=0) if kind == "mean" else values.std(axis=0, ddof=1)
     return result

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _checks
 from ._equality import same_values
 from ._travel import Travels
+from .data_noise import DataNoise
 from .noise import (
     DiagonalNoise,
     IsotropicNoise,
@@ -74,6 +75,8 @@ class Quadratic(Travels):
         noise = IsotropicNoise(1.0) if noise is None else noise
         if not isinstance(noise, Noise):
             raise _checks.wrong("noise", noise, "a noise model such as IsotropicNoise(0.5)")
+        if noise.depends_on_state and type(noise) is not DataNoise:
+            raise _checks.wrong("noise", noise, "DataNoise itself where it depends on the state")
         noise.check(spectrum)
         start: float | NDArray[np.float64]
         if _checks.is_number(initial):

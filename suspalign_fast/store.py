@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import storage as _hdf5
+from .conditions import Conditions
 from .engines import Rows
 from .row import RECORDED, check_columns, columns, derived_columns
 from .run import Run
@@ -22,7 +23,7 @@ from .storage import files as _files
 from .storage import foreign as _foreign
 from .storage import lock as _lock
 from .storage.column import Column
-from .trace import STATUSES, Conditions, Trace
+from .trace import STATUSES, Trace
 from .trace_file import FORMAT, FORMAT_VERSION, TraceFile, load_trace, one_line, run_id_of
 
 __all__ = ["TraceWriter", "load_trace"]

@@ -1,7 +1,5 @@
 """Sweeps: many runs over a grid of cases, as one labelled array."""
 
-import dataclasses
-import inspect
 import json
 import math
 import pickle
@@ -11,126 +9,23 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks, _memory, _progress, _threads, cost, labelled, theory
-from .driver import run_in_memory, run_together
+from . import _checks, _memory, _progress, _threads, labelled, theory
+from .cases import Item, Outcome, Plan, Work
 from .engines import make_engine
-from .executors import ExecutorStoppedError, in_batches
+from .executors import ExecutorStoppedError, in_batches, workers_of
 from .problem import Quadratic
 from .row import columns
-from .run import Recording, Run
+from .run import Run
 from .spectrum import Spectrum
-from .step_size import KnownStepSize
-from .trace import Trace
 
 Array = NDArray[np.float64]
-#: What a case may say of its runs beside the problem.
-OPTIONS = ("step_size", "engine", "device", "dtype", "update")
-#: Status of a run that no worker got to, and of one whose case or rule raised.
-LOST, ERROR = "lost", "error"
-
-
-class _Plan(NamedTuple):
-    """What is the same in every run of a sweep."""
-
-    case: Callable[..., Any]
-    num_steps: int
-    record_every: int
-    record_at: NDArray[np.int64] | None
-    variables: tuple[str, ...]
-    theory: bool
-
-    @property
-    def recording(self) -> Recording:
-        """Which steps become rows."""
-        return Recording(self.num_steps, self.record_every, self.record_at)
-
-    @property
-    def steps(self) -> NDArray[np.int64]:
-        """Steps of the rows."""
-        return np.concatenate([[0], self.recording.recorded_steps(0, self.num_steps)])
-
-    def runs(self, point: Mapping[str, Any], seeds: Sequence[int]) -> list[Run]:
-        """Return the runs of a point, one a seed, at least one."""
-        problem, options = _case_at(self.case, point)
-        engine = options.pop("engine", "step")
-        run = Run(
-            problem,
-            num_steps=self.num_steps,
-            record_every=self.record_every,
-            record_at=self.record_at,
-            engine=cost.first_engine(engine),
-            seed=seeds[0] if seeds else 0,
-            **options,
-        )
-        first, _ = cost.settled(run, engine)
-        return [first, *(dataclasses.replace(first, seed=seed) for seed in seeds[1:])]
-
-
-class _Item(NamedTuple):
-    """Some runs of one point."""
-
-    place: tuple[int, ...]
-    point: dict[str, Any]
-    first_seed: int
-    seeds: tuple[int, ...]
-
-
-class _Outcome(NamedTuple):
-    """What comes back of an item: values of each run, status, errors, exact theory."""
-
-    values: list[dict[str, Array]]
-    status: list[str]
-    errors: list[str]
-    exact: dict[str, Array]
-
-
-class _Work:
-    """Does items, wherever it is."""
-
-    def __init__(self, plan: _Plan) -> None:
-        self.plan = plan
-
-    def __call__(self, item: _Item) -> _Outcome:
-        with _threads.limited(1):
-            try:
-                runs = self.plan.runs(item.point, item.seeds)
-                exact = self._exact(runs[0]) if item.first_seed == 0 else {}
-            except Exception as error:  # whatever a case raises
-                count = len(item.seeds)
-                return _Outcome([{}] * count, [ERROR] * count, [_said(error)] * count, {})
-            traces = self._traces(runs) if item.seeds else []
-        values = [self._values(t) if isinstance(t, Trace) else {} for t in traces]
-        status = [t.status if isinstance(t, Trace) else ERROR for t in traces]
-        errors = ["" if isinstance(t, Trace) else t for t in traces]
-        return _Outcome(values, status, errors, exact)
-
-    def _traces(self, runs: list[Run]) -> list[Trace | str]:
-        """Traces of runs, or what was raised instead."""
-        if len(runs) > 1 and (together := run_together(runs)):
-            return list(together)
-        traces: list[Trace | str] = []
-        for run in runs:
-            try:
-                traces.append(run_in_memory(run, serial=True))
-            except Exception as error:  # a rule's, or the machine's
-                traces.append(_said(error))
-        return traces
-
-    def _values(self, trace: Trace) -> dict[str, Array]:
-        return {name: trace[name] for name in self.plan.variables}
-
-    def _exact(self, run: Run) -> dict[str, Array]:
-        """Exact means and deviations along the steps, where there are any."""
-        if not self.plan.theory or not isinstance(run.step_size, KnownStepSize):
-            return {}
-        with np.errstate(all="ignore"):
-            exact = theory.expected(run.problem, run.step_size, self.plan.steps, update=run.update)
-        return {name: getattr(exact, name) for name in theory.MOMENTS}
+#: Status of a run that no worker got to.
+LOST = "lost"
 
 
 def sweep(
@@ -215,10 +110,10 @@ def sweep(
     _checks.choice("on_error", on_error, ("keep", "raise"))
     table = _Table(plan, axes, each)
     _try_first(plan, axes, each)
-    work = _Work(plan)
+    work = Work(plan)
     with _progress.bar(table.count, "run", visible=progress) as bar, _pool(executor) as pool:
         try:
-            for item, outcome in in_batches(pool, work, table.items()):
+            for item, outcome in in_batches(pool, work, table.items(workers_of(pool))):
                 if on_error == "raise" and (raised := next(filter(None, outcome.errors), "")):
                     raise ValueError(f"the run at {_point_text(item.point)} raised {raised}")
                 table.write(item, outcome)
@@ -239,7 +134,7 @@ def sweep(
 class _Table:
     """The arrays of a sweep, filled as runs come in."""
 
-    def __init__(self, plan: _Plan, axes: dict[str, list[Any]], seeds: tuple[int, ...]) -> None:
+    def __init__(self, plan: Plan, axes: dict[str, list[Any]], seeds: tuple[int, ...]) -> None:
         self.plan, self.axes, self.seeds = plan, axes, seeds
         self.grid = tuple(len(values) for values in axes.values())
         self.count = int(np.prod(self.grid)) * max(1, len(seeds))
@@ -256,18 +151,19 @@ class _Table:
         self.status = np.full((*self.grid, len(seeds)), LOST, dtype=object)
         self.errors = np.full((*self.grid, len(seeds)), "", dtype=object)
 
-    def items(self) -> Iterator[_Item]:
-        """Yield the work: all seeds of a point together where their engine can do that at once."""
+    def items(self, workers: int) -> Iterator[Item]:
+        """Yield the work: seeds of a point together, so many that every worker gets a share."""
+        together = max(1, min(SEEDS, self.count // (SHARES * workers)))
         for index in np.ndindex(self.grid):
             point = {
                 name: values[i] for (name, values), i in zip(self.axes.items(), index, strict=True)
             }
             if not self.seeds:
-                yield _Item(index, point, 0, ())
-            for first in range(0, len(self.seeds), SEEDS):
-                yield _Item(index, point, first, self.seeds[first : first + SEEDS])
+                yield Item(index, point, 0, ())
+            for first in range(0, len(self.seeds), together):
+                yield Item(index, point, first, self.seeds[first : first + together])
 
-    def write(self, item: _Item, outcome: _Outcome) -> None:
+    def write(self, item: Item, outcome: Outcome) -> None:
         """Keep what came of an item."""
         for i, values in enumerate(outcome.values):
             at = (*item.place, item.first_seed + i)
@@ -300,8 +196,8 @@ class _Table:
         return xarray.Dataset(found, coords=coordinates, attrs=_provenance(self.plan))
 
 
-#: Seeds of a point that are one piece of work, at most.
-SEEDS = 64
+#: Seeds of a point that are one piece of work, at most, and pieces for each worker, at least.
+SEEDS, SHARES = 64, 8
 
 
 def _axes(over: Any) -> dict[str, list[Any]]:
@@ -330,7 +226,7 @@ def _axes(over: Any) -> dict[str, list[Any]]:
 
 def _plan(
     case: Any, num_steps: int, record_every: int, record_at: Any, variables: Any, theory: bool
-) -> _Plan:
+) -> Plan:
     """Return what is the same in all runs, checked."""
     if not callable(case):
         raise _checks.wrong("case", case, "a function that returns a Quadratic")
@@ -341,30 +237,10 @@ def _plan(
             raise _checks.wrong("variables", name, f"columns of a trace: {known}")
     tiny = Quadratic(Spectrum([2.0, 1.0], 1))
     run = Run(tiny, 1.0, num_steps, record_every=record_every, record_at=record_at)  # type: ignore[arg-type]
-    return _Plan(case, run.num_steps, run.record_every, run.record_at, names, bool(theory))
+    return Plan(case, run.num_steps, run.record_every, run.record_at, names, bool(theory))
 
 
-def _case_at(case: Callable[..., Any], point: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Return problem and options of a point."""
-    names = inspect.signature(case).parameters
-    takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in names.values())
-    own = {name: value for name, value in point.items() if takes_all or name in names}
-    unused = set(point) - set(own) - set(OPTIONS)
-    if unused:
-        raise ValueError(f"case must take {', '.join(sorted(unused))}, which over has as axes")
-    made = case(**own)
-    problem, options = made if isinstance(made, tuple) and len(made) == 2 else (made, {})
-    if not isinstance(problem, Quadratic) or not isinstance(options, Mapping):
-        raise _checks.wrong("case(...)", made, "a Quadratic, or one and a dictionary of options")
-    if unknown := set(options) - set(OPTIONS):
-        raise ValueError(f"options of a case must be {', '.join(OPTIONS)}, got {sorted(unknown)}")
-    asked = {name: point[name] for name in OPTIONS if name in point} | dict(options)
-    if "step_size" not in asked:
-        raise ValueError("case must say a step_size where over has no axis of that name")
-    return problem, asked
-
-
-def _try_first(plan: _Plan, axes: dict[str, list[Any]], seeds: tuple[int, ...]) -> None:
+def _try_first(plan: Plan, axes: dict[str, list[Any]], seeds: tuple[int, ...]) -> None:
     """Compile the kernels of the first point, so that workers find them in the cache."""
     point = {name: values[0] for name, values in axes.items()}
     try:
@@ -384,10 +260,6 @@ def _pool(executor: Executor | None) -> Any:
     return nullcontext(executor)
 
 
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
 def _point_text(point: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} = {value!r}" for name, value in point.items()) or "its only point"
 
@@ -399,7 +271,7 @@ def _exact_attributes(name: str) -> dict[str, str]:
     return {"units": known.unit, "long_name": f"exact {what}: {known.meaning}"}
 
 
-def _provenance(plan: _Plan) -> dict[str, str]:
+def _provenance(plan: Plan) -> dict[str, str]:
     """What was simulated, by which version and when."""
     try:
         number = version("suspalign-fast")

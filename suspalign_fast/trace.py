@@ -14,7 +14,7 @@ from . import _checks, labelled
 from . import power_sums as physics
 from ._equality import same_values
 from ._travel import Travels
-from .noise import ADDITIVE, Noise
+from .conditions import Conditions
 from .problem import Quadratic
 from .row import BANDS, CONSTANTS_SHAPE, RECORDED, SUMS, Part, columns, values_of
 from .run import Run, Update, update_weights
@@ -25,32 +25,6 @@ Array = NDArray[np.float64]
 #: What a file says of its run, and what is said of one that is "running" and whose writer is gone.
 STATUSES = ("running", "complete", "diverged", "failed", "interrupted")
 KILLED = "killed"
-
-
-class Conditions(NamedTuple):
-    """What the physics of a row needs beside the row: the same in every row of a run.
-
-    Attributes
-    ----------
-    constants : ndarray of float64, shape (2, 3)
-    update : tuple of two float
-    noise : Noise
-        The model, where that depends on the state; any other will do where it does not.
-    """
-
-    constants: Array
-    update: physics.Weights
-    noise: Noise = ADDITIVE
-
-    @classmethod
-    def of(cls, run: Run) -> "Conditions":
-        """Return those of a run."""
-        return cls(run.problem.noise_constants, run.update, run.problem.noise)
-
-    def part(self, read: Callable[[str], NDArray[Any]]) -> Part:
-        """Return rows that `read` reads as functions of columns take them."""
-        at = self.noise.constants_at if self.noise.depends_on_state else None
-        return Part(read, self.constants, self.update, at)
 
 
 class _InMemory(NamedTuple):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import storage as _hdf5
+from .conditions import Conditions
 from .noise import state_noise
 from .row import CONSTANTS_SHAPE, RECORDED
 from .run import Recording, Run, update_weights
@@ -17,7 +18,7 @@ from .spec import arrays_in
 from .spectrum import Spectrum
 from .storage import files as _files
 from .storage import lock as _lock
-from .trace import KILLED, STATUSES, Conditions, Trace
+from .trace import KILLED, STATUSES, Trace
 
 FORMAT = "suspalign-trace"
 FORMAT_VERSION = 1

@@ -385,3 +385,56 @@ def test_the_command_line_takes_batches(tmp_path):
     assert unstable.output.count("above eta_max") == 1
     verified = run("verify", "--noise", "data:64,0.1", "--step-size", "0.01", "--steps", "300")
     assert verified.exit_code == 0, verified.output
+
+
+def test_what_a_rule_writes_to_its_row_changes_nothing():
+    @numba.njit
+    def clean(row):
+        return 1e-4
+
+    @numba.njit
+    def writes(row):
+        row.power_sums[0, 0] = 1e9
+        row.constants[0, 0] = 1e9
+        return 1e-4
+
+    problem = problem_of(SPECTRA["levels"](), 200, 0.5, 3.0)
+    for engine in ("step", "levels", "reference"):
+        one, other = (
+            sa.simulate(problem, sa.RowStep(f), 40, engine=engine) for f in (clean, writes)
+        )
+        assert_same_bits(other, one)
+
+
+def test_noise_of_other_classes_that_depends_on_the_state_is_refused():
+    class Derived(sa.DataNoise):
+        pass
+
+    class Own(sa.Noise):
+        depends_on_state = True
+
+        def stds(self, spectrum):
+            return np.ones(spectrum.num_levels)
+
+    for noise in (Derived(4, 0.1), Own()):
+        with pytest.raises(ValueError, match="noise must be DataNoise itself"):
+            sa.Quadratic(SPECTRA["small"](), noise)
+
+
+@pytest.mark.filterwarnings("error")
+def test_expectations_past_divergence_are_infinite():
+    spectrum = sa.Spectrum.linear_bands(300, 17, (10.0, 8.0), (0.8, 0.1))
+    problem = problem_of(spectrum, 32, 0.1)
+    start = 2.0 * theory.expected(problem, 0.01, [0]).loss_mean[0]
+    for eta in (0.2, 1.0, 1e300):
+        for sizes in (eta, np.full(2_000, eta)):
+            found = theory.expected(problem, sizes, [0, 1, 2_000]).loss_mean
+            assert 2.0 * found[0] == pytest.approx(start)
+            assert np.isposinf(found[2])
+    huge = problem_of(spectrum, 32, 1e160)
+    assert np.isposinf(theory.expected(huge, 0.01, [1]).loss_mean)
+    assert np.isposinf(theory.stationary(huge, 1e-4).loss_mean)
+    for engine in ("step", "levels", "reference"):
+        assert sa.simulate(huge, 1e-4, 5, engine=engine).status == "diverged"
+    far = problem_of(spectrum, 32, 0.1, 1e160)
+    assert np.isposinf(theory.expected(far, 0.01, [1]).loss_mean)

@@ -19,19 +19,11 @@ Array = NDArray[np.float64]
 
 
 def batches_of(problem: Quadratic) -> Batches | None:
-    """Return a problem's batches as kernels take them, None where its noise is additive.
-
-    Raises
-    ------
-    ValueError
-        If its noise depends on the state in another way.
-    """
+    """Return a problem's batches as kernels take them, None where its noise is additive."""
     noise = problem.noise
-    if isinstance(noise, DataNoise):
-        return make_batches(noise.batch_size, noise.label_std, problem.noise_constants)
-    if noise.depends_on_state:
-        raise ValueError(f"noise must be one that engines have kernels for, got {noise!r}")
-    return None
+    if not isinstance(noise, DataNoise):
+        return None
+    return make_batches(noise.batch_size, noise.label_std, problem.noise_constants)
 
 
 class BatchSteps(AdaptiveSteps):

@@ -186,8 +186,7 @@ class LevelsEngine(SteppingEngine):
     def observe(self, out: Array) -> None:
         """Write the sums of the next step's noisy gradient."""
         if isinstance(self.stepper, BatchSteps):
-            sums = self.stepper.ruling.sums
-            data_levels.observe_level_batch(*self.stepper.model, sums, self.step, *self.key, out)
+            data_levels.observe_level_batch(*self.stepper.model, self.step, *self.key, out)
             return
         levels.observe_levels(self.state, self.levels, self.step + 1, *self.key, out)
 

@@ -128,14 +128,13 @@ class ReferenceEngine(Engine):
             return self.lam * self.state + self.std * normals
         batch, tau = noise.batch_size, noise.label_std
         u = plain_chi_square(self.run.seed, domains.BATCH_STEP, self.step, batch)
-        p = np.sum(self.lam * self.state**2) + tau**2
+        p = np.sum(self.lam * self.state**2) + tau * tau
         if p == 0.0:
             return np.zeros_like(self.state)
         zeta, v = self._directed(normals), np.sqrt(self.lam) * self.state
         w = np.sum(v * zeta)
         rho = np.sqrt(u * p) / batch
-        kappa = 1.0 / (np.sqrt(p) * (np.sqrt(p) + tau))
-        kd = u / batch - rho * kappa * w
+        kd = u / batch - np.sqrt(u) / batch * (w / (np.sqrt(p) + tau))  # rho kappa w
         return self.lam * self.state * kd + rho * np.sqrt(self.lam) * zeta
 
     def _directed(self, normals: Array) -> Array:

@@ -12,7 +12,7 @@ from .coordinates import no_sums
 from .data_noise import factors, residual_variance, set_batch_move, squared_norm, write_constants
 from .jit import inlined, kernel
 from .level_draws import draw_step, draw_until, draw_work
-from .levels import add_level_sums, from_lanes, to_lanes, write_level_sums
+from .levels import add_level_sums, from_lanes, sum_band, to_lanes, write_level_sums
 from .move import DRIFT, NUM_PARTS, SPREAD
 from .rules import finish_step, is_finite
 from .simd import broadcast, fma, horizontal_sum, load, square_root, store, zeros
@@ -77,12 +77,12 @@ def _observe_band(norm, first, last, kd, rho, lam, std, xi, chi, drawn, out):
 
 
 @kernel()
-def observe_level_batch(q, levels, batches, sums, step, key_0, key_1, out):
+def observe_level_batch(q, levels, batches, step, key_0, key_1, out):
     """Write ``sum lambda^p h^2``, p = 0, 1, 2, of the gradient of a step to ``out``.
 
-    ``sums`` are those of the levels; `step` is the one before that whose numbers it takes.
+    `step` is the one before that whose numbers it takes.
     """
-    lam, std, lane, freedom, proposals, boosted, _, bulk_at, _, begin = levels
+    lam, std, lane, freedom, proposals, boosted, weights, bulk_at, _, begin = levels
     size, label_std, twice_d, slope, _ = batches
     lanes, norm = np.zeros(lam.size), np.zeros(lam.size)
     to_lanes(lanes, q, lane)
@@ -93,8 +93,11 @@ def observe_level_batch(q, levels, batches, sums, step, key_0, key_1, out):
         words, xi, chi,
     )  # fmt: skip
     u = squared_norm(step, key_0, key_1, twice_d, slope)
+    row = np.empty((NUM_BANDS, ROW_SIZE))
+    sum_band(lanes, 0, bulk_at, weights, row[0])
+    sum_band(lanes, bulk_at, lam.size, weights, row[1])
     w = _product(norm, std, xi, 0)
-    kd, rho = factors(residual_variance(sums, label_std), w, u, size, label_std)
+    kd, rho = factors(residual_variance(row, label_std), w, u, size, label_std)
     _observe_band(norm, 0, bulk_at, kd, rho, lam, std, xi, chi, 0, out[0])
     _observe_band(norm, bulk_at, lam.size, kd, rho, lam, std, xi, chi, 0, out[1])
 
@@ -119,7 +122,9 @@ def advance_level_batches(q, levels, batches, first_step, num_steps, ruling, rec
     )  # fmt: skip
     drawn = 0
     u = squared_norm(first_step, key_0, key_1, twice_d, slope)
-    p = residual_variance(sums, label_std)
+    sum_band(lanes, 0, bulk_at, weights, row[0])
+    sum_band(lanes, bulk_at, lam.size, weights, row[1])
+    p = residual_variance(row, label_std)
     kd, rho = factors(p, _product(norm, std, xi, drawn), u, size, label_std)
     done = 0
     rows = 0

@@ -151,7 +151,8 @@ def _moved(q, a, b, xi, chi):
 
 
 @inlined
-def _sum_band(q, first, last, weights, out):
+def sum_band(q, first, last, weights, out):
+    """Set a band's row to the sums of its lanes."""
     sums = no_sums(zeros(0.0, HALF))
     for lane in range(first, last, HALF):
         sums = add_level_sums(sums, load(q, lane, HALF), weights, lane)
@@ -228,8 +229,8 @@ def sum_levels(q, levels, out):
     """Write the sums of both bands to ``out``."""
     lanes = np.zeros(levels.lam.size)
     to_lanes(lanes, q, levels.lane)
-    _sum_band(lanes, 0, levels.bulk_at, levels.sum_weights, out[0])
-    _sum_band(lanes, levels.bulk_at, lanes.size, levels.sum_weights, out[1])
+    sum_band(lanes, 0, levels.bulk_at, levels.sum_weights, out[0])
+    sum_band(lanes, levels.bulk_at, lanes.size, levels.sum_weights, out[1])
 
 
 @kernel()

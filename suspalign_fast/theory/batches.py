@@ -71,7 +71,8 @@ def stationary_squares(
         )
     eta = step_size * spectrum.per_level(weights)
     x = eta * spectrum.eigenvalues
-    noise = eta / batch_size * _checks.real("label_std", label_std) ** 2
+    tau = _checks.real("label_std", label_std)
+    noise = eta / batch_size * (tau * tau)
     one = noise / ((1.0 - found.feedback) * (2.0 - x * (1.0 + 1.0 / batch_size)))
     return np.where(x > 0.0, spectrum.multiplicities * one, np.nan)
 
@@ -124,31 +125,41 @@ class MeanSquares:
         #: Levels that move; the loss of the others is noise like that of labels.
         self._moves: NDArray[np.bool_] = (eta > 0.0) & (lam > 0.0)
         frozen = ~self._moves
-        source = label_std**2 + float((lam * self._initial)[frozen].sum())
+        source = label_std * label_std + float((lam * self._initial)[frozen].sum())
         lam, count, eta = lam[self._moves], count[self._moves], eta[self._moves]
         x = eta * lam
         z = np.sqrt(count / batch_size) * x
-        matrix = np.diag(x * (2.0 - x * (1.0 + 1.0 / batch_size))) - np.outer(z, z)
-        self._decay, self._vectors = np.linalg.eigh(matrix)
-        self._unit: Array = eta * np.sqrt(count)
-        self._start: Array = self._vectors.T @ (self._initial[self._moves] / self._unit)
-        self._push: Array = source / np.sqrt(batch_size) * (self._vectors.T @ z)
+        with np.errstate(over="ignore", invalid="ignore"):
+            matrix = np.diag(x * (2.0 - x * (1.0 + 1.0 / batch_size))) - np.outer(z, z)
+            if np.isfinite(matrix).all():
+                decay, vectors = np.linalg.eigh(matrix)
+            else:
+                decay, vectors = np.full(x.size, np.nan), np.full_like(matrix, np.nan)
+            self._decay: Array = decay
+            self._vectors: Array = vectors
+            self._unit: Array = eta * np.sqrt(count)
+            self._start: Array = self._vectors.T @ (self._initial[self._moves] / self._unit)
+            self._push: Array = source / np.sqrt(batch_size) * (self._vectors.T @ z)
 
     def at(self, step: int) -> Array:
-        """Return the expected squared norms of the levels after so many steps, shape (levels,)."""
+        """Return the expected squared norms of the levels after so many steps, shape (levels,).
+
+        Infinite in all that move once one of them is not finite: their losses feed each other.
+        """
+        squares = self._initial.copy()
+        if step == 0:
+            return squares
         left, kept = self._decay, np.ones_like(self._decay)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             log = step * np.log(np.abs(1.0 - left))
             small = np.abs(left) < 0.5
-            log = np.where(small, step * np.log1p(-left), log) if step else np.zeros_like(left)
+            log = np.where(small, step * np.log1p(-left), log)
             sign = np.where((left > 1.0) & (step % 2 == 1), -1.0, 1.0)
             kept = sign * np.exp(log)
             gone = np.where(sign > 0.0, -np.expm1(log), 1.0 - kept)
             pushed = np.where(left == 0.0, float(step), gone / left)
-        squares = self._initial.copy()
-        squares[self._moves] = self._unit * (
-            self._vectors @ (kept * self._start + pushed * self._push)
-        )
+            moved = self._unit * (self._vectors @ (kept * self._start + pushed * self._push))
+        squares[self._moves] = moved if np.isfinite(moved).all() else np.inf
         return squares
 
 
@@ -184,9 +195,10 @@ def _next(problem: Quadratic, noise: DataNoise, q: Array, etas: Array) -> Array:
     """Expected squared norms after a step of a size for each level."""
     lam, count = problem.spectrum.eigenvalues, problem.spectrum.multiplicities
     x, batch = etas * lam, noise.batch_size
-    variance = float((lam * q).sum()) + noise.label_std**2
-    squares: Array = (1.0 - x * (2.0 - x * (1.0 + 1.0 / batch))) * q
-    return squares + etas * x * count * (variance / batch)
+    with np.errstate(over="ignore", invalid="ignore"):
+        variance = float((lam * q).sum()) + noise.label_std * noise.label_std
+        squares: Array = (1.0 - x * (2.0 - x * (1.0 + 1.0 / batch))) * q
+        return squares + etas * x * count * (variance / batch)
 
 
 def moments_of(problem: Quadratic, squares: Array) -> Array:

@@ -88,7 +88,7 @@ class BatchLaw(StepLaw):
         self, squares: Array, etas: Array | float, form: Array, offset: float
     ) -> Cumulants:
         """Cumulants of ``sum form c'^2 - offset`` after a step."""
-        p = float((self.lam * squares).sum()) + self.noise.label_std**2
+        p = float((self.lam * squares).sum()) + self.noise.label_std * self.noise.label_std
         given = [self._given(s, p, squares, etas, form) for s, _ in self.nodes]
         mean, variance, third = np.array(given).T
         weight = np.array([w for _, w in self.nodes])
