@@ -2,7 +2,8 @@
 
 ``docs/two_phases.png`` is what ``suspalign run`` draws, ``docs/engines.png`` what
 ``studies/engines_plot.py`` does, ``docs/compression.png`` what ``studies/compressed_plot.py`` does,
-``docs/mini-batches.png`` what ``studies/mini_batches.py`` does;
+``docs/mini-batches.png`` what ``studies/mini_batches.py`` does,
+``docs/phase-diagram.png`` what ``studies/phase_diagram.py`` does;
 ``docs/benchmarks.png`` shows what was last measured.
 """
 
@@ -13,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 import report
-from studies import compressed_plot, engines_plot, mini_batches
+from studies import compressed_plot, engines_plot, mini_batches, phase_diagram
 
 from suspalign_fast import cli
 
@@ -52,6 +53,7 @@ def benchmarks(path):
 
 PICTURES = {draw.__name__: draw for draw in (two_phases, engines, compression, benchmarks)}
 PICTURES["mini-batches"] = mini_batches_of_data
+PICTURES["phase-diagram"] = phase_diagram.draw
 
 
 def main():

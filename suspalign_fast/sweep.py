@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _checks, _memory, _progress, _threads, labelled, theory
+from ._blas import one_thread
 from .cases import Item, Outcome, Plan, Work
 from .engines import make_engine
 from .executors import ExecutorStoppedError, in_batches, workers_of
@@ -111,7 +112,8 @@ def sweep(
     table = _Table(plan, axes, each)
     _try_first(plan, axes, each)
     work = Work(plan)
-    with _progress.bar(table.count, "run", visible=progress) as bar, _pool(executor) as pool:
+    bar = _progress.bar(table.count, "run", visible=progress)
+    with bar, one_thread(), _pool(executor) as pool:
         try:
             for item, outcome in in_batches(pool, work, table.items(workers_of(pool))):
                 if on_error == "raise" and (raised := next(filter(None, outcome.errors), "")):

@@ -12,7 +12,7 @@ ROOT = Path(suspalign_fast.__file__).parent
 #: The layers, lowest first. A name stands for a module, or for a package with all that is in it and
 #: has no line of its own. A module may import what is in its own layer or below.
 LAYERS = (
-    ("helpers", "_checks _equality _errors _lazy _memory _numba_errors _progress _travel"),
+    ("helpers", "_blas _checks _equality _errors _lazy _memory _numba_errors _progress _travel"),
     ("registries", "spec"),
     ("rows", "row"),
     ("threads", "_threads"),

@@ -255,3 +255,26 @@ def test_without_xarray_the_error_says_how(monkeypatch):
     ):
         with pytest.raises(ImportError, match=r"pip install 'suspalign-fast\[studies\]'"):
             work()
+
+
+def test_linear_algebra_takes_one_thread_meanwhile():
+    control = pytest.importorskip("threadpoolctl")
+
+    def threads():
+        return [
+            lib["num_threads"] for lib in control.threadpool_info() if lib["user_api"] == "blas"
+        ]
+
+    seen = []
+
+    def case(step_size):
+        seen.append(threads())
+        return two_levels(5.0)
+
+    import scipy.linalg  # noqa: F401  (loads a library of its own)
+
+    before = threads()
+    sa.sweep(case, {"step_size": [1e-3, 2e-3, 4e-3]}, 5)
+    assert len(seen) >= 3
+    assert all(count == 1 for counts in seen[1:] for count in counts)  # the first is a trial
+    assert threads() == before
