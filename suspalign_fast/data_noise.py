@@ -30,7 +30,7 @@ class DataNoise(Noise):
     batch_size : int
         Samples B of a step, at least 1.
     label_std : float
-        Standard deviation tau of the labels' noise, at least zero.
+        Standard deviation tau of the labels' noise, at least zero; by default none.
 
     Raises
     ------
@@ -55,7 +55,7 @@ class DataNoise(Noise):
     """
 
     batch_size: int
-    label_std: float
+    label_std: float = 0.0
     depends_on_state: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

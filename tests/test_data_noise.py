@@ -297,6 +297,7 @@ def test_rules_see_the_noise_of_the_row():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ((0,), "batch_size must be an integer of at least 1"),
         ((0, 0.1), "batch_size must be an integer of at least 1"),
         ((2.5, 0.1), "batch_size must be an integer"),
         ((True, 0.1), "batch_size must be an integer"),
@@ -369,7 +370,7 @@ def test_the_command_line_takes_batches(tmp_path):
     assert trace.with_suffix(".png").exists()
     for wrong, message in {
         "data": "--noise must be one of",
-        "data:32": "--noise must be one of",
+        "data:32,0.1,3": "--noise must be one of",
         "data:x,1": "--noise must be one of",
         "data:0,0.1": "batch_size must be an integer of at least 1",
         "nothing": "--noise must be one of",

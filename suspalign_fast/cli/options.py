@@ -109,7 +109,9 @@ def noise(text: str, std: float) -> Noise:
         values = [_number(part) for part in numbers.split(",")]
     except ValueError:
         raise ValueError(expected) from None
-    if len(values) != len(dataclasses.fields(cls)):
+    fields = dataclasses.fields(cls)
+    needed = sum(field.default is dataclasses.MISSING for field in fields)
+    if not needed <= len(values) <= len(fields):
         raise ValueError(expected)
     try:
         made = cls(*values)
