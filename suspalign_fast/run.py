@@ -14,7 +14,7 @@ from ._travel import Travels
 from .problem import Quadratic
 from .spec import ENGINES, NOISES, RULES, Arrays
 from .spectrum import Spectrum
-from .step_size import ConstantStep, StepSize, as_step_size
+from .step_size import ConstantStep, KnownStepSize, StepSize, as_step_size
 
 EngineName: TypeAlias = Literal["step", "jump", "levels", "reference"]
 Update: TypeAlias = Literal["full", "dominant", "bulk"] | tuple[float, float]
@@ -109,6 +109,12 @@ class Run(Travels):
             return NotImplemented
         names = [field.name for field in fields(Run)]
         return same_values(*([getattr(run, name) for name in names] for run in (self, other)))
+
+    @property
+    def is_foreseeable(self) -> bool:
+        """Whether the law of many steps at once is known in advance."""
+        known = isinstance(self.step_size, KnownStepSize)
+        return known and not self.problem.noise.depends_on_state
 
     def why_unstable(self) -> str:
         """Say that a constant step size is too large to be stable; empty where it is not."""

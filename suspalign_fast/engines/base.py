@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from ..kernels.normals import seed_key
 from ..row import CONSTANTS_AT, NOISY_AT, RULE_COLUMNS, SLICES, WEIGHT_AT
 from ..run import Run
-from ..step_size import KnownStepSize
 
 
 @dataclass(frozen=True)
@@ -196,10 +195,8 @@ class Engine(ABC):
     @classmethod
     def takes(cls, run: Run) -> bool:
         """Whether it can do a run, whichever engine that names."""
-        foreseeable = (
-            isinstance(run.step_size, KnownStepSize) and not run.problem.noise.depends_on_state
-        )
-        return (foreseeable or not cls.needs_known_steps) and run.device in cls.devices()
+        foreseen = run.is_foreseeable or not cls.needs_known_steps
+        return foreseen and run.device in cls.devices()
 
     @classmethod
     def on(cls, device: str) -> "type[Engine]":

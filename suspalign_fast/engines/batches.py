@@ -29,7 +29,7 @@ def batches_of(problem: Quadratic) -> Batches | None:
 class BatchSteps(AdaptiveSteps):
     """Steps on mini-batches of data, of sizes known in advance or chosen by a rule.
 
-    The table of the rule holds the sums that the next step depends on, and the noise at the row.
+    The table of the rule holds the noise at the row; kernels take the sums from the state itself.
     """
 
     @staticmethod
@@ -57,13 +57,10 @@ class BatchSteps(AdaptiveSteps):
         fill_constants_at_row(self.ruling.sums, self.engine.run)
         return super().start(sums)
 
-    def after(
-        self, state: Array, sums: Array, step: int, size: float, update: tuple[float, float]
-    ) -> Array:
-        """Do one step of a size from a state with these sums, and return those after it."""
+    def after(self, state: Array, step: int, size: float, update: tuple[float, float]) -> Array:
+        """Do one step of a size from a state, and return the sums after it."""
         _, *model = self.model
         table = rule_table(self.engine.run)
-        table[:, :ROW_SIZE] = sums
         rule = KnownRule(ConstantStep(size), 1)
         memory = rule.memory(self.engine.run.problem)
         ruling = Ruling(rule.address, False, memory, table, np.array([size]), np.array(update))

@@ -13,7 +13,6 @@ from ..problem import Quadratic
 from ..row import NUM_BANDS, ROW_SIZE, sum_weights
 from ..run import Run
 from ..spec import ENGINES
-from ..step_size import KnownStepSize
 from .base import STATE, Rows
 from .batches import BatchSteps, batches_of
 from .steppers import AdaptiveSteps, Jumps, SteppingEngine
@@ -110,7 +109,7 @@ class LevelsEngine(SteppingEngine):
     @classmethod
     def seconds(cls, run: Run, threads: int, normal: float) -> float:
         """Return the expected time of a run."""
-        rows = run.num_rows if cls.can_jump(run) else run.num_steps + 1
+        rows = run.num_rows if run.is_foreseeable else run.num_steps + 1
         return rows * (ROW_SECONDS + LEVEL_SECONDS * run.problem.spectrum.num_levels)
 
     def __init__(self, run: Run, *, serial: bool = False) -> None:
@@ -124,7 +123,7 @@ class LevelsEngine(SteppingEngine):
         self.levels: Levels = levels_of(problem)
         self.planes = {STATE: self._initial_state(self.key)}
         batches = batches_of(problem)
-        self.jumps: bool = self.can_jump(run)
+        self.jumps: bool = run.is_foreseeable
         # Else all levels take each step together, in one thread.
         if batches is not None:
             kernel = data_levels.advance_level_batches
@@ -136,11 +135,6 @@ class LevelsEngine(SteppingEngine):
         else:
             self.stepper = AdaptiveSteps(self, levels.advance_levels, self.state, self.levels)
         self.advance(0)  # compiles, so that a progress bar starts with the steps
-
-    @staticmethod
-    def can_jump(run: Run) -> bool:
-        """Whether the law of many steps is known in advance."""
-        return isinstance(run.step_size, KnownStepSize) and not run.problem.noise.depends_on_state
 
     @property
     def width(self) -> int:
@@ -162,8 +156,7 @@ class LevelsEngine(SteppingEngine):
     ) -> Array:
         """Sums one step after a state, with the noise of step `noise_step`; changes nothing."""
         if isinstance(self.stepper, BatchSteps):
-            before = self.sums_of(state)
-            return self.stepper.after(state.copy(), before, noise_step, step_size, update)
+            return self.stepper.after(state.copy(), noise_step, step_size, update)
         eta = step_size * self.run.problem.spectrum.per_level(update)
         problem = self.run.problem
         a, b = 1.0 - eta * problem.spectrum.eigenvalues, eta * problem.stds
@@ -194,7 +187,7 @@ class LevelsEngine(SteppingEngine):
     def rows_of(cls, runs: Sequence[Run]) -> list[Rows] | None:
         """Return all rows of runs whose seeds alone differ: kernels do all of them in one call."""
         problem = runs[0].problem
-        if problem.spectrum.num_levels > PART or not cls.can_jump(runs[0]):
+        if problem.spectrum.num_levels > PART or not runs[0].is_foreseeable:
             return None
         engine = cls(runs[0], serial=True)
         assert isinstance(engine.stepper, Jumps)

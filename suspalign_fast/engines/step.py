@@ -124,8 +124,7 @@ class StepEngine(SteppingEngine):
         """Sums one step after a state, with the noise of step `noise_step`; changes nothing."""
         np.copyto(self._scratch, state)
         if isinstance(self.stepper, BatchSteps):
-            before = self.sums_of(state)
-            return self.stepper.after(self._scratch, before, noise_step, step_size, update)
+            return self.stepper.after(self._scratch, noise_step, step_size, update)
         sums = np.empty((1, NUM_BANDS, ROW_SIZE))
         advance_known(
             self._scratch, self.plan, noise_step, moves_of(np.array([step_size]), update),

@@ -149,7 +149,7 @@ class MeanSquares:
         squares = self._initial.copy()
         if step == 0:
             return squares
-        left, kept = self._decay, np.ones_like(self._decay)
+        left = self._decay
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             log = step * np.log(np.abs(1.0 - left))
             small = np.abs(left) < 0.5

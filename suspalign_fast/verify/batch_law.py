@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..batch_rows import nodes_of
+from ..batch_rows import averaged, nodes_of
 from ..data_noise import DataNoise
 from ..rise import chi_square_tail
 from .probed import Probed
@@ -92,13 +92,7 @@ class BatchLaw(StepLaw):
         given = [self._given(s, p, squares, etas, form) for s, _ in self.nodes]
         mean, variance, third = np.array(given).T
         weight = np.array([w for _, w in self.nodes])
-        average = float(weight @ mean)
-        off = mean - average
-        return Cumulants(
-            average - offset,
-            float(weight @ (variance + off**2)),
-            float(weight @ (third + 3.0 * off * variance + off**3)),
-        )
+        return Cumulants(*map(float, averaged(weight, mean - offset, variance, third)))
 
     def _given(
         self, share: float, p: float, squares: Array, etas: Array | float, form: Array
