@@ -9,6 +9,7 @@
 `dataset`           reading a dataset that may claim anything
 `reader`            opening a file that may be anything
 `output`            writing a file, and abandoning it
+`growing`           a file put in its place whole, that grows there while others read it
 `column`            a dataset that grows, chunk by chunk
 `foreign`           what others put into a file
 ==================  ===============================================================
