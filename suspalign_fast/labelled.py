@@ -1,5 +1,6 @@
 """Columns as labelled arrays: xarray with a name for every dimension."""
 
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,6 +30,17 @@ def load_xarray() -> Any:
             "(pip install 'suspalign-fast[studies]')"
         ) from error
     return xarray
+
+
+def check_reader() -> None:
+    """Raise ImportError if xarray cannot read files for want of h5netcdf."""
+    try:
+        importlib.import_module("h5netcdf")
+    except ImportError as error:
+        raise ImportError(
+            "studies in files need the package h5netcdf, which is not installed "
+            "(pip install 'suspalign-fast[studies]')"
+        ) from error
 
 
 def dims_of(name: str) -> tuple[str, ...]:

@@ -37,7 +37,10 @@ LAYERS = (
     ("engines", "engines cost"),
     ("trace files", "sink trace_file store checkpoint"),
     ("pictures", "_picture plot"),
-    ("simulation", "executors driver simulate ensemble estimate cases sweep"),
+    (
+        "simulation",
+        "executors driver simulate ensemble estimate grid cases until table study study_file sweep",
+    ),
     ("verification", "verify"),
     ("package", "suspalign_fast"),
     ("command line", "cli __main__"),

@@ -230,7 +230,7 @@ def test_an_executor_that_is_shut_down_keeps_what_is_done():
     pool.shutdown()
     with pytest.warns(RuntimeWarning, match="the executor takes no more work"):
         study = sa.sweep(two_levels, AXES, 5, executor=pool)
-    assert (study.status == "lost").all()
+    assert (study.status == "missing").all()
     with pytest.raises(RuntimeError, match="the executor takes no more work"):
         sa.sweep(two_levels, AXES, 5, executor=pool, on_error="raise")
 

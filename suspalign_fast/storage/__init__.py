@@ -11,6 +11,8 @@
 `output`            writing a file, and abandoning it
 `growing`           a file put in its place whole, that grows there while others read it
 `column`            a dataset that grows, chunk by chunk
+`block`             writing blocks of a dataset of fixed shape
+`netcdf`            dimensions and texts of netCDF-4
 `foreign`           what others put into a file
 ==================  ===============================================================
 """
