@@ -77,6 +77,7 @@ def die_in(place):
 
 
 def child(path, place, in_processes):
+    os.setsid()
     executors.BATCH_SECONDS = 0.02
     sys.modules["suspalign_fast.sweep"].SHARES = 40
     die_in(place)
@@ -132,15 +133,23 @@ def check(path, before, expected, tally):
     return now
 
 
+def kill(process):
+    """Kill a sweep and its workers, which would wait for it for ever."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:  # too young to have a group of its own
+        process.kill()
+    process.join()
+
+
 def kill_at_random(folder, kills, tally, rng, expected, *, in_processes=False):
     """Kill a sweep so many times, calling it again each time; compare every one at its end."""
     path, before = folder / "study.nc", None
     while tally.kills < kills:
         process = start(path, in_processes=in_processes)
-        process.join(rng.uniform(0.05, 1.2) + 2.5 * in_processes)
+        process.join(rng.uniform(0.05, 1.2) + rng.uniform(1.0, 4.0) * in_processes)
         if process.exitcode is None:
-            process.kill()
-            process.join()
+            kill(process)
             tally.kills += 1
             before = check(path, before, expected, tally)
         else:
