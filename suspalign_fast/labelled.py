@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _checks
 from .row import BANDS, SUMS, columns
 
 #: Dimension of the powers of each group of sums.
@@ -41,6 +42,22 @@ def check_reader() -> None:
             "studies in files need the package h5netcdf, which is not installed "
             "(pip install 'suspalign-fast[studies]')"
         ) from error
+
+
+def check_variables(variables: Any) -> tuple[str, ...]:
+    """Return names of columns that were asked for, one or a sequence.
+
+    Raises
+    ------
+    ValueError
+        If a trace has no such column.
+    """
+    names = (variables,) if isinstance(variables, str) else tuple(variables)
+    for name in names:
+        if name not in columns() or name == "step":
+            known = ", ".join(column for column in columns() if column != "step")
+            raise _checks.wrong("variables", name, f"columns of a trace: {known}")
+    return names
 
 
 def dims_of(name: str) -> tuple[str, ...]:

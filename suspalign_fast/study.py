@@ -122,7 +122,6 @@ def open_study(path: _files.AnyPath) -> Any:
     is_live = _lock.is_held(source)
     try:
         found = xarray.open_dataset(source, engine="h5netcdf", driver_kwds={"swmr": True})
-        found.attrs = {name: _plain(value) for name, value in found.attrs.items()}
         found = found.drop_vars("digest")
         if "status" in found:
             found["status"] = found.status.astype(str)
@@ -164,10 +163,6 @@ def _small(file: _hdf5.Reader, name: str) -> NDArray[Any]:
 
 def _nothing_like(texts: Any) -> Any:
     return texts.copy(data=np.full(texts.shape, "", dtype="U1"))
-
-
-def _plain(value: Any) -> Any:
-    return value.strip() if isinstance(value, str) else value
 
 
 def _brief(value: Any) -> str:

@@ -132,7 +132,7 @@ class StudyFile(Table):
         for name, text in about.items():
             file.attrs[name] = _hdf5.text(text)
         file.attrs["format_version"] = FORMAT_VERSION
-        file.attrs["status"] = np.bytes_(Status.RUNNING.ljust(STATUS_LENGTH))
+        file.attrs["status"] = _status(Status.RUNNING)
         for name, values in self.coordinates().items():
             has_attributes = isinstance(values, tuple)
             netcdf.add_coordinate(file, name, values[1] if has_attributes else values)
@@ -237,7 +237,7 @@ class StudyFile(Table):
             if self._place is not None and self._place.is_open:
                 status = Status.COMPLETE if self._is_finished else Status.INTERRUPTED
                 with self._place.writing("all runs"):
-                    self._file.attrs.modify("status", np.bytes_(status.ljust(STATUS_LENGTH)))
+                    self._file.attrs.modify("status", _status(status))
                     self._place.close()
                 _files.remove_leftovers(self.path, _lock.is_held)
         finally:
@@ -264,6 +264,10 @@ def _chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
         sizes.append(size)
         left //= size
     return tuple(reversed(sizes))
+
+
+def _status(text: str) -> NDArray[np.bytes_]:
+    return np.array(text, f"S{STATUS_LENGTH}")
 
 
 def _describe(dataset: h5py.Dataset, attributes: dict[str, str]) -> None:

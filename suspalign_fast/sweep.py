@@ -17,7 +17,6 @@ from .engines import make_engine
 from .executors import ExecutorStoppedError, in_batches, workers_of
 from .grid import Grid
 from .problem import Quadratic
-from .row import columns
 from .run import Run
 from .spectrum import Spectrum
 from .storage.files import AnyPath
@@ -159,11 +158,7 @@ def _plan(
     """Return what is the same in all runs, checked."""
     if not callable(case):
         raise _checks.wrong("case", case, "a function that returns a Quadratic")
-    names = (variables,) if isinstance(variables, str) else tuple(variables)
-    for name in names:
-        if name not in columns() or name == "step":
-            known = ", ".join(column for column in columns() if column != "step")
-            raise _checks.wrong("variables", name, f"columns of a trace: {known}")
+    names = labelled.check_variables(variables)
     tiny = Quadratic(Spectrum([2.0, 1.0], 1))
     run = Run(tiny, 1.0, num_steps, record_every=record_every, record_at=record_at)  # type: ignore[arg-type]
     recording = run.num_steps, run.record_every, run.record_at

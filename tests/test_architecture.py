@@ -37,10 +37,8 @@ LAYERS = (
     ("engines", "engines cost"),
     ("trace files", "sink trace_file store checkpoint"),
     ("pictures", "_picture plot"),
-    (
-        "simulation",
-        "executors driver simulate ensemble estimate grid cases until table study study_file sweep",
-    ),
+    ("simulation", "executors driver simulate labelled_runs ensemble estimate"),
+    ("studies", "grid cases until table study study_file sweep"),
     ("verification", "verify"),
     ("package", "suspalign_fast"),
     ("command line", "cli __main__"),
