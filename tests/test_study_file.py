@@ -147,7 +147,7 @@ def test_what_raised_is_tried_again(path, counted):
         ({"seeds": ()}, "it has seeds"),
         (
             {"case": lambda gap_ratio: two_levels(gap_ratio + 1.0)},
-            "at gap_ratio = 5.0, step_size = 0.001 its problem was another",
+            "at gap_ratio = .* its problem was another",
         ),
     ],
 )
