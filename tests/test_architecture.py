@@ -27,7 +27,7 @@ LAYERS = (
     ),
     ("special functions", "kernels.ratio kernels.tail kernels.powers"),
     ("rules", "kernels.rules kernels.built_in_rules kernels.move"),
-    ("problems", "spectrum stability noise data_noise problem datasets least_squares"),
+    ("problems", "optimizer spectrum stability noise data_noise problem datasets least_squares"),
     ("step sizes", "step_size built_in_steps transition"),
     ("kernels", "kernels"),
     ("devices", "devices"),
