@@ -18,7 +18,7 @@ from .trace import Trace
 
 Array = NDArray[np.float64]
 #: What a case may say of its runs beside the problem.
-OPTIONS = ("step_size", "engine", "device", "dtype", "update")
+OPTIONS = ("step_size", "engine", "device", "dtype", "update", "optimizer")
 #: Status of a run whose case or rule raised, and of one that nobody got to.
 ERROR, MISSING = "error", "missing"
 #: Statuses of runs that are done for good.

@@ -10,6 +10,7 @@ from .power_sums import Prediction, Weights
 from .rise import NoiseShape
 from .spec import NOISES
 from .spectrum import Spectrum
+from .velocity_rows import Velocity
 
 #: Batches up to here: all integers that a float64 tells apart.
 MAX_BATCH = 2**53
@@ -86,6 +87,7 @@ class DataNoise(Noise):
         step_size: Array | float,
         update: Weights,
         shape: NoiseShape | None,
+        velocity: Velocity | None = None,
     ) -> Prediction:
         """Predict the alignment one step after each row; see `batch_rows.predict_alignment`."""
         return batch_rows.predict_alignment(

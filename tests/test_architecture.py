@@ -14,6 +14,7 @@ ROOT = Path(suspalign_fast.__file__).parent
 LAYERS = (
     ("helpers", "_blas _checks _equality _errors _lazy _memory _numba_errors _progress _travel"),
     ("registries", "spec"),
+    ("optimizers", "optimizer velocity_rows"),
     ("rows", "row"),
     ("threads", "_threads"),
     ("files", "storage"),
@@ -27,7 +28,7 @@ LAYERS = (
     ),
     ("special functions", "kernels.ratio kernels.tail kernels.powers"),
     ("rules", "kernels.rules kernels.built_in_rules kernels.move"),
-    ("problems", "optimizer spectrum stability noise data_noise problem datasets least_squares"),
+    ("problems", "spectrum stability noise data_noise problem datasets least_squares"),
     ("step sizes", "step_size built_in_steps transition"),
     ("kernels", "kernels"),
     ("devices", "devices"),
