@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .kernels.row_terms import pull_term, push_term
 from .optimizer import Factors
 
 Array = NDArray[np.float64]
@@ -46,10 +47,8 @@ def for_odds(power_sums: Array, constants: Array, velocity: Velocity | None) -> 
     (p, q, _), extra = velocity.factors, velocity.sums
     sums, noise = power_sums.copy(), constants.copy()
     with np.errstate(over="ignore", invalid="ignore"):
-        sums[..., 2] = p * power_sums[..., 2] + q * extra[..., C2]
-        sums[..., 3] = (
-            p * p * power_sums[..., 3] + 2.0 * p * q * extra[..., C3] + q * q * extra[..., V2]
-        )
+        sums[..., 2] = pull_term(p, q, power_sums[..., 2], extra[..., C2])
+        sums[..., 3] = push_term(p, q, power_sums[..., 3], extra[..., C3], extra[..., V2])
         noise[..., 1] = p * p * constants[..., 1]
     return sums, noise
 
@@ -61,10 +60,8 @@ def for_loss(power_sums: Array, constants: Array, velocity: Velocity | None) -> 
     (p, q, _), extra = velocity.factors, velocity.sums
     sums, noise = power_sums.copy(), constants.copy()
     with np.errstate(over="ignore", invalid="ignore"):
-        sums[..., 1] = p * power_sums[..., 1] + q * extra[..., C1]
-        sums[..., 2] = (
-            p * p * power_sums[..., 2] + 2.0 * p * q * extra[..., C2] + q * q * extra[..., V1]
-        )
+        sums[..., 1] = pull_term(p, q, power_sums[..., 1], extra[..., C1])
+        sums[..., 2] = push_term(p, q, power_sums[..., 2], extra[..., C2], extra[..., V1])
         noise[..., 0] = p * p * constants[..., 0]
     return sums, noise
 

@@ -14,11 +14,11 @@ ROOT = Path(suspalign_fast.__file__).parent
 LAYERS = (
     ("helpers", "_blas _checks _equality _errors _lazy _memory _numba_errors _progress _travel"),
     ("registries", "spec"),
-    ("optimizers", "optimizer velocity_rows"),
+    ("optimizers", "kernels.row_terms optimizer velocity_rows"),
     ("rows", "row"),
     ("threads", "_threads"),
     ("files", "storage"),
-    ("power sums", "kernels.row_terms rise power_sums batch_rows columns"),
+    ("power sums", "rise power_sums batch_rows columns"),
     ("compiling", "kernels.jit"),
     ("vectors", "kernels.vectors kernels.vector_memory kernels.vector_arithmetic kernels.simd"),
     (

@@ -50,8 +50,8 @@ class Rows:
         cls, step: NDArray[np.int64], step_size: NDArray[np.float64], sums: NDArray[np.float64]
     ) -> "Rows":
         """Split sums of shape (rows, bands, NUM_SUMS or more) into their groups."""
-        groups = [sums[..., part] for part in SLICES.values()]
-        return cls(step, step_size, *groups, cross_sums_of(sums))
+        power, noise = (sums[..., part] for part in SLICES.values())
+        return cls(step, step_size, power, noise, cross_sums_of(sums))
 
     @classmethod
     def joined(cls, parts: "list[Rows]") -> "Rows":

@@ -85,7 +85,7 @@ class ReferenceEngine(Engine):
         rule = run.step_size
         self.memory: Array = np.empty(0)
         if isinstance(rule, AdaptiveStepSize):
-            self.memory = rule.memory(run.problem)
+            self.memory = rule.memory_for(run.problem, run.optimizer)
         self._size = np.zeros(1)
 
     @property

@@ -90,7 +90,7 @@ class AdaptiveSteps(Stepper):
         self.ruling: Ruling = Ruling(
             self.rule.address,
             self.rule.observes,
-            self.rule.memory(run.problem),
+            self.rule.memory_for(run.problem, run.optimizer),
             rule_table(run),
             np.zeros(1),
             np.array(run.update),
