@@ -11,8 +11,7 @@ from . import _checks
 from .row import BANDS, SUMS, columns
 
 #: Dimension of the powers of each group of sums.
-POWERS = {sums.name: f"{sums.name.removesuffix('_sums')}_power" for sums in SUMS}
-POWERS["power_sums"] = "power"
+POWERS = {sums.name: sums.dimension for sums in SUMS}
 
 
 def load_xarray() -> Any:
