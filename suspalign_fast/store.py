@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import netcdf
+from . import labels
 from . import storage as _hdf5
 from ._provenance import provenance
 from .conditions import Conditions
@@ -140,7 +140,7 @@ class TraceWriter(Sink):
             name: Column(trace, name, column.dtype, column.shape, chunk_rows, self._compression)
             for name, column in columns().items()
         }
-        netcdf.label(trace)
+        labels.label(trace)
 
     def append(self, rows: Rows) -> None:
         """Take rows; commit what fills chunks, and all of it once a second."""

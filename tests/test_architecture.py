@@ -38,7 +38,7 @@ LAYERS = (
     ("traces", "conditions labelled trace summary"),
     ("theory", "theory phases"),
     ("engines", "engines cost"),
-    ("trace files", "sink trace_file netcdf store checkpoint"),
+    ("trace files", "sink trace_file labels store checkpoint"),
     ("pictures", "_picture plot"),
     ("simulation", "executors driver simulate labelled_runs ensemble estimate"),
     ("studies", "grid cases until table study study_file sweep"),

@@ -12,16 +12,18 @@ import numpy as np
 import pytest
 
 import suspalign_fast as sa
-from suspalign_fast import netcdf, row, store
+from suspalign_fast import labels, row, store
 from suspalign_fast.engines import make_engine
 from suspalign_fast.run import Run
-from suspalign_fast.storage import lock, scales
+from suspalign_fast.storage import lock, netcdf
 
 from .conftest import assert_same_bits
 
 xarray = pytest.importorskip("xarray")
 pytest.importorskip("h5netcdf")
 
+#: Unknown where the package is not installed, only on the path.
+VERSION = rf"suspalign-fast ({re.escape(sa.__version__)}|unknown)"
 PROBLEM = sa.Quadratic(sa.Spectrum.linear_bands(200, 10), sa.IsotropicNoise(0.5), initial=1.0)
 
 
@@ -68,7 +70,8 @@ def opened_live(path):
 
 def assert_agree(rows, trace):
     """Rows of a file have dimensions, coordinates, names, units and bits of a labelled trace."""
-    labelled = trace.to_xarray().drop_attrs(deep=False)
+    labelled = trace.to_xarray()
+    labelled.attrs = {}
     xarray.testing.assert_identical(rows, labelled)
     for name in labelled.variables:
         assert rows[name].dims == labelled[name].dims
@@ -128,14 +131,14 @@ def test_the_file_says_what_wrote_it_and_when(path):
     simulated(path)
     with h5py.File(path) as file:
         source, date = (file.attrs[name].decode() for name in ("source", "date"))
-    assert re.fullmatch(rf"suspalign-fast {re.escape(sa.__version__)}", source)
+    assert re.fullmatch(VERSION, source)
     assert before <= datetime.fromisoformat(date) <= datetime.now(UTC)
 
 
 def test_a_small_file_stays_small(path, monkeypatch):
     simulated(path, 10)
     labelled = path.stat().st_size
-    monkeypatch.setattr(netcdf, "label", lambda group: None)
+    monkeypatch.setattr(labels, "label", lambda group: None)
     simulated(path, 10)
     assert 0 < labelled - path.stat().st_size < 8_000
 
@@ -232,7 +235,7 @@ def test_no_process_is_started_for_labels_of_ours(path, monkeypatch):
 def without_labels(path, monkeypatch, **more):
     """Write a file as before there were labels."""
     with monkeypatch.context() as patch:
-        patch.setattr(netcdf, "label", lambda group: None)
+        patch.setattr(labels, "label", lambda group: None)
         trace = simulated(path, **more)
     with h5py.File(path, "r+") as file:
         assert set(file["trace"]) == set(row.columns())
@@ -247,7 +250,7 @@ def test_an_older_file_loads_and_is_labelled_once_it_is_resumed(path, engine, mo
     trace = sa.resume(path, num_steps=30)
     assert_agree(opened(path, engine), trace)
     with h5py.File(path) as file:
-        assert file.attrs["source"].decode() == f"suspalign-fast {sa.__version__}"
+        assert re.fullmatch(VERSION, file.attrs["source"].decode())
 
 
 @pytest.mark.parametrize("text", ["1", np.bytes_(b"1")])
@@ -283,6 +286,22 @@ def test_groups_with_dimensions_of_their_own_survive(path, engine, writer, label
         assert_agree(opened(path, engine), trace)
         numbers = numbers_of(path)
         assert len(numbers) == len(set(numbers)) >= 6
+
+
+def case(gap_ratio):
+    spectrum = sa.Spectrum.two_level(100, 10, gap_ratio, 1.0)
+    return sa.Quadratic(spectrum, initial=10.0), {"engine": "levels", "step_size": 1e-3}
+
+
+def test_a_study_takes_groups_with_dimensions_of_their_own(path, engine, writer):
+    over = {"gap_ratio": [10.0, 100.0]}
+    sa.sweep(case, over, 5, path=path, variables=("alignment", "power_sums")).close()
+    study = opened(path, engine, None)
+    MINE.to_netcdf(path, mode="a", group="mine", engine=writer)
+    xarray.testing.assert_identical(opened(path, engine, None), study)
+    xarray.testing.assert_identical(opened(path, engine, "mine"), MINE)
+    numbers = numbers_of(path)
+    assert len(numbers) == len(set(numbers))
 
 
 def numbers_of(path):
@@ -353,6 +372,6 @@ def test_no_reference_of_a_copy_points_anywhere_else(path):
 def test_descriptions_are_written_whole(path):
     with h5py.File(path, "w") as file:
         data = file.create_dataset("x", data=[1.0])
-        scales.describe(data, {"units": "µ", "long_name": ""})
+        netcdf.describe(data, {"units": "µ", "long_name": ""})
         assert data.attrs["units"].decode() == "µ"
         assert data.attrs["long_name"] == b""

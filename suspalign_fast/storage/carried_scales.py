@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from h5py import h5a, h5ds
 
-from .scales import LIST, NUMBER, NUMBERS, REFERENCES
+from .netcdf import LIST, NUMBER, NUMBERS, REFERENCES
 
 #: A dataset and its copy.
 Pair = tuple[h5py.Dataset, h5py.Dataset]

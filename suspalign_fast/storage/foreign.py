@@ -18,9 +18,9 @@ import numpy as np
 from h5py import h5a, h5o, h5s, h5t
 
 from . import carried_scales
+from .netcdf import DESCRIPTIVE, LIST
 from .output import WRITTEN
 from .reader import Reader, attribute_of
-from .scales import DESCRIPTIVE, LIST
 
 SECONDS = 300.0
 

@@ -1,0 +1,25 @@
+"""What the columns of a trace file are: dimensions, coordinates, units, long names (netCDF-4)."""
+
+import h5py
+
+from .labelled import attributes_of, coordinates_of, dims_of
+from .row import columns
+from .storage import netcdf
+
+
+def label(group: h5py.Group) -> None:
+    """Name the dimensions of all columns, and say what they are.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        Where every column is a dataset already. Coordinates are added; that of rows is a column.
+    """
+    names = list(columns())
+    netcdf.make_scale(group["step"], "step", 0)
+    for number, (name, values) in enumerate(coordinates_of(names).items(), 1):
+        netcdf.add_coordinate(group, name, values, number)
+    for name in names:
+        netcdf.describe(group[name], attributes_of(name))
+        if name != "step":
+            netcdf.attach(group[name], ("step", *dims_of(name)))
