@@ -15,11 +15,13 @@ def label(group: h5py.Group) -> None:
     group : h5py.Group
         Where every column is a dataset already. Coordinates are added; that of rows is a column.
     """
-    names = list(columns())
-    netcdf.make_scale(group["step"], "step", 0)
-    for number, (name, values) in enumerate(coordinates_of(names).items(), 1):
+    datasets = {name: group[name] for name in columns()}
+    netcdf.make_scale(datasets["step"], "step", 0)
+    scales = {"step": datasets["step"]}
+    for number, (name, values) in enumerate(coordinates_of(datasets).items(), 1):
         netcdf.add_coordinate(group, name, values, number)
-    for name in names:
-        netcdf.describe(group[name], attributes_of(name))
+        scales[name] = group[name]
+    for name, dataset in datasets.items():
+        netcdf.describe(dataset, attributes_of(name))
         if name != "step":
-            netcdf.attach(group[name], ("step", *dims_of(name)))
+            netcdf.attach(dataset, [scales[dimension] for dimension in ("step", *dims_of(name))])

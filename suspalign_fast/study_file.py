@@ -142,7 +142,7 @@ class StudyFile(Table):
             created = file.create_dataset(
                 name, shape, np.float64, chunks=_chunks(shape), fillvalue=np.nan
             )
-            netcdf.attach(created, self.dims(name))
+            netcdf.attach(created, [file[dimension] for dimension in self.dims(name)])
             netcdf.describe(created, attributes_of(name))
         self._lay_out_texts()
 
@@ -157,7 +157,8 @@ class StudyFile(Table):
             if f"string{length}" not in self._file:
                 netcdf.add_dimension(self._file, f"string{length}", length, next(numbers))
             created = self._file.create_dataset(name, shape, "S1", chunks=_chunks(shape))
-            netcdf.attach(created, (*dims, f"string{length}"))
+            scales = [self._file[dimension] for dimension in (*dims, f"string{length}")]
+            netcdf.attach(created, scales)
             created.attrs["_Encoding"] = _hdf5.text("utf-8")
             if name != "error":
                 created[...] = netcdf.as_characters(texts, length)

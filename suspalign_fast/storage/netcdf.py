@@ -50,11 +50,10 @@ def make_scale(dataset: h5py.Dataset, name: str, number: int) -> None:
     _write(dataset, NUMBER, h5t.STD_I32LE, np.array(number, np.int32))
 
 
-def attach(dataset: h5py.Dataset, names: Sequence[str]) -> None:
-    """Name the dimensions of a dataset by those of its group."""
-    group = dataset.parent
-    for axis, name in enumerate(names):
-        h5ds.attach_scale(dataset.id, group[name].id, axis)
+def attach(dataset: h5py.Dataset, scales: Sequence[h5py.Dataset]) -> None:
+    """Name the dimensions of a dataset by their scales."""
+    for axis, scale in enumerate(scales):
+        h5ds.attach_scale(dataset.id, scale.id, axis)
 
 
 def describe(dataset: h5py.Dataset, texts: Mapping[str, str]) -> None:
