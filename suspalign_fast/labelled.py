@@ -11,9 +11,7 @@ from . import _checks
 from .row import BANDS, CROSS_SUMS, SUMS, columns
 
 #: Dimension of the powers of each group of sums.
-POWERS = {sums.name: f"{sums.name.removesuffix('_sums')}_power" for sums in SUMS}
-POWERS["power_sums"] = "power"
-POWERS[CROSS_SUMS.name] = "cross"
+POWERS = {sums.name: sums.dimension for sums in (*SUMS, CROSS_SUMS)}
 
 
 def load_xarray() -> Any:

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import labels
 from . import storage as _hdf5
+from ._provenance import provenance
 from .conditions import Conditions
 from .engines import Rows
 from .row import check_columns, columns, derived_columns, recorded
@@ -126,17 +128,19 @@ class TraceWriter(Sink):
         file.attrs["run_id"] = _hdf5.text(self.run_id)
         file.attrs["status"] = np.bytes_(STATUSES[0].ljust(16))
         file.attrs["committed_rows"] = np.int64(0)
+        file.attrs.update({name: _hdf5.text(value) for name, value in provenance().items()})
         run.problem.spectrum.write(file, compression=self._compression)
-        group = file.create_group("run")
+        group = file.create_group("run", track_order=True)
         for name, values in arrays.items():
             _hdf5.write(group, name, values, compression=self._compression)
         group.create_dataset("noise_constants", data=self._conditions.constants)
-        trace = file.create_group("trace")
+        trace = file.create_group("trace", track_order=True)
         chunk_rows = min(CHUNK_ROWS, run.num_rows)
         self._columns = {
             name: Column(trace, name, column.dtype, column.shape, chunk_rows, self._compression)
             for name, column in columns(has_velocity=run.optimizer.has_velocity).items()
         }
+        labels.label(trace)
 
     def append(self, rows: Rows) -> None:
         """Take rows; commit what fills chunks, and all of it once a second."""
