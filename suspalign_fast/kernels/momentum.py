@@ -21,20 +21,21 @@ from ..row import (
 from . import domains
 from .advance import SUBSTEPS, add_parts, observe_share
 from .batch import LANES, write_normals
+from .block import by_kind
 from .coordinates import rounded
 from .edges import block_values, coefficients_of, groups_of, load_edges, return_edges
 from .jit import copy_values, inlined, internal, kernel
 from .momentum_sums import DIRECT_WAY, EQUAL_WAY, NARROW_WAY
 from .move import DRIFT, NUM_PARTS, set_move
 from .normals import GROUP
-from .plan import BAND, BLOCK, EQUAL, FIRST, KIND, LAM, LAST, NARROW, STD
+from .plan import BAND, BLOCK, EQUAL, FIRST, KIND, LAM, LAST, STD
 from .rules import call_rule, copy_row, is_finite
 from .simd import broadcast, fma, load, load_doubles, prefetch, store_doubles, to_double, zeros
 from .work import make_work, scratch_of, share_of
 
 
-def _make(empty, powers_of, add, commit):
-    """Build the loops of a way: over one step, over the state alone."""
+def _make_step(empty, powers_of, add, commit, is_far):
+    """Build the loop of a way over one step; far from cache the next block is fetched meanwhile."""
 
     @inlined
     def step(c, v, lam, std, drift, factors, normals, groups, weights, row):
@@ -47,10 +48,11 @@ def _make(empty, powers_of, add, commit):
         for i in range(0, GROUP * groups, LANES):
             lam_i = load(lam, i, LANES)
             std_i = load(std, i, LANES)
-            prefetch(c, i + BLOCK)
-            prefetch(v, i + BLOCK)
-            prefetch(lam, i + BLOCK)
-            prefetch(std, i + BLOCK)
+            if is_far:
+                prefetch(c, i + BLOCK)
+                prefetch(v, i + BLOCK)
+                prefetch(lam, i + BLOCK)
+                prefetch(std, i + BLOCK)
             c_i = load_doubles(c, i, LANES)
             v_i = load_doubles(v, i, LANES)
             h = fma(std_i, to_double(load(normals, i, LANES)), lam_i * c_i)
@@ -61,6 +63,12 @@ def _make(empty, powers_of, add, commit):
             sums = add(sums, c_i, v_i, powers_of(lam_i, std_i, weights))
         commit(sums, weights, row)
 
+    return step
+
+
+def _make_sum(empty, powers_of, add, commit):
+    """Build the loop of a way over the state alone."""
+
     @inlined
     def sum_state(c, v, lam, std, groups, weights, row):
         sums = empty(zeros(0.0, LANES))
@@ -69,32 +77,15 @@ def _make(empty, powers_of, add, commit):
             sums = add(sums, load_doubles(c, i, LANES), load_doubles(v, i, LANES), powers)
         commit(sums, weights, row)
 
-    return step, sum_state
+    return sum_state
 
 
-_step_direct, _sum_direct = _make(*DIRECT_WAY)
-_step_narrow, _sum_narrow = _make(*NARROW_WAY)
-_step_equal, _sum_equal = _make(*EQUAL_WAY)
-
-
-@inlined
-def _step_block(kind, c, v, lam, std, drift, factors, normals, groups, weights, row):
-    if kind == EQUAL:
-        _step_equal(c, v, lam, std, drift, factors, normals, groups, weights, row)
-    elif kind == NARROW:
-        _step_narrow(c, v, lam, std, drift, factors, normals, groups, weights, row)
-    else:
-        _step_direct(c, v, lam, std, drift, factors, normals, groups, weights, row)
-
-
-@inlined
-def _sum_block(kind, c, v, lam, std, groups, weights, row):
-    if kind == EQUAL:
-        _sum_equal(c, v, lam, std, groups, weights, row)
-    elif kind == NARROW:
-        _sum_narrow(c, v, lam, std, groups, weights, row)
-    else:
-        _sum_direct(c, v, lam, std, groups, weights, row)
+_WAYS = (DIRECT_WAY, NARROW_WAY, EQUAL_WAY)
+#: (kind, c, v, lam, std, drift, factors, normals, groups, weights, row).
+_step_block = by_kind(*(_make_step(*way, False) for way in _WAYS))
+_far_step_block = by_kind(*(_make_step(*way, True) for way in _WAYS))
+#: (kind, c, v, lam, std, groups, weights, row).
+_sum_block = by_kind(*(_make_sum(*way) for way in _WAYS))
 
 
 @inlined
@@ -170,7 +161,7 @@ def _advance_share(
         for block in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
             first_group, groups = groups_of(plan, block)
             write_normals(normals, 0, first_group, groups, domains.STEP, step, scratch)
-            _step_block(
+            _far_step_block(
                 plan.blocks[block, KIND], coefficients_of(state, plan, block, work.edges),
                 coefficients_of(velocity, plan, block, velocity_edges),
                 block_values(plan.blocks[block, LAM], plan.lam, plan.shared),

@@ -6,7 +6,7 @@ takes only what rows have (`row.CROSS_SUMS`).
 """
 
 from ..row import ROW_SIZE
-from .coordinates import add_weighted, powers, powers_of_x
+from .coordinates import add_weighted, powers_of_x
 from .jit import inlined
 from .simd import fma, horizontal_sum, load, store
 
@@ -23,26 +23,36 @@ def _none_direct(zero):
 
 
 @inlined
+def _no_powers_yet(lam, std, weights):
+    return lam, std
+
+
+@inlined
 def _add_direct(sums, c, v, powers):
-    q = c * c
-    x = c * v
-    w = v * v
+    lam, std = powers
+    # Products in the order in which few of them are held at a time.
+    g = lam * c
+    w = lam * v
+    gg = lam * g
+    r = std * gg
+    rr = lam * r
+    y = std * (lam * w)
     return (
-        fma(q, powers[0], sums[0]),
-        fma(q, powers[1], sums[1]),
-        fma(q, powers[2], sums[2]),
-        fma(q, powers[3], sums[3]),
-        fma(q, powers[4], sums[4]),
-        fma(q, powers[5], sums[5]),
-        fma(q, powers[6], sums[6]),
-        fma(x, powers[0], sums[7]),
-        fma(x, powers[1], sums[8]),
-        fma(x, powers[2], sums[9]),
-        fma(x, powers[4], sums[10]),
-        fma(x, powers[5], sums[11]),
-        fma(w, powers[0], sums[12]),
-        fma(w, powers[1], sums[13]),
-        fma(w, powers[4], sums[14]),
+        fma(c, g, sums[0]),
+        fma(g, g, sums[1]),
+        fma(g, gg, sums[2]),
+        fma(gg, gg, sums[3]),
+        fma(r, r, sums[4]),
+        fma(r, rr, sums[5]),
+        fma(rr, rr, sums[6]),
+        fma(g, v, sums[7]),
+        fma(g, w, sums[8]),
+        fma(gg, w, sums[9]),
+        fma(r, y, sums[10]),
+        fma(rr, y, sums[11]),
+        fma(v, w, sums[12]),
+        fma(w, w, sums[13]),
+        fma(y, y, sums[14]),
     )
 
 
@@ -137,6 +147,6 @@ def _commit_equal(squares, weights, row):
     store(row, at, add_weighted(load(row, at, ROW_SIZE), weights, 0, squares[2]))
 
 
-DIRECT_WAY = (_none_direct, powers, _add_direct, _commit_direct)
+DIRECT_WAY = (_none_direct, _no_powers_yet, _add_direct, _commit_direct)
 NARROW_WAY = (_none_narrow, powers_of_x, _add_narrow, _commit_narrow)
 EQUAL_WAY = (_none_equal, _no_powers, _add_equal, _commit_equal)
