@@ -238,8 +238,12 @@ def test_expectations_of_a_row_are_those_of_a_step(seed, optimizer):
 
 def test_all_four_cases_occur(optimizer):
     names = set()
-    for seed in range(60):
-        lam, std, c, v = random_state(np.random.default_rng(seed))
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        lam, std, c, v = random_state(rng)
+        for band in (slice(8), slice(8, None)):
+            c[band] *= 10.0 ** rng.uniform(-2, 1)
+            v[band] *= 10.0 ** rng.uniform(-2, 1)
         powers, _, constants, velocity = rows_of(lam, std, 8, c, v, optimizer.factors)
         critical = physics.critical_step_size(powers, constants, velocity=velocity)
         reverses = physics.is_reversed(powers, constants, velocity=velocity)
@@ -264,7 +268,7 @@ def test_predictions_against_many_steps(seed, optimizer):
     dominant, bulk = (g[:, :60] ** 2).sum(1), (g[:, 60:] ** 2).sum(1)
     alignment = dominant / (dominant + bulk)
     error = found.std / 200.0
-    assert abs(alignment.mean() - found.mean) < 5 * error + 0.01 * found.std + 0.3 * found.std**2
+    assert abs(alignment.mean() - found.mean) < 5 * error + 2.0 * found.std**2
     assert alignment.std() == pytest.approx(float(found.std), rel=0.03)
     before = float(physics.alignment(powers))
     rose = (alignment > before).mean()
