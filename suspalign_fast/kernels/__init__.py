@@ -47,6 +47,7 @@ Engines:
 - `data_noise`: a step on a mini-batch of data, as the two numbers of a move.
 - `data_steps`: the engine `step` on mini-batches, one pass over the state a step.
 - `data_levels`: the engine `levels` on mini-batches.
+- `momentum_levels`: the engine `levels` with a velocity.
 - `gpu_thread`: what one thread of a GPU does.
 - `gpu`: what blocks of threads do together, and the kernels of `step` and `jump` there.
 
