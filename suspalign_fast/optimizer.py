@@ -75,6 +75,10 @@ class SGD(Optimizer):
         return Factors(1.0, 0.0, 0.0)
 
 
+#: The default everywhere.
+PLAIN = SGD()
+
+
 @OPTIMIZERS.register("momentum")
 @dataclass(frozen=True)
 class Momentum(Optimizer):
