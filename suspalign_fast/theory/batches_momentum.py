@@ -124,7 +124,7 @@ class MeanSquares:
 
         Infinite in all that move once one of them is not finite: their losses feed each other.
         """
-        matrix, lack, push = self._step
+        matrix, lack, push = (part.copy() for part in self._step)
         n = self._x.size
         state = np.zeros((3 * n, times.size))
         state[:n] = (self._x * self._initial[self._moves])[:, None]
@@ -177,8 +177,9 @@ def _one_step(
 
 def _squared(matrix: Array, lack: Array) -> tuple[Array, Array]:
     """The square of a matrix, and 1 less its diagonal."""
-    beside = np.einsum("ij,ji->i", matrix, matrix) - np.diagonal(matrix) ** 2
     square = matrix @ matrix
+    np.fill_diagonal(matrix, 0.0)  # not subtracted: the others are small beside its squares
+    beside = np.einsum("ij,ji->i", matrix, matrix)
     own = np.diagonal(square)
     lacking = lack * (2.0 - lack) - beside
     lacking = np.where(np.abs(1.0 - lacking) > 0.5, lacking, 1.0 - own)
