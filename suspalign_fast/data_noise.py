@@ -6,6 +6,7 @@ from typing import ClassVar
 from . import _checks, batch_rows
 from . import stability as stable
 from .noise import Array, Noise, Scaling
+from .optimizer import PLAIN, Optimizer
 from .power_sums import Prediction, Weights
 from .rise import NoiseShape
 from .spec import NOISES
@@ -96,7 +97,11 @@ class DataNoise(Noise):
         )  # fmt: skip
 
     def stability(
-        self, spectrum: Spectrum, step_size: float, weights: Weights = (1.0, 1.0)
+        self,
+        spectrum: Spectrum,
+        step_size: float,
+        weights: Weights = (1.0, 1.0),
+        optimizer: Optimizer = PLAIN,
     ) -> stable.Stability:
         """Return how far a step size is from the largest stable one, in mean square."""
-        return stable.of_batches(spectrum, step_size, self.batch_size, weights)
+        return stable.of_batches(spectrum, step_size, self.batch_size, weights, optimizer)

@@ -11,6 +11,7 @@ from . import _checks
 from . import power_sums as physics
 from . import stability as stable
 from ._travel import Travels
+from .optimizer import PLAIN, Optimizer
 from .rise import NoiseShape
 from .spec import NOISES
 from .spectrum import Spectrum
@@ -107,10 +108,14 @@ class Noise(Travels, ABC):
         )
 
     def stability(
-        self, spectrum: Spectrum, step_size: float, weights: tuple[float, float] = (1.0, 1.0)
+        self,
+        spectrum: Spectrum,
+        step_size: float,
+        weights: tuple[float, float] = (1.0, 1.0),
+        optimizer: Optimizer = PLAIN,
     ) -> stable.Stability:
         """Return how far a step size is from the largest stable one, in mean square."""
-        return stable.additive(spectrum, step_size, weights)
+        return stable.additive(spectrum, step_size, weights, optimizer)
 
 
 @NOISES.register("isotropic")

@@ -29,10 +29,13 @@ LAYERS = (
         "kernels.philox kernels.box_muller kernels.domains kernels.normals kernels.batch"
         " kernels.chi_square kernels.level_draws",
     ),
-    ("special functions", "kernels.ratio kernels.tail kernels.powers"),
+    (
+        "special functions",
+        "kernels.ratio kernels.tail kernels.powers kernels.double_double kernels.momentum_powers",
+    ),
     ("rules", "kernels.rules kernels.built_in_rules kernels.move"),
     ("problems", "spectrum stability noise data_noise problem datasets least_squares"),
-    ("step sizes", "step_size built_in_steps transition"),
+    ("step sizes", "step_size built_in_steps transition momentum_moves"),
     ("kernels", "kernels"),
     ("devices", "devices"),
     ("runs", "run"),

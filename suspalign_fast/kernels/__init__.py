@@ -42,6 +42,8 @@ Engines:
 - `advance`: the engine `step`, of known sizes and under a rule.
 - `momentum`: the engine `step` with a velocity.
 - `powers`: coefficients of moves of many steps.
+- `double_double`: numbers of twice the digits.
+- `momentum_powers`: coefficients of moves of many steps with momentum.
 - `jump`: the engine `jump`, one move a recorded row.
 - `levels`: the engine `levels`, one move of a whole level.
 - `data_noise`: a step on a mini-batch of data, as the two numbers of a move.
