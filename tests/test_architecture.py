@@ -34,7 +34,7 @@ LAYERS = (
     ("step sizes", "step_size built_in_steps transition"),
     ("kernels", "kernels"),
     ("devices", "devices"),
-    ("runs", "run"),
+    ("runs", "texts run"),
     ("traces", "conditions labelled trace summary"),
     ("theory", "theory phases"),
     ("engines", "engines cost"),

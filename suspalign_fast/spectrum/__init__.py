@@ -8,6 +8,8 @@
 `bins`              levels joined into fewer
 `stored`            spectra in files
 `spectrum`          the class `Spectrum`
+`listed`            eigenvalues of a ``.npy`` file
+`named`             all of these by name, from texts and tables
 ==================  ===============================================================
 """
 
