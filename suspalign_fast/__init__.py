@@ -17,6 +17,7 @@ from .estimate import estimate
 from .kernels.rules import Row
 from .noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise
 from .plot import plot_trace
+from .plot_studies import plot_study
 from .problem import Quadratic
 from .simulate import Interrupted, resume, simulate
 from .spectrum import Spectrum
@@ -54,6 +55,7 @@ __all__ = [
     "load_trace",
     "open_study",
     "phases",
+    "plot_study",
     "plot_trace",
     "resume",
     "row",

@@ -21,30 +21,38 @@ CONSTANT = "constant"
 class Part(NamedTuple):
     """A noise model or a rule: the name of its class and some of its fields."""
 
-    registry: Registry[Any]
+    kind: str
     name: str
     values: dict[str, Any]
 
     @property
-    def fields(self) -> tuple[str, ...]:
-        """Names of all fields."""
-        return tuple(field.name for field in dataclasses.fields(self.registry[self.name]))
+    def cls(self) -> type[Any]:
+        """Its class."""
+        return REGISTRIES[self.kind][self.name]
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """All fields by name."""
+        return {field.name: field for field in dataclasses.fields(self.cls)}
+
+    def is_whole(self, name: str) -> bool:
+        """Whether a field is an integer."""
+        return self.fields[name].type in (int, "int")
 
     def made(self, values: Mapping[str, Any] | None = None) -> Any:
         """Return the instance, some fields replaced; floats without a fraction may be integers."""
         given = self.values | dict(values or {})
-        for field in dataclasses.fields(self.registry[self.name]):
-            value = given.get(field.name)
-            if is_whole(field) and isinstance(value, float) and value.is_integer():
-                given[field.name] = int(value)
-            elif field.name not in given and field.default is dataclasses.MISSING:
-                raise ValueError(f"{self.registry.kind} {self.name!r} needs {field.name}")
-        return self.registry[self.name](**given)
+        for name, field in self.fields.items():
+            value = given.get(name)
+            if self.is_whole(name) and isinstance(value, float) and value.is_integer():
+                given[name] = int(value)
+            elif name not in given and field.default is dataclasses.MISSING:
+                raise ValueError(f"{self.kind} {self.name!r} needs {name}")
+        return self.cls(**given)
 
 
-def is_whole(field: Any) -> bool:
-    """Whether a field is an integer."""
-    return field.type in (int, "int")
+#: Where the names of parts are registered, by what they are.
+REGISTRIES: dict[str, Registry[Any]] = {registry.kind: registry for registry in (NOISES, RULES)}
 
 
 def rules() -> list[str]:
@@ -100,7 +108,7 @@ def noise(said: str, text: str) -> Part:
     if values and not needed <= len(values) <= len(fields):
         raise ValueError(expected)
     listed = zip(fields, values, strict=False)
-    return Part(NOISES, name, {field.name: value for field, value in listed})
+    return Part(NOISES.kind, name, {field.name: value for field, value in listed})
 
 
 def rule(said: str, text: str) -> Part:
@@ -129,7 +137,7 @@ def rule(said: str, text: str) -> Part:
             f"'critical:0.9', got {text!r}"
         )
     name = kind or CONSTANT
-    return Part(RULES, name, {dataclasses.fields(RULES[name])[0].name: value})
+    return Part(RULES.kind, name, {dataclasses.fields(RULES[name])[0].name: value})
 
 
 def update(said: str, text: str) -> str | tuple[float, float]:

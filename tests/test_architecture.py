@@ -39,10 +39,11 @@ LAYERS = (
     ("theory", "theory phases"),
     ("engines", "engines cost"),
     ("trace files", "sink trace_file labels store checkpoint"),
-    ("pictures", "_picture plot"),
+    ("pictures", "_picture plot plot_studies"),
     ("simulation", "executors driver simulate labelled_runs ensemble estimate"),
     ("studies", "grid cases until table study study_file sweep"),
     ("verification", "verify"),
+    ("studies in words", "study_netcdf toml_study"),
     ("package", "suspalign_fast"),
     ("command line", "cli __main__"),
 )

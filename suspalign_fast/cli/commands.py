@@ -1,4 +1,4 @@
-"""The commands: each parses its options, builds a run and prints what comes of it."""
+"""The commands of runs: each parses its options, builds a run and prints what comes of it."""
 
 import json
 import time
@@ -11,7 +11,7 @@ import click
 from .. import __version__, _progress, devices, texts
 from ..cost import first_engine, settled
 from ..driver import UnstableWarning
-from ..plot import check_ending, is_own_picture, plot_trace
+from ..plot import is_own_picture, plot_trace
 from ..row import columns
 from ..run import DTYPES, EngineName, Run, update_weights
 from ..simulate import execute, resume
@@ -114,7 +114,7 @@ def run(
         raise ValueError(f"--output must name the trace, not its picture, got '{output}'")
     picture, inches = output.with_suffix(".png"), options.size(size)
     if plot:
-        _check_free(picture, overwrite)
+        options.check_free(picture, overwrite)
     rule = options.step_size(step_size)
     named = first_engine(engine)
     where: Any = devices.resolve(device, named, problems.noise(noise, noise_std))
@@ -171,11 +171,6 @@ def run(
 
 def _last_step(trace: Trace) -> int:
     return int(trace.read("step", len(trace) - 1, len(trace))[0]) if len(trace) else 0
-
-
-def _check_free(picture: Path, overwrite: bool) -> None:
-    if picture.exists() and not overwrite:
-        raise FileExistsError(f"{picture} already exists; use --overwrite or another --output")
 
 
 def _draw(trace: Trace, output: Path, picture: Path | None, **how: Any) -> None:
@@ -300,28 +295,3 @@ def _follow(file: Path) -> Trace:
                 return trace
             time.sleep(FOLLOW_SECONDS)
             trace = load_trace(file)
-
-
-@main.command("plot")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="Picture; its ending chooses the format.  [default: FILE with .png]",
-)
-@click.option("--overwrite", is_flag=True, help="Replace an existing picture.")
-@options.picture
-def plot_command(
-    file: Path, output: Path | None, overwrite: bool, log_alignment: bool, size: str | None
-) -> None:
-    """Draw alignment, losses and step size of a trace FILE."""
-    picture = file.with_suffix(".png") if output is None else output
-    check_ending(picture, "--output")
-    if picture == file:
-        raise ValueError(f"--output must not be the trace itself, got '{picture}'")
-    inches = options.size(size)
-    trace = load_trace(file)
-    _check_free(picture, overwrite)
-    plot_trace(trace, picture, log_alignment=log_alignment, size=inches)
-    say(f"wrote {picture} ({text.file_size(picture)})")

@@ -1,6 +1,7 @@
 """Options that several commands share, and what their texts stand for."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 
@@ -80,3 +81,9 @@ def size(text: str | None) -> tuple[float, float] | None:
 def update(text: str) -> str | tuple[float, float]:
     """Return the name of an update or its two weights."""
     return texts.update("--update", text)
+
+
+def check_free(picture: Path, overwrite: bool) -> None:
+    """Raise FileExistsError where a picture is in the way."""
+    if picture.exists() and not overwrite:
+        raise FileExistsError(f"{picture} already exists; use --overwrite or another --output")

@@ -12,7 +12,7 @@ from .. import texts
 from ..datasets import digits_mlp_path
 from ..noise import Noise
 from ..problem import Quadratic
-from ..spec import NOISES, takes_one_number
+from ..spec import takes_one_number
 from ..spectrum import Spectrum
 from ..spectrum.named import FAMILIES, Family
 from .options import Command, added
@@ -134,11 +134,11 @@ def noise(text: str, std: float) -> Noise:
     """Return the noise model of a name, or of one with all its numbers like ``data:32,0.5``."""
     part = texts.noise("--noise", text)
     by_name = not part.values
-    if by_name and not takes_one_number(NOISES[part.name]):
+    if by_name and not takes_one_number(part.cls):
         expected = f"one of {', '.join(texts.described_noises())}"
         raise ValueError(f"--noise must be {expected}, got {text!r}")
     try:
-        made: Noise = part.made({part.fields[0]: std} if by_name else None)
+        made: Noise = part.made({next(iter(part.fields)): std} if by_name else None)
     except ValueError as error:
         if by_name:
             raise

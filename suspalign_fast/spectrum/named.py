@@ -64,11 +64,9 @@ class Family:
         ValueError, OSError, MemoryError
             As the constructor does, and where a value is missing or unknown.
         """
-        for name, value in values.items():
+        for name in values:
             if name not in self.parameters:
                 raise ValueError(f"{self.name} takes {', '.join(self.parameters)}, got {name!r}")
-            if isinstance(value, bool):
-                raise _checks.wrong(name, value, "a number")
         missing = [name for name in self.needed if name not in values]
         if missing:
             raise ValueError(f"{self.name} needs {', '.join(missing)}, got {_said(values)}")
