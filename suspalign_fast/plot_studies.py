@@ -97,7 +97,7 @@ def plot_study(
     usual = SIZE_OF_MANY if panels > 1 else SIZE
     width, height = usual if size is None else check_size(size)
     sizes = layout.Sizes.scaled(min(width / usual[0], height / usual[1]))
-    figure = _drawn(shown, (width, height), sizes, log)
+    figure = _drawn(shown, (width, height), sizes, log, str(dataset.attrs.get("status", "")))
     if path is not None:
         save(figure, path)
     return figure
@@ -129,13 +129,15 @@ def _text_axis(shown: View) -> int | None:
     return texts if shown.axes[texts].values.size <= len(points.SERIES) else None
 
 
-def _drawn(shown: View, inches: tuple[float, float], sizes: layout.Sizes, log: Any) -> "Figure":
+def _drawn(
+    shown: View, inches: tuple[float, float], sizes: layout.Sizes, log: Any, state: str
+) -> "Figure":
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=inches, dpi=DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
-    words = _words(shown)
+    words = _words(shown, state)
     if len(shown.axes) == 3 or (len(shown.axes) == 2 and _text_axis(shown) is None):
         panels = _maps(figure, shown, sizes, log)
         words += heat.words(shown)
@@ -206,18 +208,20 @@ def _title(shown: View) -> list[str]:
     elif count == 1:
         what = f"{name}, seed {value_text(shown.seeds[0])}"
     else:
-        what = f"mean of {name} over {count:,} seeds"
+        fewer = "up to " if (shown.count < count).any() else ""
+        what = f"mean of {name} over {fewer}{count:,} seeds"
     where = f"step {int(shown.steps[0]):,}" if shown.axes else f"{int(shown.steps[-1]):,} steps"
     return [what, where]
 
 
-def _words(shown: View) -> list[str]:
-    """Return what is held, how big the grid is, and how its runs ended."""
+def _words(shown: View, state: str) -> list[str]:
+    """Return what is held, how big the grid is, and how its runs and the sweep ended."""
     held = [
         f"{name.replace('_', ' ')} = {value_text(value)}"
         for name, value in shown.fixed.items()
         if name != "seed"
     ]
     sides = [f"{axis.label} ({axis.values.size:,})" for axis in shown.axes]
+    ended = [] if state in ("", "complete") else [f"sweep {state}"]
     grid = f"grid: {' x '.join(sides)}" if len(sides) > 1 else ""
-    return [*held, *([grid] if grid else []), *([shown.ends()] if shown.seeds.size else [])]
+    return [*held, *([grid] if grid else []), *([shown.ends()] if shown.seeds.size else []), *ended]

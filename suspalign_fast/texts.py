@@ -48,7 +48,8 @@ class Part(NamedTuple):
                 given[name] = int(value)
             elif name not in given and field.default is dataclasses.MISSING:
                 raise ValueError(f"{self.kind} {self.name!r} needs {name}")
-        return self.cls(**given)
+        arguments = {name: f.metadata.get("argument", name) for name, f in self.fields.items()}
+        return self.cls(**{arguments.get(name, name): value for name, value in given.items()})
 
 
 #: Where the names of parts are registered, by what they are.

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .colors import QUIET
+from .curves import HUGE, TINY
 from .study_view import MISSING, REASONS, View
 
 Array = NDArray[np.float64]
@@ -23,9 +24,9 @@ def norm_of(mean: Array, log: bool | None) -> Any:
     """Return the scale of the colours: logarithmic if asked for, or if the means span decades."""
     from matplotlib.colors import LogNorm, Normalize
 
-    shown = mean[np.isfinite(mean)]
+    shown = np.clip(mean[np.isfinite(mean)], -HUGE, HUGE)
     if log is not False and shown.size and shown.max() > 0.0:
-        positive = shown[shown > 0.0]
+        positive = np.maximum(shown[shown > 0.0], TINY)
         low, high = float(positive.min()), float(positive.max())
         wide = positive.size == shown.size and high > DECADES * low
         if wide or log:
@@ -39,12 +40,16 @@ def norm_of(mean: Array, log: bool | None) -> Any:
 def draw(axes: Any, view: View, norm: Any) -> Any:
     """Draw a view of two axes at one step; return what a bar of colours explains."""
     along, up = view.axes
-    mean = view.mean[..., 0].T
+    mean = np.where(np.isfinite(view.mean[..., 0].T), view.mean[..., 0].T, np.nan)
     axes.set_facecolor(GROUND)
     along.set_up(axes, "x")
     up.set_up(axes, "y")
     shown = axes.pcolormesh(
-        along.edges, up.edges, np.ma.masked_invalid(mean), cmap=COLORS, norm=norm
+        along.edges,
+        up.edges,
+        np.ma.masked_invalid(np.clip(mean, -HUGE, HUGE)),
+        cmap=COLORS,
+        norm=norm,
     )
     for reason, hatch in HATCHES.items():
         if hatch:
@@ -52,7 +57,7 @@ def draw(axes: Any, view: View, norm: Any) -> Any:
     some = np.argwhere(view.is_partial) if view.seeds.size else np.empty((0, 2), dtype=int)
     if some.size:
         axes.plot(
-            along.places[some[:, 0]], up.places[some[:, 1]], "o", ms=2.5, mfc="w", mec="k", mew=0.4
+            along.places[some[:, 0]], up.places[some[:, 1]], "o", ms=3.5, mfc="w", mec="k", mew=0.4
         )
     axes.set_xlim(along.edges[0], along.edges[-1])
     axes.set_ylim(up.edges[0], up.edges[-1])

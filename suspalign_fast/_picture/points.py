@@ -6,8 +6,9 @@ import numpy as np
 
 from . import step_axis
 from .colors import BULK, CRITICAL, DOMINANT, EXACT, PALE, QUIET, SHADE, SIMULATED
-from .curves import Keys, draw, scale, visible
+from .curves import HUGE, Keys, draw, scale, visible
 from .grid_axis import value_text
+from .heat import GROUND, HATCHES
 from .study_view import View
 
 #: Colours of several lines, in this order.
@@ -38,17 +39,26 @@ def over_axis(axes: Any, view: View, log: bool | None) -> Keys:
         keys += _exact(axes, along.places, exact[..., 0], _row(view.exact_std))
     if view.seeds.size:
         keys += _means(axes, view, SIMULATED, "mean ± standard error")
-    lost = ~np.isfinite(mean)
-    if lost.any():
-        mark = axes.plot(
-            along.places[lost], np.full(int(lost.sum()), 0.03), "x", color=QUIET, ms=6, mew=1.2,
-            transform=axes.get_xaxis_transform(), clip_on=False,
-        )[0]  # fmt: skip
-        keys.append((mark, f"no value: {', '.join(sorted(set(view.reason[lost])))}"))
+    keys += _missing(axes, view)
     if along.is_numeric:
         axes.set_xlim(along.edges[0], along.edges[-1])
     else:
         axes.set_xlim(-0.5, along.values.size - 0.5)
+    return keys
+
+
+def _missing(axes: Any, view: View) -> Keys:
+    """Shade where no run has a value, as heat maps do."""
+    (along,) = view.axes
+    reasons, keys = view.reason, []
+    for reason, hatch in HATCHES.items():
+        for at in np.flatnonzero(reasons == reason):
+            span = axes.axvspan(
+                along.edges[at], along.edges[at + 1], fc=GROUND, ec=QUIET, lw=0.0, hatch=hatch,
+                zorder=0.5,
+            )  # fmt: skip
+        if (reasons == reason).any():
+            keys.append((span, f"no value: {reason}"))
     return keys
 
 
@@ -91,7 +101,7 @@ def _means(axes: Any, view: View, color: str, label: str) -> Keys:
     if np.isnan(shown).all():
         return []
     if error is not None:
-        error = np.where(np.isfinite(error), error, 0.0)
+        error = np.where(np.isfinite(error), np.minimum(error, HUGE), 0.0)
         if not error.any():
             label = label.replace("mean ± standard error", "one seed")
     drawn = axes.errorbar(
@@ -102,18 +112,25 @@ def _means(axes: Any, view: View, color: str, label: str) -> Keys:
 
 
 def _exact(axes: Any, places: Any, mean: Any, std: Any) -> Keys:
-    if not np.isfinite(mean).any():
+    mean = visible(mean, logarithmic=axes.get_yscale() == "log")
+    if np.isnan(mean).all():
         return []
     keys: Any = ()
     if std is not None and np.isfinite(std).any():
-        low = mean - std
-        if axes.get_yscale() == "log":
-            low = np.maximum(low, mean / 10.0)
-        band = axes.fill_between(places, low, mean + std, color=EXACT, alpha=0.35, lw=0, zorder=2.1)
+        band = _band(axes, places, mean, std, color=EXACT, alpha=0.35, zorder=2.1)
         keys = (band,)
     marked = {"marker": "s", "ms": 3.5} if places.size < 3 else {}
     line = axes.plot(places, mean, color=EXACT, lw=1.8, zorder=2.2, **marked)[0]
     return [((*keys, line), "exact mean ± std of a run" if keys else "exact mean")]
+
+
+def _band(axes: Any, places: Any, mean: Any, std: Any, **style: Any) -> Any:
+    """Fill what lies within a deviation of a mean, on a logarithmic axis not far below it."""
+    logarithmic = axes.get_yscale() == "log"
+    mean, std = visible(mean, logarithmic=logarithmic), np.minimum(std, HUGE)
+    low = np.maximum(mean - std, mean / 10.0) if logarithmic else mean - std
+    high = np.minimum(mean + std, HUGE)
+    return axes.fill_between(places, low, high, lw=0, **style)
 
 
 def along_steps(axes: Any, view: View, log: bool | None) -> Keys:
@@ -128,9 +145,7 @@ def along_steps(axes: Any, view: View, log: bool | None) -> Keys:
         parts: Any = tuple(line)
         std = view.std
         if np.isfinite(std).any() and line:
-            logarithmic = axes.get_yscale() == "log"
-            low = np.maximum(mean - std, mean / 10.0) if logarithmic else mean - std
-            band = axes.fill_between(steps, low, mean + std, color=PALE, alpha=0.6, lw=0, zorder=2)
+            band = _band(axes, steps, mean, std, color=PALE, alpha=0.6, zorder=2)
             parts = (band, *line)
         label = "mean ± std over seeds" if len(parts) > 1 else _one(view)
         keys += [(parts, label)] if line else []

@@ -108,9 +108,9 @@ class View:
 
     @property
     def is_partial(self) -> NDArray[np.bool_]:
-        """Where some seeds have no value, shape (axes...), of a view at one step."""
+        """Where some seeds that were run have no value, shape (axes...), of a view at one step."""
         count = self.count[..., 0]
-        return (count > 0) & (count < self.seeds.size)
+        return (count > 0) & (count < (self.status != MISSING).sum(-1))
 
     def ends(self) -> str:
         """Say how many runs ended how."""

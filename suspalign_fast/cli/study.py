@@ -41,10 +41,10 @@ def sweep(study: Path, output: Path | None, executor: str, overwrite: bool, quie
 
     The same command again goes on where it was stopped, or computes what failed to run.
     """
+    planned = load(study)
     target = study.with_suffix(".nc") if output is None else output
     if target.suffix == ".toml" or not target.name:
         raise ValueError(f"--output must name the file of the results, got '{target}'")
-    planned = load(study)
     _make_room(target, overwrite)
     say(f"study      {study.name}: {_described(planned)}")
     again = f"suspalign sweep {study}" + ("" if output is None else f" -o {output}")
@@ -93,11 +93,13 @@ def _say_runs(dataset: Any, study: Study, again: str) -> None:
         say(f"points     {math.prod(len(values) for values in study.over.values()):,}")
         return
     found = Counter(dataset.status.values.ravel().tolist())
-    say(f"runs       {', '.join(f'{found[n]:,} {n}' for n in STATUSES if n in found)}")
+    has_enough = "until" in study.how
+    names = {name: "not needed" if name == MISSING and has_enough else name for name in STATUSES}
+    say(f"runs       {', '.join(f'{found[n]:,} {names[n]}' for n in STATUSES if n in found)}")
     if ERROR in found:
         errors = filter(None, dataset.error.values.ravel().tolist())
         warn(f"the first error: {' '.join(next(errors, 'unknown').split())}")
-    if MISSING in found and "until" not in study.how:
+    if MISSING in found and not has_enough:
         warn(f"{found[MISSING]:,} runs are missing; go on with: {again}")
 
 

@@ -71,7 +71,7 @@ def _spaced(name: str, given: dict[str, Any], whole: bool) -> list[Any]:
     for key in ("from", "to"):
         if _kind(given[key]) != "number":
             raise _checks.wrong(f"{name}.{key}", given[key], "a finite number")
-    count = tables.whole(f"{name}.num", given["num"], 1)
+    count = tables.whole(f"{name}.num", given["num"], 1, tables.MOST)
     scale = _checks.choice(f"{name}.scale", given.get("scale", "linear"), tuple(SCALES))
     if scale == "log" and min(given["from"], given["to"]) <= 0.0:
         ends = [given["from"], given["to"]]

@@ -7,6 +7,8 @@ from .. import _checks
 
 #: What is not given.
 MISSING = object()
+#: Values of an axis, seeds and rows, at most.
+MOST = 10**6
 
 
 def known(where: str, table: Any, keys: Collection[str]) -> dict[str, Any]:
@@ -28,11 +30,11 @@ def known(where: str, table: Any, keys: Collection[str]) -> dict[str, Any]:
     return dict(table)
 
 
-def whole(name: str, value: Any, low: int) -> int:
-    """Return an integer, also one written like ``3e4``."""
+def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """Return an integer from low to high, also one written like ``3e4``."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return _checks.integer(name, value, low)
+    return _checks.integer(name, value, low, high)
 
 
 def texts(name: str, value: Any) -> tuple[str, ...]:

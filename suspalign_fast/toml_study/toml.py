@@ -127,14 +127,17 @@ def of_table(content: Mapping[str, Any], folder: str | os.PathLike[str] = "") ->
 
 def _case(table: dict[str, Any], folder: str) -> StudyCase:
     problem = table["problem"]
-    if not isinstance(problem, dict) or problem.get("family") not in FAMILIES:
-        named = problem.get("family") if isinstance(problem, dict) else problem
+    family = problem.get("family") if isinstance(problem, dict) else problem
+    if not isinstance(problem, dict) or not isinstance(family, str) or family not in FAMILIES:
         expected = ", ".join(map(repr, FAMILIES))
-        raise ValueError(f"[problem] must have family = one of {expected}, got {named!r}")
-    family = problem["family"]
+        raise ValueError(f"[problem] must have family = one of {expected}, got {family!r}")
     parameters = FAMILIES[family].parameters
     given = tables.known("[problem]", problem, ("family", "noise", "initial", *parameters))
-    values = {n: _plain(f"[problem] {n}", v) for n, v in given.items() if n in parameters}
+    values = {
+        n: _plain(f"[problem] {n}", v, str in parameters[n])
+        for n, v in given.items()
+        if n in parameters
+    }
     noise, rule = given.get("noise", "isotropic:1"), table.get("step_size", MISSING)
     initial = given.get("initial", 1.0)
     options = {name: table[name] for name in OF_RUN if name in table and name != "step_size"}
@@ -151,8 +154,10 @@ def _case(table: dict[str, Any], folder: str) -> StudyCase:
     )
 
 
-def _plain(name: str, value: Any) -> Any:
+def _plain(name: str, value: Any, is_text: bool) -> Any:
     """Return a value of a family: a number, a text, or a pair of numbers."""
+    if is_text and not isinstance(value, str):
+        raise _checks.wrong(name, value, "a text")
     parts = value if isinstance(value, list) else [value]
     if any(isinstance(p, bool) or not isinstance(p, int | float | str) for p in parts):
         raise _checks.wrong(name, value, "a number, a text or a pair of numbers")
@@ -175,7 +180,7 @@ def _seeds(table: dict[str, Any]) -> dict[str, Any]:
     seeds = table.get("seeds", 1)
     if isinstance(seeds, list):
         return {"seeds": tuple(_checks.integer("seeds", seed, 0, 2**64 - 1) for seed in seeds)}
-    return {"seeds": tuple(range(tables.whole("seeds", seeds, 0)))}
+    return {"seeds": tuple(range(tables.whole("seeds", seeds, 0, tables.MOST)))}
 
 
 def _rows(table: dict[str, Any], num_steps: int) -> dict[str, Any]:
@@ -183,7 +188,7 @@ def _rows(table: dict[str, Any], num_steps: int) -> dict[str, Any]:
     if len(given) > 1:
         raise ValueError(f"a study must have one of {', '.join(ROWS)}, got {' and '.join(given)}")
     if "rows" in table:
-        rows = tables.whole("rows", table["rows"], 2)
+        rows = tables.whole("rows", table["rows"], 2, tables.MOST)
         return {"record_at": texts.logarithmic(rows, num_steps)}
     if "record_at" in table:
         steps = axes.values("record_at", table["record_at"], whole=True)
