@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from suspalign_fast import toml_study
 from suspalign_fast.cli import main, pools
 from suspalign_fast.toml_study import axes as study_axes
 
+DOCS = Path(__file__).parents[1] / "docs"
 xarray = pytest.importorskip("xarray")
 pytest.importorskip("h5netcdf")
 
@@ -258,6 +260,19 @@ def test_rows_seeds_and_enough_of_them(suspalign, tmp_path):
     result = suspalign("sweep", "until.toml", "--quiet")
     assert "runs       4 complete, 36 not needed" in result.stdout
     assert "warning" not in result.stderr
+
+
+def test_the_study_of_the_docs_is_the_published_sweep():
+    text = (DOCS / "published.toml").read_text()
+    assert f"```toml\n{text}```" in (DOCS / "studies.md").read_text()
+    study = swept(text.replace("30_000", "50").replace("theory = true", "theory = false"))
+    assert dict(study.sizes) == {"gap_ratio": 9, "seed": 7, "step": 51}
+    bulk = np.linspace(7.0, 1.0, 450) * (80.0 / 10.1) / 7.0
+    spectrum = sa.Spectrum(np.r_[np.linspace(100.0, 80.0, 50), bulk], 50)
+    problem = sa.Quadratic(spectrum, sa.IsotropicNoise(0.5), initial=10.0)
+    trace = sa.simulate(problem, 0.003, 50, seed=3)
+    found = study.alignment.sel(gap_ratio=10.1, seed=3)
+    np.testing.assert_allclose(found, trace.alignment[study.step.values], rtol=1e-9)
 
 
 def test_ranges():
