@@ -5,9 +5,12 @@ import copy
 import datetime
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 import tomllib
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 import suspalign_fast as sa
-from suspalign_fast import toml_study
+from suspalign_fast import _threads, toml_study
 from suspalign_fast.cli import main, pools
 from suspalign_fast.toml_study import axes as study_axes
 
@@ -181,6 +184,9 @@ def test_fields_of_noise_and_rule_are_axes():
     trace = sa.simulate(problem, sa.CriticalStep(1.5), 5)
     found = study.loss.sel(batch_size=8, fraction=1.5, seed=0)
     np.testing.assert_array_equal(found, trace.loss)
+    whole = noise.replace("label_std", "batch_size = 8e0, label_std")
+    one = swept(f"{SHORT}{whole}".replace('"critical:0.9"', "{rule = 'critical', fraction = 1.5}"))
+    np.testing.assert_array_equal(one.loss.sel(seed=0), trace.loss)
 
 
 def test_texts_are_axes_and_options():
@@ -456,7 +462,7 @@ def test_runs_that_fail_are_counted_and_the_first_is_quoted(suspalign, tmp_path)
 
 STOPPED = """
 import os, signal, sys
-from suspalign_fast import toml_study
+from suspalign_fast import _threads, toml_study
 from suspalign_fast.cli import main
 real, calls = toml_study.StudyCase.__call__, []
 def stopping(self, **point):
@@ -483,3 +489,44 @@ def test_a_signal_ends_with_one_line_and_the_same_command_goes_on(
     result = suspalign("sweep", "study.toml", "--quiet")
     assert result.exit_code == 0, result.output
     assert_same(opened("study.nc"), in_python)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_in_a_terminal_ends_the_processes_too(suspalign, tmp_path):
+    """A terminal sends it to all: workers say nothing, and none is left."""
+    text = SHORT.replace("num_steps = 5", "num_steps = 500_000_000\nrecord_every = 100_000_000")
+    (tmp_path / "long.toml").write_text(text.replace('"critical:0.9"', "1e-3\nseeds = 20"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "suspalign_fast", "sweep", "long.toml", "--quiet", "--executor",
+         "processes:2"],
+        cwd=tmp_path, start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    until = time.monotonic() + 60
+    while not (tmp_path / "long.nc").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    time.sleep(5)  # workers are at work, or on their way
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)  # ends once nobody has the pipes any more
+    assert process.returncode == 130
+    again = "suspalign sweep long.toml --executor processes:2"
+    assert said == f"stopped; go on with: {again}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "workers"),
+    [
+        ("threads:3", ThreadPoolExecutor, 3),
+        ("processes:2", ProcessPoolExecutor, 2),
+        ("processes", ProcessPoolExecutor, _threads.available()),
+    ],
+)
+def test_executors_are_what_they_are_called(text, kind, workers):
+    with pools.executor("threads") as pool:
+        assert pool is None
+    with pools.executor(text) as pool:
+        assert isinstance(pool, kind)
+        assert pool._max_workers == workers
+        if kind is ProcessPoolExecutor:
+            assert pool._mp_context.get_start_method() == "spawn"
+            assert pool.submit(signal.getsignal, signal.SIGINT).result() == signal.SIG_IGN

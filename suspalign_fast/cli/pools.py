@@ -2,10 +2,13 @@
 
 import multiprocessing
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
+
+from tqdm import tqdm
 
 from .. import _threads
 
@@ -59,7 +62,7 @@ def _processes(count: int | None) -> Iterator[Executor]:
     pool = ProcessPoolExecutor(
         count or _threads.available(),
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=leave_signals_to_parent,
+        initializer=start_worker,
     )
     try:
         yield pool
@@ -71,9 +74,14 @@ def _processes(count: int | None) -> Iterator[Executor]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def leave_signals_to_parent() -> None:
-    """Ignore Ctrl-C, which a terminal sends to all processes: the parent ends this one."""
+def start_worker() -> None:
+    """Get a process ready to be ended by its parent, without a word.
+
+    It ignores Ctrl-C, which a terminal sends to all processes, and progress bars, of which it shows
+    none, get a lock of its own: one among processes would be left behind.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tqdm.set_lock(threading.RLock())
 
 
 @contextmanager
