@@ -20,6 +20,7 @@ from click.testing import CliRunner
 import suspalign_fast as sa
 from suspalign_fast import _threads, toml_study
 from suspalign_fast.cli import main, pools
+from suspalign_fast.storage import lock
 from suspalign_fast.toml_study import axes as study_axes
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -158,6 +159,25 @@ def test_foreign_files_are_never_replaced(suspalign, tmp_path):
             assert result.exit_code == 2
             assert f"{output} already exists and is no study" in result.stderr
     assert (tmp_path / "study.nc").read_text() == "mine"
+
+
+def test_a_study_that_is_being_written_is_left_alone(suspalign, tmp_path):
+    suspalign("sweep", "study.toml", "--quiet")
+    before = (tmp_path / "study.nc").read_bytes()
+    held = lock.Lock(tmp_path / "study.nc")
+    held.add(tmp_path / "study.nc")
+    try:
+        for more in ((), ("--overwrite",)):
+            process = subprocess.run(
+                [sys.executable, "-m", "suspalign_fast", "sweep", "study.toml", *more],
+                cwd=tmp_path, capture_output=True, text=True,
+            )  # fmt: skip
+            assert process.returncode == 2
+            assert "is being written by another" in process.stderr
+            assert len(process.stderr.splitlines()) == 1
+    finally:
+        held.release()
+    assert (tmp_path / "study.nc").read_bytes() == before
 
 
 def swept(text, folder="", **options):

@@ -31,7 +31,7 @@ def picture(command: Command) -> Command:
         click.option(
             "--size",
             metavar="WIDTHxHEIGHT",
-            help=f"Size of the picture in inches.  [default: {size}]",
+            help=f"Size of the picture in inches.  [default: {size} for a trace]",
         ),
     )
 
