@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks, _memory, _progress, _threads, labelled, theory
+from . import _checks, _memory, _progress, _threads, executors, labelled, theory
 from ._blas import one_thread
 from .cases import Item, Outcome, Plan, Work
 from .engines import make_engine
@@ -257,8 +257,7 @@ def _pool(executor: Executor | None) -> Any:
     """Return an executor as a context that closes what was made here."""
     if executor is None:
         return ThreadPoolExecutor(_threads.available())
-    if not callable(getattr(executor, "submit", None)):
-        raise _checks.wrong("executor", executor, "a concurrent.futures.Executor")
+    executors.check(executor)
     return nullcontext(executor)
 
 
