@@ -60,7 +60,8 @@ def workers_of(executor: Executor) -> int:
         count = getattr(executor, name, None)
         if isinstance(count, int) and count > 0:
             return count
-    return WORKERS
+    threads = getattr(getattr(executor, "_client", None), "nthreads", None)  # Dask's
+    return (sum(threads().values()) if callable(threads) else 0) or WORKERS
 
 
 def in_batches(
