@@ -31,6 +31,7 @@ def dask():
 
     def close(**how):
         shutdown(**how)
+        client.wait_for_workers(2, timeout=60)  # one that is just starting does not end well
         client.close()
         cluster.close()
 
