@@ -153,6 +153,8 @@ def simulate(
     True
     """
     named = cost.first_engine(engine)
+    if executor is not None and device == "auto":
+        device = "cpu"
     run = Run(
         problem=problem,
         step_size=step_size,  # type: ignore[arg-type]

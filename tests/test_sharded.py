@@ -43,6 +43,23 @@ class OwnNoise(sa.Noise):
         return np.linspace(0.1, 1.0, spectrum.num_levels)
 
 
+class Nearly(sa.Noise):
+    """Numbers that are those of a law, but for the last digits."""
+
+    def scaling(self, spectrum):
+        return Scaling(0.3, 1)
+
+    def stds(self, spectrum):
+        return self.scaling(spectrum).stds(spectrum.eigenvalues) * (1.0 + 1e-13)
+
+
+class Steep(sa.Noise):
+    """A law that no model of the package has."""
+
+    def scaling(self, spectrum):
+        return Scaling(0.3, 2)
+
+
 def close(k=1037, noise=None, initial=3.0):
     return sa.Quadratic(sa.Spectrum.linear_bands(DIM, k), noise, initial)
 
@@ -85,6 +102,11 @@ CASES = {
     "simple at first": lambda: (simple_at_first(), 3e-3, {"record_every": 3}),
     "started": lambda: (unsorted(), 3e-3, {}),
     "law of all levels": lambda: (wide(OfAllLevels()), 3e-3, {}),
+    "nearly a law": lambda: (wide(Nearly()), 3e-3, {}),
+    "steep law": lambda: (wide(Steep()), 3e-3, {}),
+    "parts of many blocks": lambda: (
+        sa.Quadratic(sa.Spectrum.linear_bands(600_001, 5_000)), 3e-3, {"num_steps": 8},
+    ),
     "own noise": lambda: (levels(OwnNoise()), 3e-3, {}),
     "diverges": lambda: (close(), 30.0, {"update": "dominant"}),
     "tiny": lambda: (sa.Quadratic(sa.Spectrum([5.0, 4.0, 1.0, 0.3], 2)), 1e-2, {}),
@@ -173,8 +195,11 @@ def test_work_is_spread_over_shards_of_whole_parts(threads, monkeypatch):
     assert not any(work.wants_state for work in given)  # one stretch is the whole run
 
 
-@pytest.mark.parametrize("problem", [close(), close(12_001), levels(), simple_at_first()])
-def test_plans_of_shards_are_that_of_the_whole(problem):
+@pytest.mark.parametrize(
+    "case", ["close", "gap beyond a shard", "levels", "simple at first", "parts of many blocks"]
+)
+def test_plans_of_shards_are_that_of_the_whole(case):
+    problem, _, _ = CASES[case]()
     whole, columns = make_plan(problem), [START, STOP, KIND]
     blocks, parts = [], []
     for shard in sharded.shards_of(problem.spectrum.dim, 7):
