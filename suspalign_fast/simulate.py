@@ -138,7 +138,7 @@ def simulate(
         If state or rows cannot fit.
     ForkError
         In a process forked from one whose kernels had started threads.
-    ExecutorStoppedError
+    suspalign_fast.executors.ExecutorStoppedError
         If the workers of `executor` died and it takes no more work. With `path`, rows before are
         kept, and `resume` goes on.
 

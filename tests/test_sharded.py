@@ -5,7 +5,10 @@ import dataclasses
 import os
 import pickle
 import signal
+import subprocess
+import sys
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -195,6 +198,13 @@ def test_work_is_spread_over_shards_of_whole_parts(threads, monkeypatch):
     assert not any(work.wants_state for work in given)  # one stretch is the whole run
 
 
+def test_shards_of_large_problems_are_small(threads):
+    problem = sa.Quadratic(sa.Spectrum.two_level(2**32, 5, 2.0, 1.0))
+    shards = sharded.ShardedEngine(Run(problem, 1e-3, 5), threads).shards
+    assert max(shard.stop - shard.first for shard in shards) <= sharded.LARGEST
+    assert sum(shard.stop - shard.first for shard in shards) == 2**32
+
+
 @pytest.mark.parametrize(
     "case", ["close", "gap beyond a shard", "levels", "simple at first", "parts of many blocks"]
 )
@@ -209,6 +219,41 @@ def test_plans_of_shards_are_that_of_the_whole(case):
         blocks.append(plan.blocks[:, columns] + np.array([shard.first, shard.first, 0]))
     np.testing.assert_array_equal(np.concatenate(blocks), whole.blocks[:, columns])
     np.testing.assert_array_equal(np.concatenate(parts), whole.parts)
+
+
+COMPILED = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+from suspalign_fast.engines import make_engine, sharded
+from suspalign_fast.kernels import advance, batch, jump
+from suspalign_fast.run import Run
+from tests.test_sharded import CASES
+
+def versions():
+    kernels = advance.advance_parts, advance.sum_parts, batch.fill_normals
+    return [k.signatures for k in (*kernels, jump.jump_parts, jump.jump_parts_by_size)]
+
+with ThreadPoolExecutor(1) as pool, np.errstate(all="ignore"):
+    for name in sys.argv[2:]:
+        problem, size, options = CASES[name]()
+        run = Run(problem, size, engine=sys.argv[1], num_steps=50, **options)
+        engine, there = make_engine(run, executor=pool), versions()
+        engine.advance(run.num_steps)
+        assert versions() == there, name
+        print("same")
+"""
+
+
+@pytest.mark.parametrize("engine", ["step", "jump"])
+def test_kernels_are_compiled_before_workers_start(engine):
+    names = ["close", "schedule, float32", "levels, schedule", "started"]
+    found = subprocess.run(
+        [sys.executable, "-c", COMPILED, engine, *names], capture_output=True, text=True,
+        cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.split() == ["same"] * 4
 
 
 # --- files -----------------------------------------------------------------------------------

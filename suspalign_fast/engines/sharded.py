@@ -6,6 +6,7 @@ rows have the bits of one machine.
 
 from collections.abc import Iterator
 from concurrent.futures import Executor
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -25,8 +26,9 @@ from .coordinates import check_directions
 from .shard import Arrays, Moved, ShardSteps, do_steps, engine_of, memory_of, run_of
 from .step import initial_state
 
-#: Shards of each worker: some are faster than others, and some die.
-SHARDS = 4
+#: Shards of each worker, as some are faster than others and some die; and directions of a shard,
+#: at most, where parts are not longer.
+SHARDS, LARGEST = 4, 2**27
 #: Seconds of a call, rows that it brings at most, and steps that it has at least for each worker,
 #: between which the state comes here and goes back.
 SECONDS, ROWS, LEAST = 5.0, 2**14, 256
@@ -64,14 +66,10 @@ class ShardedEngine(Engine):
         self.num_threads: int = num_threads
         workers = workers_of(executor)
         dim = run.problem.spectrum.dim
-        self.shards: list[Shard] = shards_of(dim, SHARDS * workers)
+        self.shards: list[Shard] = shards_of(dim, max(SHARDS * workers, -(-dim // LARGEST)))
         self.stretches: Stretches = _stretches(run, workers, num_threads)
-        # Compiles, so that workers find kernels in the cache.
-        few = Shard(0, min(dim, BLOCK), dim)
-        small = engine_of(run_of(run, few), few, serial=True)
-        small.initial_row()
-        self.jumps: bool = small.jumps
-        self._memory: Arrays = memory_of(small)
+        self.jumps: bool = ENGINES[run.engine].jumps
+        self._memory: Arrays = _compiled(run)
         #: State of each shard, None before the first stretch.
         self._states: list[NDArray[Any] | None] = [None] * len(self.shards)
 
@@ -120,6 +118,20 @@ class ShardedEngine(Engine):
                 run_of(self.run, shard, state), shard, self.step, num_steps, self._memory,
                 wants_state=wants_state, num_threads=self.num_threads,
             )  # fmt: skip
+
+
+def _compiled(run: Run) -> Arrays:
+    """Have all kernels compiled, for workers to find in the cache; return what steps change.
+
+    That is what they change beside the state, at the start.
+    """
+    dim = run.problem.spectrum.dim
+    few = Shard(0, min(dim, BLOCK), dim)
+    engine = engine_of(replace(run_of(run, few), record_every=1, record_at=None), few, serial=True)
+    memory = {name: values.copy() for name, values in memory_of(engine).items()}
+    engine.initial_row()
+    engine.advance(min(1, run.num_steps))
+    return memory
 
 
 _EMPTY = np.empty(0, np.int64), np.empty(0), np.empty((0, NUM_BANDS, ROW_SIZE))
