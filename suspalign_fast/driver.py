@@ -168,6 +168,9 @@ def _write_checkpoint(engine: Engine, writer: TraceWriter, *, final: bool) -> st
     """Write a checkpoint; a failure is no reason to end the run, and returned in words."""
     writer.sync()  # a checkpoint must never be ahead of the rows on the disk
     try:
+        if engine.step == 0:  # nothing to go on from: what lies there is another run's
+            checkpoint.remove(writer.path)
+            return ""
         checkpoint.write(writer.path, writer.run_id, engine.snapshot())
     except checkpoint.CheckpointError as error:
         if not final:

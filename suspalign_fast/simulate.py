@@ -342,6 +342,8 @@ def _restored(run: Run, trace: Trace, make: Callable[[Run], Engine]) -> Engine:
     """Return the engine of a stored run, at its checkpoint if there is one that serves."""
     assert trace.path is not None
     engine = make(run)
+    if not checkpoint.is_there(trace.path):
+        return engine
     arrays = engine.snapshot()
     if not checkpoint.read_into(trace.path, read_run_id(trace.path), arrays):
         return engine

@@ -259,6 +259,38 @@ def test_kernels_are_compiled_before_workers_start(engine):
 # --- files -----------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_checkpoint_of_another_run_does_not_stay(tmp_path, threads, monkeypatch):
+    path = tmp_path / "trace.h5"
+    interrupted(monkeypatch, 20, "close", "step", path=path)
+    assert checkpoint_path(path).exists()
+    stretches = driver._stretches
+
+    def interrupting(engine):
+        os.kill(os.getpid(), signal.SIGINT)
+        return stretches(engine)
+
+    monkeypatch.setattr(driver, "_stretches", interrupting)
+    with pytest.raises(sa.Interrupted, match="stopped at step 0 of 50"):
+        run("close", "jump", path=path, overwrite=True, executor=threads)
+    monkeypatch.undo()
+    assert not checkpoint_path(path).exists()
+    assert_same_bits(sa.resume(path), run("close", "jump"))
+
+
+def test_a_pool_that_breaks_at_once_brings_no_state_here(tmp_path, monkeypatch):
+    def too_large(run):
+        raise MemoryError("the state of all directions")
+
+    monkeypatch.setattr(sharded, "initial_state", too_large)
+    wrong = pytest.raises(ExecutorStoppedError, match=r"lost at .*; stopped at step 0 of 50")
+    with wrong:
+        run("close", "step", executor=Losing(OSError()), path=tmp_path / "trace.h5")
+    with ThreadPoolExecutor(2) as pool:
+        trace = sa.resume(tmp_path / "trace.h5", executor=pool)
+    assert_same_bits(trace, run("close", "step"))
+
+
 @pytest.mark.parametrize("engine", ["step", "jump"])
 def test_rows_go_to_files(tmp_path, engine, pool, short):
     path = tmp_path / "trace.h5"
