@@ -5,7 +5,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,7 @@ def run_to_file(engine: Engine, writer: TraceWriter, every: float, progress: boo
         nonlocal last
         if signals.received is not None:
             raise stopped(signals.received)
-        if time.monotonic() - last >= every:
+        if engine.step > 0 and time.monotonic() - last >= every:
             _write_checkpoint(engine, writer, final=False)
             last = time.monotonic()
 
@@ -169,7 +169,8 @@ def _write_checkpoint(engine: Engine, writer: TraceWriter, *, final: bool) -> st
     writer.sync()  # a checkpoint must never be ahead of the rows on the disk
     try:
         if engine.step == 0:  # nothing to go on from: what lies there is another run's
-            checkpoint.remove(writer.path)
+            with suppress(OSError):
+                checkpoint.remove(writer.path)
             return ""
         checkpoint.write(writer.path, writer.run_id, engine.snapshot())
     except checkpoint.CheckpointError as error:
