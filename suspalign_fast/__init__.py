@@ -21,6 +21,7 @@ from .problem import Quadratic
 from .simulate import Interrupted, resume, simulate
 from .spectrum import Spectrum
 from .step_size import ConstantStep, RowStep, Schedule, StepSize
+from .study import open_study
 from .sweep import sweep
 from .trace import Trace
 from .trace_file import load_trace
@@ -51,6 +52,7 @@ __all__ = [
     "estimate",
     "least_squares",
     "load_trace",
+    "open_study",
     "phases",
     "plot_trace",
     "resume",

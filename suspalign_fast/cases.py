@@ -1,6 +1,7 @@
 """Cases of a sweep: what is to be run at a point of its grid, and running it."""
 
 import dataclasses
+import hashlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,8 +19,12 @@ from .trace import Trace
 Array = NDArray[np.float64]
 #: What a case may say of its runs beside the problem.
 OPTIONS = ("step_size", "engine", "device", "dtype", "update")
-#: Status of a run whose case or rule raised.
-ERROR = "error"
+#: Status of a run whose case or rule raised, and of one that nobody got to.
+ERROR, MISSING = "error", "missing"
+#: Statuses of runs that are done for good.
+DONE = ("complete", "diverged")
+#: Characters of an error that are kept, and of a digest.
+ERROR_LENGTH, DIGEST_LENGTH = 400, 32
 
 
 class Plan(NamedTuple):
@@ -31,6 +36,7 @@ class Plan(NamedTuple):
     record_at: NDArray[np.int64] | None
     variables: tuple[str, ...]
     theory: bool
+    is_stored: bool = False
 
     @property
     def recording(self) -> Recording:
@@ -60,21 +66,23 @@ class Plan(NamedTuple):
 
 
 class Item(NamedTuple):
-    """Some runs of one point."""
+    """Some runs of one point, whose results belong at ``positions`` among its seeds."""
 
     place: tuple[int, ...]
     point: dict[str, Any]
-    first_seed: int
+    positions: tuple[int, ...]
     seeds: tuple[int, ...]
+    theory: bool
 
 
 class Outcome(NamedTuple):
-    """What comes back of an item: values of each run, status, errors, exact theory."""
+    """What comes back of an item: values of each run, status, errors, exact theory, its digest."""
 
     values: list[dict[str, Array]]
     status: list[str]
     errors: list[str]
     exact: dict[str, Array]
+    digest: str = ""
 
 
 class Work:
@@ -88,7 +96,8 @@ class Work:
         with _threads.limited(1):
             try:
                 runs = self.plan.runs(item.point, item.seeds)
-                exact = self._exact(runs[0]) if item.first_seed == 0 else {}
+                exact = self._exact(runs[0]) if item.theory else {}
+                digest = digest_of(runs[0]) if self.plan.is_stored else ""
             except Exception as error:  # whatever a case raises
                 count = len(item.seeds)
                 return Outcome([{}] * count, [ERROR] * count, [_said(error)] * count, {})
@@ -96,7 +105,7 @@ class Work:
         values = [self._values(t) if isinstance(t, Trace) else {} for t in traces]
         status = [t.status if isinstance(t, Trace) else ERROR for t in traces]
         errors = ["" if isinstance(t, Trace) else t for t in traces]
-        return Outcome(values, status, errors, exact)
+        return Outcome(values, status, errors, exact, digest)
 
     def _traces(self, runs: list[Run]) -> list[Trace | str]:
         """Traces of runs, or what was raised instead."""
@@ -115,11 +124,37 @@ class Work:
 
     def _exact(self, run: Run) -> dict[str, Array]:
         """Exact means and deviations along the steps, where there are any."""
-        if not self.plan.theory or not isinstance(run.step_size, KnownStepSize):
+        if not isinstance(run.step_size, KnownStepSize):
             return {}
         with np.errstate(all="ignore"):
             exact = theory.expected(run.problem, run.step_size, self.plan.steps, update=run.update)
         return {name: getattr(exact, name) for name in theory.MOMENTS}
+
+
+class Look:
+    """Looks what the case of a plan is at points, and runs nothing."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def __call__(self, item: Item) -> str:
+        """Return the digest of an item's point; what the case raises instead."""
+        try:
+            return digest_of(self.plan.runs(item.point, ())[0])
+        except Exception as error:  # whatever a case raises
+            return _said(error)
+
+
+def digest_of(run: Run) -> str:
+    """Return what tells the content of a run from any other's, its seed left aside."""
+    text, arrays = dataclasses.replace(run, seed=0).to_json()
+    found = hashlib.blake2b(text.encode(), digest_size=DIGEST_LENGTH // 2)
+    spectrum = run.problem.spectrum
+    every = {"eigenvalues": spectrum.eigenvalues, "multiplicities": spectrum.multiplicities}
+    for name, values in sorted((every | arrays).items()):
+        found.update(f"{name} {values.shape} {values.dtype}".encode())
+        found.update(np.ascontiguousarray(values).data)
+    return found.hexdigest()
 
 
 def _case_at(case: Callable[..., Any], point: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -143,4 +178,5 @@ def _case_at(case: Callable[..., Any], point: Mapping[str, Any]) -> tuple[Any, d
 
 
 def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    text = f"{type(error).__name__}: {error}"
+    return text if len(text) <= ERROR_LENGTH else f"{text[: ERROR_LENGTH - 3]}..."

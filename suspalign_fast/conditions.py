@@ -29,7 +29,8 @@ class Conditions(NamedTuple):
     @classmethod
     def of(cls, run: Run) -> "Conditions":
         """Return those of a run."""
-        return cls(run.problem.noise_constants, run.update, run.problem.noise)
+        noise = run.problem.noise if run.problem.noise.depends_on_state else ADDITIVE
+        return cls(run.problem.noise_constants, run.update, noise)
 
     def part(self, read: Callable[[str], NDArray[Any]]) -> Part:
         """Return rows that `read` reads as functions of columns take them."""

@@ -66,8 +66,8 @@ def workers_of(executor: Executor) -> int:
 
 def in_batches(
     executor: Executor, work: Callable[[Item], Result], items: Iterable[Item]
-) -> Iterator[tuple[Item, Result]]:
-    """Yield every item with its result, in whatever order they are done.
+) -> Iterator[list[tuple[Item, Result]]]:
+    """Yield batches of items with their results, in whatever order they are done.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def in_batches(
                 batch = waiting.pop(future)
                 took, results = _result(future)
                 seconds = max(took / len(batch), 1e-6)
-                yield from zip(batch, results, strict=True)
+                yield list(zip(batch, results, strict=True))
     finally:
         for future in waiting:
             future.cancel()

@@ -1,16 +1,17 @@
 """Columns as labelled arrays: xarray with a name for every dimension."""
 
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _checks
 from .row import BANDS, SUMS, columns
 
 #: Dimension of the powers of each group of sums.
-POWERS = {sums.name: f"{sums.name.removesuffix('_sums')}_power" for sums in SUMS}
-POWERS["power_sums"] = "power"
+POWERS = {sums.name: sums.dimension for sums in SUMS}
 
 
 def load_xarray() -> Any:
@@ -29,6 +30,33 @@ def load_xarray() -> Any:
             "(pip install 'suspalign-fast[studies]')"
         ) from error
     return xarray
+
+
+def check_reader() -> None:
+    """Raise ImportError if xarray cannot read files for want of h5netcdf."""
+    try:
+        importlib.import_module("h5netcdf")
+    except ImportError as error:
+        raise ImportError(
+            "studies in files need the package h5netcdf, which is not installed "
+            "(pip install 'suspalign-fast[studies]')"
+        ) from error
+
+
+def check_variables(variables: Any) -> tuple[str, ...]:
+    """Return names of columns that were asked for, one or a sequence.
+
+    Raises
+    ------
+    ValueError
+        If a trace has no such column.
+    """
+    names = (variables,) if isinstance(variables, str) else tuple(variables)
+    for name in names:
+        if name not in columns() or name == "step":
+            known = ", ".join(column for column in columns() if column != "step")
+            raise _checks.wrong("variables", name, f"columns of a trace: {known}")
+    return names
 
 
 def dims_of(name: str) -> tuple[str, ...]:

@@ -57,10 +57,17 @@ class Sums(NamedTuple):
         """Shape of a row of the column: bands and powers."""
         return NUM_BANDS, len(self.powers)
 
+    @property
+    def dimension(self) -> str:
+        """Name of the dimension of the powers."""
+        return "noise_power" if self.takes_noise else "power"
+
 
 POWER_SUMS = Sums("power_sums", "S", (1, 2, 3, 4), False, "S_p = sum lambda^p c^2 of each band")
 NOISE_SUMS = Sums("noise_sums", "R", (4, 5, 6), True, "R_p = sum lambda^p s^2 c^2 of each band")
 SUMS = (POWER_SUMS, NOISE_SUMS)
+#: Dimensions of columns beside that of rows, which is a column.
+DIMENSIONS = ("band", *(sums.dimension for sums in SUMS))
 
 #: Sums of a band in a row, and the numbers that hold them.
 NUM_SUMS = sum(len(sums.powers) for sums in SUMS)
@@ -197,13 +204,13 @@ def derived(name: str, *, unit: str, meaning: str) -> Callable[[_Function], _Fun
     Parameters
     ----------
     name : str
-        An identifier that no column has yet.
+        An identifier that no column and no dimension of one has yet.
     unit, meaning : str
 
     Raises
     ------
     ValueError
-        If there is a column of that name, or it is no identifier.
+        If there is a column or a dimension of that name, or it is no identifier.
 
     Examples
     --------
@@ -213,8 +220,10 @@ def derived(name: str, *, unit: str, meaning: str) -> Callable[[_Function], _Fun
     ...     return part.power_sums[..., 1].sum(-1) ** 0.5
     >>> row.remove("gradient_norm")
     """
-    if not name.isidentifier() or name in columns():
-        raise ValueError(f"name must be an identifier that no column has, got {name!r}")
+    if not name.isidentifier() or name in columns() or name in DIMENSIONS:
+        raise ValueError(
+            f"name must be an identifier that no column and no dimension has, got {name!r}"
+        )
 
     def register(function: _Function) -> _Function:
         _derived[name] = Column(name, unit, meaning, function=function)

@@ -18,6 +18,7 @@ from .spec import arrays_in
 from .spectrum import Spectrum
 from .storage import files as _files
 from .storage import lock as _lock
+from .storage.growing import one_line
 from .trace import KILLED, STATUSES, Trace
 
 FORMAT = "suspalign-trace"
@@ -197,8 +198,3 @@ def run_id_of(file: _hdf5.Reader) -> str:
         return str(file.attribute("", "run_id"))
     except KeyError:  # files of the first version had none
         return ""
-
-
-def one_line(error: BaseException) -> str:
-    """Return the message of an error on one line."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -12,7 +12,10 @@ ROOT = Path(suspalign_fast.__file__).parent
 #: The layers, lowest first. A name stands for a module, or for a package with all that is in it and
 #: has no line of its own. A module may import what is in its own layer or below.
 LAYERS = (
-    ("helpers", "_blas _checks _equality _errors _lazy _memory _numba_errors _progress _travel"),
+    (
+        "helpers",
+        "_blas _checks _equality _errors _lazy _memory _numba_errors _progress _provenance _travel",
+    ),
     ("registries", "spec"),
     ("rows", "row"),
     ("threads", "_threads executors"),
@@ -35,9 +38,10 @@ LAYERS = (
     ("traces", "conditions labelled trace summary"),
     ("theory", "theory phases"),
     ("engines", "engines cost"),
-    ("trace files", "sink trace_file store checkpoint"),
+    ("trace files", "sink trace_file labels store checkpoint"),
     ("pictures", "_picture plot"),
-    ("simulation", "driver simulate ensemble estimate cases sweep"),
+    ("simulation", "driver simulate labelled_runs ensemble estimate"),
+    ("studies", "grid cases until table study study_file sweep"),
     ("verification", "verify"),
     ("package", "suspalign_fast"),
     ("command line", "cli __main__"),

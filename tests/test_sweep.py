@@ -2,8 +2,12 @@
 
 import json
 import multiprocessing
+import os
+import shutil
+import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -80,6 +84,20 @@ def test_every_executor_gives_the_same_bits(make, reference):
         pool.shutdown(wait=True)
     assert found.identical(reference.assign_attrs(date=found.attrs["date"]))
     assert_errors_are_kept(kept)
+
+
+@pytest.mark.skipif(shutil.which("mpiexec") is None, reason="needs MPI (the extra mpi)")
+def test_mpi_gives_the_same_bits():
+    pytest.importorskip("mpi4py")
+    root = Path(__file__).parents[1]
+    command = ["mpiexec", "-n", "3", sys.executable, "-m", "mpi4py.futures", "tests/mpi_sweep.py"]
+    paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.run(
+        command, cwd=root, env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.split("\n")[-2] == "the same"
 
 
 def assert_errors_are_kept(study):
@@ -205,7 +223,7 @@ def test_an_executor_that_is_shut_down_keeps_what_is_done():
     pool.shutdown()
     with pytest.warns(RuntimeWarning, match="the executor takes no more work"):
         study = sa.sweep(two_levels, AXES, 5, executor=pool)
-    assert (study.status == "lost").all()
+    assert (study.status == "missing").all()
     with pytest.raises(RuntimeError, match="the executor takes no more work"):
         sa.sweep(two_levels, AXES, 5, executor=pool, on_error="raise")
 

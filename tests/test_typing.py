@@ -27,6 +27,8 @@ sa.simulate(problem, sa.CriticalStep(0.9), 10, dtype="float32", compression="non
 sa.resume(b"x.h5", step_size=rule)
 sa.simulate_ensemble([problem, problem], [1e-3, rule], 10, seeds=range(2))
 sa.simulate_ensemble(problem, rule, 10)
+sa.simulate_ensemble(problem, rule, 10)[0].loss.mean()
+sa.simulate_ensemble(problem, rule, 10, variables=["loss"]).loss.mean("run")
 many: np.ndarray = sa.theory.expected(problem, 1e-3, [1, 2]).alignment_mean
 one: float = sa.theory.stationary(problem, 1e-3).alignment_mean
 chance: np.ndarray = trace.predicted.probability

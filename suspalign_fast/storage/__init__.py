@@ -9,7 +9,11 @@
 `dataset`           reading a dataset that may claim anything
 `reader`            opening a file that may be anything
 `output`            writing a file, and abandoning it
+`growing`           a file put in its place whole, that grows there while others read it
 `column`            a dataset that grows, chunk by chunk
+`block`             writing blocks of a dataset of fixed shape
+`netcdf`            dimensions and texts of netCDF-4
+`carried_scales`    dimensions of datasets that were copied to another file
 `foreign`           what others put into a file
 ==================  ===============================================================
 """

@@ -1,0 +1,273 @@
+"""The file of a study: netCDF-4 that grows run by run (docs/studies.md).
+
+A run counts as done once its status is written, after its values have left this process.
+"""
+
+import itertools
+import json
+from types import TracebackType
+from typing import Any, NoReturn
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from . import storage as _hdf5
+from .cases import DIGEST_LENGTH, MISSING, Item, Outcome, Plan
+from .grid import Grid, Place
+from .storage import files as _files
+from .storage import lock as _lock
+from .storage import netcdf
+from .storage.block import Block
+from .storage.growing import Growing
+from .study import FORMAT, FORMAT_VERSION, STATUS_LENGTH, TEXTS, Known, Status, open_study
+from .table import Table, attributes_of, provenance
+
+#: Numbers in a chunk of a variable, about.
+CHUNK = 8192
+
+
+class StudyFile(Table):
+    """The results of a sweep in a file that others may read meanwhile.
+
+    It is locked from here on; what an earlier call left in it is known at once, and is written
+    again by `begin`, to a new file that takes the old one's place.
+
+    Parameters
+    ----------
+    path : path-like
+    plan : Plan
+    asked : Grid
+
+    Attributes
+    ----------
+    digests : ndarray of str, shape (*points,)
+
+    Raises
+    ------
+    ValueError
+        If the file is of another study.
+    OSError
+        If it is not of a study, is damaged or cannot be written.
+    """
+
+    def __init__(self, path: _files.AnyPath, plan: Plan, asked: Grid) -> None:
+        self.path = _files.real(path)
+        _files.check_new(self.path, overwrite=True)
+        self._lock = _lock.Lock(self.path)
+        self._place: Growing | None = None
+        self._is_finished = False
+        try:
+            if self.path.is_file():
+                self._lock.add(self.path)
+            self._old = self._read_old(plan)
+            super().__init__(plan, asked)
+        except BaseException:
+            self._lock.release()
+            raise
+        #: Runs whose error is in the file.
+        self._failed = set(self._old.errors) if self._old else set()
+        self.digests = np.full(self.grid.shape, "", dtype=f"U{DIGEST_LENGTH}")
+        if self._old is not None:
+            known = tuple(map(slice, self._old.grid.shape))
+            self.digests[known] = self._old.digests
+            if self.grid.seeds:
+                self.status[(*known, slice(len(self._old.grid.seeds)))] = self._old.status
+                self._errors = dict(self._old.errors)
+        self.has_theory = np.asarray(self.digests != "")
+
+    def _read_old(self, plan: Plan) -> Known | None:
+        if not self.path.is_file():
+            return None
+        old = Known.of(self.path)
+        try:
+            old.check(plan)
+        except ValueError as error:
+            self.refuse(str(error))
+        return old
+
+    def _grid(self) -> Grid:
+        if self._old is None:
+            return self.asked
+        try:
+            return self._old.grid.joined(self.asked)
+        except ValueError as error:
+            self.refuse(str(error))
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Raise ValueError: the file is of another study."""
+        raise ValueError(
+            f"path must be the file of this study, got {self.path}: {reason}"
+        ) from None
+
+    def _arrays(self) -> Any:
+        return {}
+
+    @property
+    def _file(self) -> h5py.File:
+        assert self._place is not None
+        return self._place.file
+
+    def begin(self) -> None:
+        """Put the file into its place, with all that an earlier one has."""
+        self._place = Growing(self.path, self._lock)
+        with self._place.laid_out(overwrite=True) as new:
+            self._lay_out()
+            if self._old is not None:
+                with _hdf5.Reader(self.path, live=False) as old:
+                    self._copy(old)
+                self._place.carry_over(new)
+        self._values = {name: self._file[name] for name in self.shapes}
+        names = [*self.shapes, *(name for name in TEXTS if name in self._file)]
+        self._blocks = {name: Block(self._file[name]) for name in names}
+
+    def _lay_out(self) -> None:
+        file, grid = self._file, self.grid
+        study = {
+            "axes": grid.axes,
+            "has_seeds": bool(grid.seeds),
+            "variables": self.plan.variables,
+            "theory": self.plan.theory,
+        }
+        about = {**provenance(self.plan), "format": FORMAT, "study": json.dumps(study)}
+        for name, text in about.items():
+            file.attrs[name] = _hdf5.text(text)
+        file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["status"] = _status(Status.RUNNING)
+        for number, (name, values) in enumerate(self.coordinates().items()):
+            has_attributes = isinstance(values, tuple)
+            netcdf.add_coordinate(file, name, values[1] if has_attributes else values, number)
+            netcdf.describe(file[name], values[2] if has_attributes else {})
+        for name, shape in self.shapes.items():
+            created = file.create_dataset(
+                name, shape, np.float64, chunks=_chunks(shape), fillvalue=np.nan
+            )
+            netcdf.attach(created, [file[dimension] for dimension in self.dims(name)])
+            netcdf.describe(created, attributes_of(name))
+        self._lay_out_texts()
+
+    def _lay_out_texts(self) -> None:
+        points = tuple(self.grid.axes)
+        every = {"digest": (points, self.digests)}
+        if self.grid.seeds:
+            every |= dict.fromkeys(("status", "error"), ((*points, "seed"), self.status))
+        numbers = itertools.count(len(self.coordinates()))
+        for name, (dims, texts) in every.items():
+            length, shape = TEXTS[name], (*texts.shape, TEXTS[name])
+            if f"string{length}" not in self._file:
+                netcdf.add_dimension(self._file, f"string{length}", length, next(numbers))
+            created = self._file.create_dataset(name, shape, "S1", chunks=_chunks(shape))
+            scales = [self._file[dimension] for dimension in (*dims, f"string{length}")]
+            netcdf.attach(created, scales)
+            created.attrs["_Encoding"] = _hdf5.text("utf-8")
+            if name != "error":
+                created[...] = netcdf.as_characters(texts, length)
+        for at, text in self._errors.items():
+            self._file["error"][at] = netcdf.as_characters(np.array(text), TEXTS["error"])
+
+    def _copy(self, old: _hdf5.Reader) -> None:
+        """Copy the variables of an earlier file: its points and seeds come first in this one."""
+        for name in self.shapes:
+            stored = old.root()[name] if old.is_plain(name) else None
+            if stored is None or (stored.shape, stored.dtype) != (self._old_shape(name), float):
+                raise OSError(f"{self.path} is a damaged study: {name!r} is not of its grid")
+            for part in stored.iter_chunks():
+                values = stored[part]
+                if not np.isnan(values).all():
+                    self._file[name][part] = values
+
+    def _old_shape(self, name: str) -> tuple[int, ...]:
+        assert self._old is not None
+        old = (*self._old.grid.shape, len(self._old.grid.seeds))
+        known = len(old) - name.startswith("exact_")
+        return (*old[:known], *self.shapes[name][known:])
+
+    def write(self, done: list[tuple[Item, Outcome]]) -> None:
+        """Write what came of some items: values first, then that they are there."""
+        assert self._place is not None
+        for item, outcome in done:
+            self._check_digest(item, outcome.digest)
+        with self._place.writing(f"{np.count_nonzero(self.status != MISSING):,} runs"):
+            super().write(done)
+            self._file.flush()
+            for item, _ in done:
+                self._put_texts(item)
+            self._file.flush()
+
+    def _check_digest(self, item: Item, digest: str) -> None:
+        """Keep the digest of a point, which must be the same whoever makes it."""
+        if self.digests[item.place] not in ("", digest) and digest:
+            raise ValueError(f"case must return the same problem each time, not so at {item.point}")
+        if digest:
+            self.digests[item.place] = digest
+
+    def _put_runs(self, name: str, item: Item, rows: list[Any]) -> None:
+        at = item.positions
+        if len(at) < 2 or at[-1] - at[0] != len(at) - 1 or any(values is None for values in rows):
+            super()._put_runs(name, item, rows)
+            return
+        joined = np.full((len(at), *self.shapes[name][len(item.place) + 1 :]), np.nan)
+        for values, place in zip(rows, joined, strict=True):
+            place[: len(values)] = values
+        self._blocks[name].write((*item.place, at[0]), joined)
+
+    def _put(self, name: str, at: Place, rows: NDArray[np.float64]) -> None:
+        self._blocks[name].write(at, rows)
+
+    def _put_texts(self, item: Item) -> None:
+        if item.theory or 0 in item.positions:
+            self._put_text("digest", item.place, self.digests[item.place])
+        for at in item.positions:
+            run = (*item.place, at)
+            self._put_text("status", run, self.status[run])
+            if run in self._errors or run in self._failed:
+                self._put_text("error", run, self._errors.get(run, ""))
+
+    def _put_text(self, name: str, at: Place, text: str) -> None:
+        self._blocks[name].write(at, netcdf.as_characters(np.array(text), TEXTS[name]))
+
+    def finish(self) -> None:
+        """Say that all that was asked for is done."""
+        self._is_finished = True
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if self._place is not None and self._place.is_open:
+                status = Status.COMPLETE if self._is_finished else Status.INTERRUPTED
+                with self._place.writing("all runs"):
+                    self._file.attrs.modify("status", _status(status))
+                    self._place.close()
+                _files.remove_leftovers(self.path, _lock.is_held)
+        finally:
+            self._lock.release()
+
+    def dataset(self) -> Any:
+        """Return what was asked for, read from the file on first use."""
+        found = open_study(self.path)
+        here = self.grid.find(self.asked)
+        parts = {
+            name: at
+            for name, at in here.items()
+            if name in found.dims and at != list(range(found.sizes[name]))
+        }
+        chosen = found.isel(parts)
+        return chosen.transpose(*self.asked.axes, ...) if len(self.asked.axes) > 1 else chosen
+
+
+def _chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape of chunks: whole dimensions from the last, as long as they are small."""
+    sizes, left = [], CHUNK
+    for length in reversed(shape):
+        size = max(1, min(length, left))
+        sizes.append(size)
+        left //= size
+    return tuple(reversed(sizes))
+
+
+def _status(text: str) -> NDArray[np.bytes_]:
+    return np.array(text, f"S{STATUS_LENGTH}")

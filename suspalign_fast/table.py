@@ -1,0 +1,174 @@
+"""What a sweep has found: labelled arrays in memory, filled as runs come in."""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _memory, _provenance, labelled, theory
+from .cases import DONE, MISSING, Item, Outcome, Plan
+from .grid import Grid, Place
+from .row import columns
+
+#: Seeds of a point that are one piece of work, at most.
+SEEDS = 64
+
+
+class Table:
+    """The results of a sweep in memory, and the base of those in files.
+
+    Parameters
+    ----------
+    plan : Plan
+    asked : Grid
+
+    Attributes
+    ----------
+    grid : Grid
+        All points and seeds that it has a place for.
+    status : ndarray of str, shape (*points, seeds)
+    has_theory : ndarray of bool, shape (*points,)
+    """
+
+    def __init__(self, plan: Plan, asked: Grid) -> None:
+        self.plan, self.asked = plan, asked
+        self.grid = self._grid()
+        runs = (*self.grid.shape, len(self.grid.seeds))
+        self.status = np.full(runs, MISSING, dtype="U8")
+        self.has_theory = np.zeros(self.grid.shape, dtype=bool)
+        self._errors: dict[Place, str] = {}
+        self._values = self._arrays()
+
+    def _grid(self) -> Grid:
+        return self.asked
+
+    def _arrays(self) -> Any:
+        needed = 8 * sum(math.prod(shape) for shape in self.shapes.values())
+        rows = self.plan.recording.num_rows
+        _memory.check(f"a sweep of {self.grid.num_runs:,} runs of {rows:,} rows", needed)
+        return {name: np.full(shape, np.nan) for name, shape in self.shapes.items()}
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the variables."""
+        rows, seeds = self.plan.recording.num_rows, self.grid.seeds
+        runs = {
+            name: (*self.grid.shape, len(seeds), rows, *columns()[name].shape)
+            for name in (self.plan.variables if seeds else ())
+        }
+        exact = theory.MOMENTS if self.plan.theory else ()
+        return runs | {f"exact_{name}": (*self.grid.shape, rows) for name in exact}
+
+    def dims(self, name: str) -> tuple[str, ...]:
+        """Return the names of the dimensions of a variable."""
+        if name.startswith("exact_"):
+            return (*self.grid.axes, "step")
+        return (*self.grid.axes, "seed", "step", *labelled.dims_of(name))
+
+    def missing(
+        self, places: Iterable[Place], positions: list[int], together: int
+    ) -> Iterator[Item]:
+        """Yield what is not done yet of some points and seeds, in pieces of so many seeds."""
+        together = max(1, min(SEEDS, together))
+        for place in places:
+            left = [at for at in positions if self.status[(*place, at)] not in DONE]
+            wants_theory = self.plan.theory and not self.has_theory[place]
+            point = self.grid.point(place)
+            for first in range(0, len(left) or int(wants_theory), together):
+                part = tuple(left[first : first + together])
+                seeds = tuple(self.grid.seeds[at] for at in part)
+                yield Item(place, point, part, seeds, wants_theory and first == 0)
+
+    def write(self, done: list[tuple[Item, Outcome]]) -> None:
+        """Keep what came of some items."""
+        for item, outcome in done:
+            for name in outcome.values[0] if outcome.values else ():
+                self._put_runs(name, item, [values.get(name) for values in outcome.values])
+            for name, rows in outcome.exact.items():
+                self._put(f"exact_{name}", item.place, rows)
+        for item, outcome in done:
+            for at, status, error in zip(
+                item.positions, outcome.status, outcome.errors, strict=True
+            ):
+                self.status[(*item.place, at)] = status
+                self._errors[(*item.place, at)] = error
+                if not error:
+                    del self._errors[(*item.place, at)]
+            self.has_theory[item.place] |= item.theory
+
+    def _put_runs(self, name: str, item: Item, rows: list[Any]) -> None:
+        for at, values in zip(item.positions, rows, strict=True):
+            if values is not None:
+                self._put(name, (*item.place, at), values)
+
+    def _put(self, name: str, at: Place, rows: NDArray[np.float64]) -> None:
+        """Write the first rows of a variable at an index."""
+        self._values[name][at][: len(rows)] = rows
+
+    def complete_runs(self, name: str, place: Place, positions: list[int]) -> NDArray[np.float64]:
+        """Return a variable of those runs of a point that came to their end."""
+        kept = [at for at in positions if self.status[(*place, at)] == "complete"]
+        values: NDArray[np.float64] = self._values[name][place][kept]
+        return values
+
+    def dataset(self) -> Any:
+        """Return the labelled result."""
+        xarray = labelled.load_xarray()
+        found: dict[str, Any] = {
+            name: (self.dims(name), values, attributes_of(name))
+            for name, values in self._values.items()
+        }
+        if self.grid.seeds:
+            errors = np.full(self.status.shape, "", dtype=object)
+            for at, text in self._errors.items():
+                errors[at] = text
+            for name, texts in (("status", self.status), ("error", errors)):
+                found[name] = ((*self.grid.axes, "seed"), texts.astype(str))
+        return xarray.Dataset(found, coords=self.coordinates(), attrs=provenance(self.plan))
+
+    def coordinates(self) -> dict[str, Any]:
+        """Return axes, seeds, steps and what else has labels."""
+        found: dict[str, Any] = dict(self.grid.axes)
+        if self.grid.seeds:
+            kind = np.int64 if max(self.grid.seeds) < 2**63 else np.uint64
+            found["seed"] = np.array(self.grid.seeds, dtype=kind)
+        found["step"] = ("step", self.plan.steps, labelled.attributes_of("step"))
+        return found | labelled.coordinates_of(list(self.shapes))
+
+    def begin(self) -> None:
+        """Get ready for results."""
+
+    def finish(self) -> None:
+        """Say that all that was asked for is done."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Keep what is there."""
+
+
+def attributes_of(name: str) -> dict[str, str]:
+    """Return units and long name of a variable."""
+    if not name.startswith("exact_"):
+        return labelled.attributes_of(name)
+    column, _, kind = name.removeprefix("exact_").rpartition("_")
+    known = columns()[column]
+    what = "mean" if kind == "mean" else "standard deviation"
+    return {"units": known.unit, "long_name": f"exact {what}: {known.meaning}"}
+
+
+def provenance(plan: Plan) -> Mapping[str, str]:
+    """Return what was simulated, by which version and when."""
+    case = f"{plan.case.__module__}.{getattr(plan.case, '__qualname__', plan.case)}"
+    spec = json.dumps({"case": case, "num_steps": plan.num_steps})
+    return {**_provenance.provenance(), "spec": spec}

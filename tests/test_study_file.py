@@ -1,0 +1,427 @@
+"""Studies in files: resumed by content, read while they grow, nothing lost to kills."""
+
+import json
+import multiprocessing
+import os
+import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+import h5py
+import numpy as np
+import pytest
+
+import suspalign_fast as sa
+from suspalign_fast import executors, storage
+
+from . import study_kills
+from .test_sweep import AXES, HOW, sometimes, two_levels
+
+xarray = pytest.importorskip("xarray")
+pytest.importorskip("h5netcdf")
+
+MORE = {"theory": True, "variables": ("alignment", "power_sums")}
+pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered")
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "study.nc"
+
+
+def assert_same(study, expected):
+    """Both have the same values, labels and attributes of variables; those of the whole differ."""
+    study = study.load()
+    assert study.identical(expected.assign_attrs(study.attrs))
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return sa.sweep(two_levels, AXES, **MORE, **HOW)
+
+
+@pytest.fixture
+def counted():
+    """A case that counts its calls, and the count."""
+    calls = []
+
+    def case(gap_ratio, step_size):
+        calls.append((gap_ratio, step_size))
+        return sometimes(gap_ratio, step_size)
+
+    return case, calls
+
+
+def test_a_file_holds_what_memory_would(path, reference):
+    study = sa.sweep(two_levels, AXES, path=path, **MORE, **HOW)
+    assert_same(study, reference)
+    assert study.attrs["status"] == "complete"
+    for engine in ("h5netcdf", "netcdf4"):
+        if engine == "netcdf4":
+            pytest.importorskip("netCDF4")
+        with xarray.open_dataset(path, engine=engine) as plain:
+            assert plain.power_sums.dims == reference.power_sums.dims
+            assert plain.power_sums.attrs == reference.power_sums.attrs
+            np.testing.assert_array_equal(plain.power_sums, reference.power_sums)
+            assert (plain.status == "complete").all()
+            assert plain.sel(band="bulk", power=1, gap_ratio=5.0).sizes["seed"] == 3
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_executors_write_the_same(kind, path, reference):
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        ThreadPoolExecutor(2)
+        if kind == "threads"
+        else ProcessPoolExecutor(2, mp_context=spawn) as pool
+    ):
+        assert_same(sa.sweep(two_levels, AXES, path=path, executor=pool, **MORE, **HOW), reference)
+
+
+def test_what_is_done_is_not_done_again(path, monkeypatch, reference):
+    sa.sweep(two_levels, AXES, path=path, **MORE, **HOW).close()
+    inode = path.stat().st_ino
+
+    def never(self, item):
+        raise AssertionError
+
+    monkeypatch.setattr("suspalign_fast.cases.Work.__call__", never)
+    assert_same(sa.sweep(two_levels, AXES, path=path, **MORE, **HOW), reference)
+    assert path.stat().st_ino == inode
+
+
+def test_an_extended_grid_keeps_what_it_has(path, monkeypatch, reference):
+    sa.sweep(two_levels, AXES, path=path, **MORE, **HOW).close()
+    done = []
+    work = sa.sweep.__globals__["Work"].__call__
+    monkeypatch.setattr(
+        "suspalign_fast.cases.Work.__call__",
+        lambda self, item: done.append(item) or work(self, item),
+    )
+    axes = {"step_size": [4e-3, 5e-3, 1e-3], "gap_ratio": [50.0, 5.0, 7.0]}
+    how = HOW | {"seeds": [2, 7, 0]}
+    study = sa.sweep(two_levels, axes, path=path, **MORE, **how)
+    old = {
+        (gap, step, seed)
+        for gap in AXES["gap_ratio"] for step in AXES["step_size"] for seed in HOW["seeds"]
+    }  # fmt: skip
+    ran = [(*item.point.values(), seed) for item in done for seed in item.seeds]
+    assert len(ran) == len(set(ran)) == 27 - 8
+    assert not old & set(ran)
+    monkeypatch.undo()
+    assert_same(study, sa.sweep(two_levels, axes, **MORE, **how))
+    every = sa.open_study(path)
+    assert dict(every.sizes)["step_size"] == 4
+    kept = every.sel(**AXES, seed=list(HOW["seeds"]))
+    np.testing.assert_array_equal(kept.power_sums, reference.power_sums)
+    assert int((every.status == "missing").sum()) == 3 * 4 * 4 - 18 - 19
+
+
+def test_what_raised_is_tried_again(path, counted):
+    case, calls = counted
+    first = sa.sweep(case, AXES, path=path, **HOW)
+    assert_same(first, sa.sweep(sometimes, AXES, **HOW))
+    calls.clear()
+
+    def mended(gap_ratio, step_size):
+        calls.append((gap_ratio, step_size))
+        if step_size == 4e-3:
+            return sometimes(gap_ratio, step_size)
+        return two_levels(gap_ratio), {"step_size": step_size}
+
+    study = sa.sweep(mended, AXES, path=path, **HOW)
+    assert int((study.status == "error").sum()) == 6
+    assert (study.error.sel(step_size=2e-3) == "").all()
+    expected = sa.sweep(two_levels, AXES, **HOW)
+    good = {"step_size": [1e-3, 2e-3]}
+    np.testing.assert_array_equal(study.alignment.sel(good), expected.alignment.sel(good))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"over": {"gap_ratio": [5.0]}}, "its axes are gap_ratio, step_size, not gap_ratio"),
+        ({"variables": ("loss",)}, "its variables are"),
+        ({"record_at": [2]}, r"its recorded steps are \[0, 1, 7, 40\], not \[0, 2\]"),
+        ({"num_steps": 41, "record_at": [1, 7, 41]}, "its recorded steps are"),
+        ({"theory": False}, "its theory are True, not False"),
+        ({"seeds": ()}, "it has seeds"),
+        (
+            {"case": lambda gap_ratio: two_levels(gap_ratio + 1.0)},
+            "at gap_ratio = .* its problem was another",
+        ),
+    ],
+)
+def test_the_file_of_another_study_is_refused(path, reference, how, message):
+    sa.sweep(two_levels, AXES, path=path, **MORE, **HOW).close()
+    before = path.read_bytes()
+    given = {"case": two_levels, "over": AXES, "path": path} | MORE | HOW | how
+    with pytest.raises(ValueError, match=f"path must be the file of this study, got .*: {message}"):
+        sa.sweep(**given)
+    assert path.read_bytes() == before
+    assert_same(sa.open_study(path), reference)
+
+
+def test_files_of_others_are_left_alone(path):
+    for content, message in ((b"text", "not a readable HDF5 file"), (None, "'format' is not")):
+        if content is None:
+            sa.simulate(two_levels(5.0), 1e-3, 5, path=path, overwrite=True)
+        else:
+            path.write_bytes(content)
+        before = path.read_bytes()
+        for work in (lambda: sa.sweep(two_levels, AXES, 5, path=path), lambda: sa.open_study(path)):
+            with pytest.raises(OSError, match=message):
+                work()
+        assert path.read_bytes() == before
+    with pytest.raises(OSError, match="not a directory"):
+        sa.sweep(two_levels, AXES, 5, path=path / "inside.nc")
+    with pytest.raises(OSError, match="does not exist"):
+        sa.open_study(path.with_name("nothing.nc"))
+
+
+def test_later_versions_are_refused(path):
+    sa.sweep(two_levels, AXES, 5, path=path).close()
+    with h5py.File(path, "r+") as file:
+        file.attrs["format_version"] = 2
+    for work in (lambda: sa.sweep(two_levels, AXES, 5, path=path), lambda: sa.open_study(path)):
+        with pytest.raises(OSError, match="has study format version 2"):
+            work()
+
+
+@pytest.mark.parametrize("name", ["alignment", "status", "digest", "step", "seed", "study"])
+def test_damaged_files_say_so(path, name):
+    sa.sweep(two_levels, AXES, 5, path=path).close()
+    with h5py.File(path, "r+") as file:
+        if name == "study":
+            file.attrs["study"] = np.bytes_("{")
+        else:
+            del file[name]
+            if name != "step":
+                file[name] = np.zeros(3)
+    before = path.read_bytes()
+    with pytest.raises(OSError, match="is a damaged study"):
+        sa.sweep(two_levels, AXES | {"gap_ratio": [5.0, 50.0, 6.0]}, 5, path=path)
+    assert path.read_bytes() == before
+
+
+def test_a_file_cut_short_says_so(path):
+    sa.sweep(two_levels, AXES, 500, path=path).close()
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(OSError, match=r"study\.nc"):
+        sa.sweep(two_levels, AXES, 500, path=path)
+    with pytest.raises(OSError, match=r"study\.nc"):
+        sa.open_study(path).load()
+
+
+def test_a_second_sweep_is_refused_and_others_read_meanwhile(path, monkeypatch):
+    """The file is read in between: what has a status has its values."""
+    monkeypatch.setattr(executors, "BATCH_SECONDS", 1e-9)
+    expected = sa.sweep(two_levels, AXES, **HOW)
+    seen, go_on, is_there = [], threading.Event(), threading.Event()
+
+    def case(gap_ratio):
+        if len(seen) == 0 and path.exists() and gap_ratio == 50.0:
+            is_there.set()
+            assert go_on.wait(60)
+        return two_levels(gap_ratio)
+
+    def write():
+        with ThreadPoolExecutor(1) as pool:
+            sa.sweep(case, AXES, path=path, executor=pool, **HOW)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert is_there.wait(60)
+    try:
+        with pytest.raises(BlockingIOError, match="is being written by another run"):
+            sa.sweep(two_levels, AXES, path=path, **HOW)
+        with sa.open_study(path) as study:
+            study = study.load()
+            seen.append(study)
+            assert study.attrs["status"] == "running"
+            done = (study.status == "complete").values
+            assert 0 < done.sum() < done.size
+            np.testing.assert_array_equal(
+                study.alignment.values[done], expected.alignment.values[done]
+            )
+            assert np.isnan(study.alignment.values[study.status == "missing"]).all()
+        with xarray.open_dataset(path, engine="h5netcdf", driver_kwds={"swmr": True}) as plain:
+            assert int((plain.status == "complete").sum()) == done.sum()
+    finally:
+        seen.append(None)
+        go_on.set()
+        writer.join()
+    assert_same(sa.open_study(path), expected)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_sweep_that_is_stopped_keeps_what_is_done(path, monkeypatch, error):
+    monkeypatch.setattr(executors, "BATCH_SECONDS", 1e-9)
+    expected = sa.sweep(two_levels, AXES, **HOW)
+    real, count = sa.sweep.__globals__["in_batches"], [0]
+
+    def stopped(*arguments):
+        for batch in real(*arguments):
+            yield batch
+            count[0] += 1
+            if count[0] == 3:
+                raise error
+
+    monkeypatch.setitem(sa.sweep.__globals__, "in_batches", stopped)
+    with pytest.raises(error):
+        sa.sweep(two_levels, AXES, path=path, **HOW)
+    monkeypatch.setitem(sa.sweep.__globals__, "in_batches", real)
+    with sa.open_study(path) as study:
+        assert study.attrs["status"] == "interrupted"
+        assert int((study.status == "complete").sum()) >= 3
+    assert_same(sa.sweep(two_levels, AXES, path=path, **HOW), expected)
+
+
+def test_an_executor_that_dies_keeps_what_is_done(path):
+    pool = ThreadPoolExecutor(1)
+    pool.shutdown()
+    with pytest.warns(RuntimeWarning, match="the executor takes no more work"):
+        study = sa.sweep(two_levels, AXES, 5, path=path, executor=pool)
+    assert (study.status == "missing").all()
+    assert study.attrs["status"] == "interrupted"
+    study.close()
+    assert_same(sa.sweep(two_levels, AXES, 5, path=path), sa.sweep(two_levels, AXES, 5))
+
+
+def test_what_others_put_into_the_file_survives(path):
+    sa.sweep(two_levels, AXES, 5, path=path).close()
+    with h5py.File(path, "r+") as file:
+        file["mine/notes"] = np.arange(3)
+        file.attrs["author"] = "me"
+        file["alignment"].attrs["mine"] = 3
+    sa.sweep(two_levels, AXES, 5, seeds=[0, 1], path=path).close()
+    with h5py.File(path) as file:
+        assert file["mine/notes"][2] == 2
+        assert file.attrs["author"] == "me"
+        assert file["alignment"].attrs["mine"] == 3
+
+
+def test_axes_of_texts_and_no_axes(path, tmp_path):
+    axes = {"engine": ["step", "levels"], "step_size": [1e-3]}
+
+    def case():
+        return two_levels(5.0)
+
+    study = sa.sweep(case, axes, 5, path=path)
+    assert study.engine.values.tolist() == ["step", "levels"]
+    assert_same(study, sa.sweep(case, axes, 5))
+    more = axes | {"engine": ["levels", "jump"]}
+    assert_same(sa.sweep(case, more, 5, path=path), sa.sweep(case, more, 5))
+
+    def fixed():
+        return two_levels(5.0), {"step_size": 1e-3}
+
+    for seeds in ([3], [2**64 - 1, 3]):
+        study = sa.sweep(fixed, {}, 5, seeds=seeds, path=tmp_path / "one.nc")
+        assert_same(study, sa.sweep(fixed, {}, 5, seeds=seeds))
+
+
+def test_theory_alone(path):
+    how = {"num_steps": 40, "seeds": (), "theory": True, "record_every": 40}
+    study = sa.sweep(two_levels, AXES, path=path, **how)
+    assert_same(study, sa.sweep(two_levels, AXES, **how))
+    more = AXES | {"gap_ratio": [6.0, 5.0]}
+    assert_same(sa.sweep(two_levels, more, path=path, **how), sa.sweep(two_levels, more, **how))
+
+
+def test_large_grids(path):
+    """Descriptions beyond 64 kB are attributes as well."""
+    axes = {"step_size": (1e-3 * np.linspace(0.1, 1.0, 5000)).tolist()}
+
+    def case():
+        return two_levels(5.0), {"engine": "levels"}
+
+    sa.sweep(case, axes, 1, path=path).close()
+    study = sa.sweep(case, axes, 1, path=path)
+    assert len(json.loads(study.attrs["study"])["axes"]["step_size"]) == 5000
+    assert (study.status == "complete").all()
+
+
+def test_until_takes_seeds_until_the_mean_is_known(path):
+    until = {"stderr": 0.01, "first": 4}
+    how = {"num_steps": 40, "record_at": [40], "seeds": range(64), "until": until}
+    axes = AXES | {"gap_ratio": [2.0, 500.0]}
+    study = sa.sweep(two_levels, axes, **how)
+    counts = (study.status == "complete").sum("seed")
+    every = sa.sweep(two_levels, axes, 40, record_at=[40], seeds=range(64)).alignment
+    for point in np.ndindex(counts.shape):
+        values = every.values[point]
+        looks = [n for n in (4, 8, 16, 32, 64) if n <= counts.values[point]]
+        errors = [(values[:n].std(0, ddof=1) / np.sqrt(n)).max() for n in looks]
+        assert counts.values[point] == looks[-1]
+        assert all(error > 0.01 for error in errors[:-1])
+        assert errors[-1] <= 0.01 or looks[-1] == 64
+    assert len(np.unique(counts)) > 1
+    assert_same(sa.sweep(two_levels, axes, path=path, **how), study)
+    finer = how | {"until": until | {"stderr": 0.004, "variable": "alignment"}}
+    assert_same(sa.sweep(two_levels, axes, path=path, **finer), sa.sweep(two_levels, axes, **finer))
+
+
+@pytest.mark.parametrize(
+    "until", [3, {}, {"stderr": -1.0}, {"stderr": 0.1, "more": 1}, {"stderr": 0.1, "first": 1},
+              {"stderr": 0.1, "variable": "power_sums"}],
+)  # fmt: skip
+def test_until_must_be_a_mapping(until):
+    with pytest.raises(ValueError, match="until"):
+        sa.sweep(two_levels, AXES, 5, until=until)
+
+
+def test_a_case_that_changes_its_mind(path):
+    count = iter(range(1000))
+
+    def case(step_size):
+        return two_levels(5.0 + next(count))
+
+    with pytest.raises(ValueError, match="case must return the same problem each time"):
+        sa.sweep(case, {"step_size": [1e-3]}, 5, seeds=range(200), path=path)
+
+
+def test_without_h5netcdf_the_error_says_how(path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "h5netcdf", None)
+    with pytest.raises(ImportError, match=r"pip install 'suspalign-fast\[studies\]'"):
+        sa.sweep(two_levels, AXES, 5, path=path)
+    assert not path.exists()
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a fork server")
+
+
+@needs_fork
+def test_sigkill_at_random_moments_loses_no_run(tmp_path):
+    tally = study_kills.Tally()
+    rng = np.random.default_rng(3)
+    study_kills.kill_at_random(tmp_path, 6, tally, rng, study_kills.sweep())
+    assert tally.kills == 6
+    assert tally.finished >= 1
+    assert (tally.runs_lost, tally.wrong, tally.unreadable) == (0, 0, 0)
+
+
+@needs_fork
+@pytest.mark.parametrize("place", study_kills.PLACES)
+def test_sigkill_at_delicate_moments(place, path):
+    expected, tally = study_kills.sweep(), study_kills.Tally()
+    before = None
+    for _ in range(2):
+        process = study_kills.start(path, place)
+        process.join()
+        assert process.exitcode == -9
+        before = study_kills.check(path, before, expected, tally)
+    if path.exists():
+        with sa.open_study(path) as study:
+            assert study.attrs["status"] == "killed"
+        with xarray.open_dataset(path, engine="h5netcdf", driver_kwds={"swmr": True}) as plain:
+            assert set(np.unique(plain.status)) <= {"missing", "complete", "diverged", "error"}
+    study_kills.finish(path, expected, tally)
+    assert (tally.runs_lost, tally.wrong, tally.unreadable) == (0, 0, 0)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_it_is_known_how_a_file_is_opened(path):
+    """Readers of this package open finished files without a lock of a writer's."""
+    sa.sweep(two_levels, AXES, 5, path=path).close()
+    with storage.Reader(path) as file:
+        assert file.attribute("", "format") == "suspalign-study"
