@@ -4,13 +4,13 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.normals import seed_key
-from ..row import CONSTANTS_AT, NOISY_AT, RULE_COLUMNS, SLICES, WEIGHT_AT
+from ..row import CONSTANTS_AT, NOISY_AT, NUM_BANDS, RULE_COLUMNS, SLICES, WEIGHT_AT
 from ..run import Run
 
 
@@ -129,6 +129,26 @@ def fill_constants_at_row(table: NDArray[np.float64], run: Run) -> None:
 STATE = "state"
 
 
+class Stretches(NamedTuple):
+    """How much calls of `Engine.advance` should do.
+
+    Attributes
+    ----------
+    first, least, most : int
+        Steps of the first call, and of any call but the last.
+    rows : int
+        Rows of a call, at most.
+    seconds : float
+        Time of a call.
+    """
+
+    first: int
+    least: int
+    most: int
+    rows: int
+    seconds: float
+
+
 class Engine(ABC):
     """Simulates one run, a stretch of steps at a time.
 
@@ -150,6 +170,10 @@ class Engine(ABC):
     planes: dict[str, NDArray[Any]]
     #: Threads of the CPU that it uses.
     threads: int = 1
+    #: Lines of sums that a row has: those of the bands.
+    lines: int = NUM_BANDS
+    #: How much a call of `advance` should do where that is not as the driver has it.
+    stretches: "Stretches | None" = None
 
     @property
     def state(self) -> NDArray[Any]:
@@ -176,6 +200,8 @@ class Engine(ABC):
     is_exact_in_law: ClassVar[bool] = False
     #: Whether it is here to be compared with, slowly.
     is_oracle: ClassVar[bool] = False
+    #: Whether it takes a `Shard` of a run's directions, with rows of parts.
+    can_be_sharded: ClassVar[bool] = False
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
@@ -222,7 +248,7 @@ class Engine(ABC):
 
     @abstractmethod
     def initial_row(self) -> Rows:
-        """Return row 0, the initial state."""
+        """Return row 0, the initial state; no row where it comes with those of the first steps."""
 
     @abstractmethod
     def advance(self, num_steps: int) -> Rows:

@@ -69,7 +69,7 @@ class KnownSteps(Stepper):
         first, recorded = self.engine.step, self.engine.recorded_steps(num_steps)
         slots = np.full(num_steps, -1, dtype=np.int64)
         slots[recorded - first - 1] = np.arange(recorded.size)
-        sums = np.empty((recorded.size, NUM_BANDS, ROW_SIZE))
+        sums = np.empty((recorded.size, self.engine.lines, ROW_SIZE))
         sizes = self.rule.values(first, first + num_steps + 1)
         moves = moves_of(sizes[:-1], self.engine.run.update)
         self.kernel(*self.model, first, moves, slots, *self.engine.key, sums)
@@ -177,7 +177,7 @@ class Jumps(Stepper):
     def advance(self, num_steps: int) -> Rows:
         """Move to the rows within the next `num_steps` steps and return them."""
         recorded = self.engine.recorded_steps(num_steps)
-        sums = np.empty((recorded.size, NUM_BANDS, ROW_SIZE))
+        sums = np.empty((recorded.size, self.engine.lines, ROW_SIZE))
         for batch, a, b in self.moves.to(recorded):
             self.kernel(*self.model, a, b, recorded[batch], *self.engine.key, sums[batch])
         return Rows.from_sums(recorded, self.moves.sizes_at(recorded), sums)
@@ -212,7 +212,7 @@ class JumpsOfOneSize(Stepper):
     def advance(self, num_steps: int) -> Rows:
         """Move to the rows within the next `num_steps` steps and return them."""
         steps = self.engine.recorded_steps(num_steps)
-        sums = np.empty((steps.size, NUM_BANDS, ROW_SIZE))
+        sums = np.empty((steps.size, self.engine.lines, ROW_SIZE))
         if steps.size:
             lengths = np.diff(steps, prepend=self.now[0]).astype(np.float64)
             self.kernel(
@@ -237,7 +237,7 @@ class SteppingEngine(Engine):
 
     @abstractmethod
     def initial_sums(self) -> Array:
-        """Sums of the state, shape (bands, ROW_SIZE)."""
+        """Sums of the state, shape (lines, ROW_SIZE)."""
 
     def mutable(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that steps change."""

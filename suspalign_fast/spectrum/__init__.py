@@ -10,11 +10,13 @@
 `spectrum`          the class `Spectrum`
 `listed`            eigenvalues of a ``.npy`` file
 `named`             all of these by name, from texts and tables
+`shard`             the spectrum of some of the directions
 ==================  ===============================================================
 """
 
 from .bands import power_sum
 from .families import PIECE
+from .shard import shard_of
 from .spectrum import Spectrum
 
-__all__ = ["PIECE", "Spectrum", "power_sum"]
+__all__ = ["PIECE", "Spectrum", "power_sum", "shard_of"]
