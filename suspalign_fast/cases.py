@@ -127,7 +127,13 @@ class Work:
         if not isinstance(run.step_size, KnownStepSize):
             return {}
         with np.errstate(all="ignore"):
-            exact = theory.expected(run.problem, run.step_size, self.plan.steps, update=run.update)
+            exact = theory.expected(
+                run.problem,
+                run.step_size,
+                self.plan.steps,
+                update=run.update,
+                optimizer=run.optimizer,
+            )
         return {name: getattr(exact, name) for name in theory.MOMENTS}
 
 

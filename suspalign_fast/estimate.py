@@ -99,7 +99,7 @@ def estimate(
     stable = None
     if type(rule) is ConstantStep:
         run = traces[0].run
-        stable = problem.noise.stability(problem.spectrum, rule.value, run.update)
+        stable = problem.noise.stability(problem.spectrum, rule.value, run.update, run.optimizer)
     return Expected(times.astype(np.int64), **moments, stability=stable)
 
 

@@ -125,7 +125,7 @@ class Run(Travels):
         if type(self.step_size) is not ConstantStep:
             return ""
         eta, noise = self.step_size.value, self.problem.noise
-        found = noise.stability(self.problem.spectrum, eta, self.update)
+        found = noise.stability(self.problem.spectrum, eta, self.update, self.optimizer)
         if found.is_stable or eta <= found.largest:
             return ""
         weighted = "" if set(self.update) <= {0.0, 1.0} else " (weights of the update counted)"
@@ -133,6 +133,8 @@ class Run(Travels):
             edge = f"eta_max = {found.largest:.4g}, the edge of stability: K = {found.feedback:.4g}"
         else:
             edge = f"2 / lambda = {found.largest:.4g}"
+            if self.optimizer.has_velocity:
+                edge = f"the edge of stability {found.largest:.4g} of {self.optimizer!r}"
         return f"step size {eta:g} is above {edge}{weighted}"
 
     @property

@@ -291,7 +291,6 @@ def test_rules_stand_at_the_critical_step_size(optimizer):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"engine": "levels"}, "engine must be one of .* under momentum, got 'levels'"),
         ({"engine": "jump"}, "engine must be one of .* under momentum, got 'jump'"),
         ({"optimizer": "momentum"}, r"optimizer must be SGD\(\) or Momentum"),
         ({"optimizer": sa.Momentum}, r"optimizer must be SGD\(\) or Momentum"),
@@ -301,6 +300,53 @@ def test_bad_optimizers_are_named(how, message):
     given = {"optimizer": sa.Momentum(0.9)} | how
     with pytest.raises(ValueError, match=message):
         sa.simulate(PROBLEMS["few"], 0.1, 5, **given)
+
+
+FEW = sa.Spectrum([3.0, 2.0, 1.0, 0.5, 0.2, 0.1], 3, [1, 2, 5, 1, 3, 40])
+NOISES = {"additive": sa.IsotropicNoise(0.3), "batches": sa.DataNoise(4, 0.3)}
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("rule", ["constant", "critical"])
+def test_levels_have_the_law_of_the_path(noise, rule, optimizer):
+    """Moments of every sum, at steps near and far, levels of one, two and many directions."""
+    problem, runs = sa.Quadratic(FEW, NOISES[noise], initial=1.0), 1500
+    size = 0.03 if rule == "constant" else sa.CriticalStep(0.5, max_step=0.05)
+    how = {"num_steps": 20, "record_at": [1, 2, 5, 20], "optimizer": optimizer}
+    path = "step" if noise == "additive" else "reference"
+    one = sa.simulate_ensemble(problem, size, seeds=range(runs), engine="levels", **how)
+    other = sa.simulate_ensemble(problem, size, seeds=range(runs), engine=path, **how)
+    for name in ("power_sums", "noise_sums", "cross_sums", "alignment"):
+        x, y = (np.array([trace[name][1:] for trace in traces]) for traces in (one, other))
+        for power in (1, 2):
+            a, b = x**power, y**power
+            error = np.sqrt((a.var(0) + b.var(0)) / runs)
+            assert (np.abs(a.mean(0) - b.mean(0)) <= 5.0 * error).all(), (name, power)
+
+
+def test_levels_are_resumed_and_chunked_bit_for_bit(optimizer):
+    problem = sa.Quadratic(FEW, initial=1.0)
+    for size in (0.05, sa.CriticalStep(0.5), sa.OnlineCriticalStep(0.5)):
+        how = {"engine": "levels", "optimizer": optimizer}
+        trace = sa.simulate(problem, size, 40, **how)
+        engine = make_engine(Run(problem, size, 40, **how))
+        sink = MemoryTrace(engine.run)
+        for rows in [engine.initial_row(), *(engine.advance(n) for n in (1, 7, 32))]:
+            sink.append(rows)
+        sink.finish("complete")
+        assert_same_bits(sink.trace(), trace)
+        assert_same_bits(
+            sa.simulate(problem, size, 40, record_every=5, **how), trace, slice(None, None, 5)
+        )
+
+
+def test_what_is_not_there_under_momentum_is_refused():
+    batches = sa.Quadratic(FEW, sa.DataNoise(4), initial=1.0)
+    with pytest.raises(ValueError, match="engine must be 'levels' or 'reference'"):
+        sa.simulate(batches, 0.01, 5, optimizer=sa.Momentum(0.9))
+    trace = sa.simulate(batches, 0.01, 5, optimizer=sa.Momentum(0.9), engine="levels")
+    with pytest.raises(ValueError, match="must be of plain SGD to predict"):
+        _ = trace.predicted
 
 
 @pytest.mark.parametrize("beta", [-0.1, 1.0, 2.0, float("nan"), "much", None])

@@ -4,7 +4,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from ..row import (
     CROSS_ROW_SIZE,
     FACTORS_AT,
     NOISY_AT,
+    NUM_BANDS,
     NUM_FACTORS,
     ROW_SIZE,
     RULE_COLUMNS,
@@ -145,6 +146,26 @@ def fill_constants_at_row(table: NDArray[np.float64], run: Run) -> None:
 STATE, VELOCITY = "state", "velocity"
 
 
+class Stretches(NamedTuple):
+    """How much calls of `Engine.advance` should do.
+
+    Attributes
+    ----------
+    first, least, most : int
+        Steps of the first call, and of any call but the last.
+    rows : int
+        Rows of a call, at most.
+    seconds : float
+        Time of a call.
+    """
+
+    first: int
+    least: int
+    most: int
+    rows: int
+    seconds: float
+
+
 class Engine(ABC):
     """Simulates one run, a stretch of steps at a time.
 
@@ -166,6 +187,10 @@ class Engine(ABC):
     planes: dict[str, NDArray[Any]]
     #: Threads of the CPU that it uses.
     threads: int = 1
+    #: Lines of sums that a row has: those of the bands.
+    lines: int = NUM_BANDS
+    #: How much a call of `advance` should do where that is not as the driver has it.
+    stretches: "Stretches | None" = None
 
     @property
     def state(self) -> NDArray[Any]:
@@ -199,6 +224,8 @@ class Engine(ABC):
     is_oracle: ClassVar[bool] = False
     #: Whether it has a plane for a velocity.
     takes_velocity: ClassVar[bool] = False
+    #: Whether it takes a `Shard` of a run's directions, with rows of parts.
+    can_be_sharded: ClassVar[bool] = False
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
@@ -246,7 +273,7 @@ class Engine(ABC):
 
     @abstractmethod
     def initial_row(self) -> Rows:
-        """Return row 0, the initial state."""
+        """Return row 0, the initial state; no row where it comes with those of the first steps."""
 
     @abstractmethod
     def advance(self, num_steps: int) -> Rows:

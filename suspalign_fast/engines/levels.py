@@ -153,6 +153,11 @@ class LevelsEngine(SteppingEngine):
     def _prepare_velocity(self, batches: Batches | None) -> None:
         """Set up norms of levels and what their velocities have along and across them."""
         counts = self.run.problem.spectrum.multiplicities.astype(np.float64)
+        if ((counts > 1.0) & (counts < 2.0)).any():
+            raise ValueError(
+                f"problem must have levels of one or of at least two directions under "
+                f"{self.run.optimizer!r}, and its compressed spectrum has some between"
+            )
         rest = np.where(counts > 2.0, counts - 2.0, counts - 1.0)
         self.levels = levels_of(self.run.problem, freedom=rest)
         merged = self.levels.lane[counts <= 2.0]

@@ -17,19 +17,31 @@ from ..kernels.plan import Plan
 MIN_WORK = 256
 
 
+def keep_parts(plan: Plan, table: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+    """Set rows, with a line for each part, to the sums of the parts."""
+    out[:] = table.swapaxes(0, 1)
+
+
 class Shared:
     """A kernel for all parts: ``kernel(first, last, state, plan, *arguments, table)``.
 
     Parameters
     ----------
     kernel : callable
+    finish : callable
+        ``finish(plan, table, out)`` makes rows of what the parts left in the table.
     """
 
-    def __init__(self, kernel: Any) -> None:
+    def __init__(self, kernel: Any, finish: Any = advance.add_parts) -> None:
         self.kernel: Any = kernel
+        self.finish: Any = finish
+
+    def apart(self) -> "Shared":
+        """Return the same with rows that keep the parts apart."""
+        return Shared(self.kernel, keep_parts)
 
     def __call__(self, state: NDArray[Any], plan: Plan, *arguments: Any) -> None:
-        """Call the kernel and write the sums of all parts to the last argument, rows of both bands.
+        """Call the kernel and write the sums of all parts to the last argument, which has rows.
 
         The fourth argument from the end has an entry for every step.
         """
@@ -43,7 +55,7 @@ class Shared:
 
         is_worth_it = plan.blocks.shape[0] * steps >= MIN_WORK
         _threads.share(parts, plan.threads if is_worth_it else 1, work)
-        advance.add_parts(plan, table, out)
+        self.finish(plan, table, out)
 
 
 #: Steps of known moves: (state, plan, first_step, moves, slots, key_0, key_1, out).

@@ -69,7 +69,7 @@ class KnownSteps(Stepper):
         first, recorded = self.engine.step, self.engine.recorded_steps(num_steps)
         slots = np.full(num_steps, -1, dtype=np.int64)
         slots[recorded - first - 1] = np.arange(recorded.size)
-        sums = np.empty((recorded.size, NUM_BANDS, self.engine.row_size))
+        sums = np.empty((recorded.size, self.engine.lines, self.engine.row_size))
         sizes = self.rule.values(first, first + num_steps + 1)
         moves = moves_of(sizes[:-1], self.engine.run.update)
         self.kernel(*self.model, first, moves, slots, *self.engine.key, sums)
@@ -179,7 +179,7 @@ class Jumps(Stepper):
     def advance(self, num_steps: int) -> Rows:
         """Move to the rows within the next `num_steps` steps and return them."""
         recorded = self.engine.recorded_steps(num_steps)
-        sums = np.empty((recorded.size, NUM_BANDS, self.engine.row_size))
+        sums = np.empty((recorded.size, self.engine.lines, self.engine.row_size))
         for batch, a, b in self.moves.to(recorded):
             self.kernel(*self.model, a, b, recorded[batch], *self.engine.key, sums[batch])
         return Rows.from_sums(recorded, self.moves.sizes_at(recorded), sums)
@@ -214,7 +214,7 @@ class JumpsOfOneSize(Stepper):
     def advance(self, num_steps: int) -> Rows:
         """Move to the rows within the next `num_steps` steps and return them."""
         steps = self.engine.recorded_steps(num_steps)
-        sums = np.empty((steps.size, NUM_BANDS, self.engine.row_size))
+        sums = np.empty((steps.size, self.engine.lines, self.engine.row_size))
         if steps.size:
             lengths = np.diff(steps, prepend=self.now[0]).astype(np.float64)
             self.kernel(
@@ -239,7 +239,7 @@ class SteppingEngine(Engine):
 
     @abstractmethod
     def initial_sums(self) -> Array:
-        """Sums of the state, shape (bands, ROW_SIZE)."""
+        """Sums of the state, shape (lines, ROW_SIZE)."""
 
     def mutable(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that steps change."""

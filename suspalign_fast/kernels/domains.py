@@ -1,7 +1,7 @@
 """Counter domains: what draws random numbers owns one, so that no two draws share a number.
 
-A domain is one 32-bit word of the counter (``normals``). Numbers of a domain are a function of
-(seed, coordinate, step); a new use takes the first free domain and changes no other.
+A domain is the lower half of one 32-bit word of the counter (``normals``). Numbers of a domain are
+a function of (seed, coordinate, step); a new use takes the first free domain and changes no other.
 """
 
 INITIAL = 0
