@@ -310,7 +310,7 @@ NOISES = {"additive": sa.IsotropicNoise(0.3), "batches": sa.DataNoise(4, 0.3)}
 @pytest.mark.parametrize("rule", ["constant", "critical"])
 def test_levels_have_the_law_of_the_path(noise, rule, optimizer):
     """Moments of every sum, at steps near and far, levels of one, two and many directions."""
-    problem, runs = sa.Quadratic(FEW, NOISES[noise], initial=1.0), 1500
+    problem, runs = sa.Quadratic(FEW, NOISES[noise], initial=1.0), 600
     size = 0.03 if rule == "constant" else sa.CriticalStep(0.5, max_step=0.05)
     how = {"num_steps": 20, "record_at": [1, 2, 5, 20], "optimizer": optimizer}
     path = "step" if noise == "additive" else "reference"
