@@ -16,7 +16,6 @@ from .ensemble import simulate_ensemble
 from .estimate import estimate
 from .kernels.rules import Row
 from .noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise
-from .optimizer import SGD, Momentum
 from .plot import plot_trace
 from .plot_studies import plot_study
 from .problem import Quadratic
@@ -32,7 +31,6 @@ from .verify import verify
 __version__ = "0.1.0"
 
 __all__ = [
-    "SGD",
     "ConstantStep",
     "CriticalStep",
     "DataNoise",
@@ -43,7 +41,6 @@ __all__ = [
     "Interrupted",
     "IsotropicNoise",
     "LossIntervalStep",
-    "Momentum",
     "Noise",
     "OnlineCriticalStep",
     "Quadratic",

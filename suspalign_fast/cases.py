@@ -18,7 +18,7 @@ from .trace import Trace
 
 Array = NDArray[np.float64]
 #: What a case may say of its runs beside the problem.
-OPTIONS = ("step_size", "engine", "device", "dtype", "update", "optimizer")
+OPTIONS = ("step_size", "engine", "device", "dtype", "update")
 #: Status of a run whose case or rule raised, and of one that nobody got to.
 ERROR, MISSING = "error", "missing"
 #: Statuses of runs that are done for good.
@@ -127,13 +127,7 @@ class Work:
         if not isinstance(run.step_size, KnownStepSize):
             return {}
         with np.errstate(all="ignore"):
-            exact = theory.expected(
-                run.problem,
-                run.step_size,
-                self.plan.steps,
-                update=run.update,
-                optimizer=run.optimizer,
-            )
+            exact = theory.expected(run.problem, run.step_size, self.plan.steps, update=run.update)
         return {name: getattr(exact, name) for name in theory.MOMENTS}
 
 

@@ -15,7 +15,5 @@ LEVEL_ATTEMPTS = 64
 BATCH_STEP = LEVEL_STEP + LEVEL_ATTEMPTS
 #: The noise of a batch along each block of the state.
 BATCH_BLOCK = BATCH_STEP + LEVEL_ATTEMPTS
-#: The noise of a level along what its velocity has beside its coefficients.
-LEVEL_ACROSS = BATCH_BLOCK + 1
 #: Nobody draws from this domain or any later one.
-FREE = LEVEL_ACROSS + 1
+FREE = BATCH_BLOCK + 1
