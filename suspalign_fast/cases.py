@@ -76,13 +76,17 @@ class Item(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What comes back of an item: values of each run, status, errors, exact theory, its digest."""
+    """What comes back of an item: values of each run, status, errors, exact theory, its digest.
+
+    `raised` is what its case raised, which is then the error of all its runs.
+    """
 
     values: list[dict[str, Array]]
     status: list[str]
     errors: list[str]
     exact: dict[str, Array]
     digest: str = ""
+    raised: str = ""
 
 
 class Work:
@@ -100,7 +104,8 @@ class Work:
                 digest = digest_of(runs[0]) if self.plan.is_stored else ""
             except Exception as error:  # whatever a case raises
                 count = len(item.seeds)
-                return Outcome([{}] * count, [ERROR] * count, [_said(error)] * count, {})
+                said = _said(error)
+                return Outcome([{}] * count, [ERROR] * count, [said] * count, {}, raised=said)
             traces = self._traces(runs) if item.seeds else []
         values = [self._values(t) if isinstance(t, Trace) else {} for t in traces]
         status = [t.status if isinstance(t, Trace) else ERROR for t in traces]
@@ -138,11 +143,11 @@ class Look:
         self.plan = plan
 
     def __call__(self, item: Item) -> str:
-        """Return the digest of an item's point; what the case raises instead."""
+        """Return the digest of an item's point; what the case raises instead, which has a colon."""
         try:
             return digest_of(self.plan.runs(item.point, ())[0])
         except Exception as error:  # whatever a case raises
-            return _said(error)
+            return f"{_said(error)}:"
 
 
 def digest_of(run: Run) -> str:
@@ -178,5 +183,12 @@ def _case_at(case: Callable[..., Any], point: Mapping[str, Any]) -> tuple[Any, d
 
 
 def _said(error: BaseException) -> str:
-    text = f"{type(error).__name__}: {error}"
-    return text if len(text) <= ERROR_LENGTH else f"{text[: ERROR_LENGTH - 3]}..."
+    """Return an error as a text that files can hold, of ERROR_LENGTH bytes at most."""
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:  # whatever an error of a user's does
+        text = type(error).__name__
+    code = text.encode(errors="backslashreplace")
+    if len(code) > ERROR_LENGTH:
+        code = code[: ERROR_LENGTH - 3] + b"..."
+    return code.decode(errors="ignore")

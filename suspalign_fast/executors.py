@@ -23,6 +23,8 @@ Result = TypeVar("Result")
 
 #: Seconds that a batch should take, and batches that wait for each worker.
 BATCH_SECONDS, WAITING = 0.5, 2
+#: Work that is cancelled wakes nobody: it is looked for this often.
+WAKE_SECONDS = 1.0
 #: Workers of an executor that does not say how many it has.
 WORKERS = 8
 #: Workers that may be lost at the same piece of work.
@@ -91,12 +93,19 @@ def in_batches(
                 size = _size(seconds, len(left), workers)
                 batch = [left.popleft() for _ in range(size)]
                 waiting[_submitted(executor, timed, batch)] = batch
-            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
+            wait(waiting, WAKE_SECONDS, return_when=FIRST_COMPLETED)
+            stopped: Exception | None = None
+            for future in [future for future in waiting if future.done()]:
                 batch = waiting.pop(future)
-                took, results = _result(future)
+                try:
+                    took, results = _result(future)
+                except ExecutorStoppedError as error:  # others may be done
+                    stopped = error
+                    continue
                 seconds = max(took / len(batch), 1e-6)
                 yield list(zip(batch, results, strict=True))
+            if stopped is not None:
+                raise stopped
     finally:
         for future in waiting:
             future.cancel()
@@ -183,5 +192,7 @@ def _submitted(executor: Executor, work: Any, item: Any) -> Any:
 def _result(future: Any) -> Any:
     try:
         return future.result()
+    except CancelledError as error:
+        raise ExecutorStoppedError("work was taken back from the executor") from error
     except BrokenExecutor as error:
         raise ExecutorStoppedError(f"workers of the executor died: {error}") from error

@@ -40,6 +40,8 @@ class Known(NamedTuple):
     digests: NDArray[Any]
     status: NDArray[Any]
     errors: dict[tuple[int, ...], str]
+    has_theory: NDArray[np.bool_]
+    is_closed: bool
 
     @classmethod
     def of(cls, path: Path) -> "Known":
@@ -66,14 +68,26 @@ class Known(NamedTuple):
         failed = list(zip(*np.nonzero(status == ERROR), strict=True))
         said = file.root()["error"] if failed and file.is_plain("error") else {}
         errors = {at: str(netcdf.as_texts(np.asarray(said[at], "S1"))) for at in failed}
+        digests = netcdf.as_texts(_small(file, "digest"))
+        shape = Grid(axes, seeds).shape
+        if digests.shape != shape or (seeds and status.shape != (*shape, len(seeds))):
+            raise ValueError("its texts are not of its grid")
+        has_theory = np.zeros(shape, dtype=bool)
+        if study["theory"]:
+            name = "exact_loss_mean"
+            if not file.is_plain(name) or file.root()[name].shape[:-1] != shape:
+                raise ValueError(f"{name!r} is not of its grid")
+            has_theory = np.asarray((digests != "") & ~np.isnan(file.root()[name][..., 0]))
         return cls(
             Grid(axes, seeds),
             file.read("step"),
             tuple(study["variables"]),
             bool(study["theory"]),
-            netcdf.as_texts(_small(file, "digest")),
+            digests,
             status,
             errors,
+            has_theory,
+            str(file.attribute("", "status")).rstrip("\0 ") == Status.COMPLETE,
         )
 
     def check(self, plan: Plan) -> None:

@@ -74,7 +74,10 @@ class StudyFile(Table):
             if self.grid.seeds:
                 self.status[(*known, slice(len(self._old.grid.seeds)))] = self._old.status
                 self._errors = dict(self._old.errors)
-        self.has_theory = np.asarray(self.digests != "")
+            self.has_theory[known] = self._old.has_theory
+            self.is_closed = self._old.is_closed
+        #: Points whose digest is in the file.
+        self._told = {place for place in self.grid.places() if self.digests[place]}
 
     def _read_old(self, plan: Plan) -> Known | None:
         if not self.path.is_file():
@@ -190,6 +193,9 @@ class StudyFile(Table):
         with self._place.writing(f"{np.count_nonzero(self.status != MISSING):,} runs"):
             super().write(done)
             self._file.flush()
+            for place in {item.place for item, _ in done if self.digests[item.place]} - self._told:
+                self._put_text("digest", place, self.digests[place])
+                self._told.add(place)
             for item, _ in done:
                 self._put_texts(item)
             self._file.flush()
@@ -215,8 +221,6 @@ class StudyFile(Table):
         self._blocks[name].write(at, rows)
 
     def _put_texts(self, item: Item) -> None:
-        if item.theory or 0 in item.positions:
-            self._put_text("digest", item.place, self.digests[item.place])
         for at in item.positions:
             run = (*item.place, at)
             self._put_text("status", run, self.status[run])

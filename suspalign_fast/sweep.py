@@ -118,7 +118,7 @@ def sweep(
     if not grid.seeds and not theory:
         raise ValueError("seeds must have at least one seed where theory is False, got none")
     _checks.choice("on_error", on_error, ("keep", "raise"))
-    enough = None if until is None else Until.of(until, plan.variables)
+    enough = None if until is None or not grid.seeds else Until.of(until, plan.variables)
     with (
         Table(plan, grid) if path is None else StudyFile(path, plan, grid) as table,
         _pool(executor) as pool,
@@ -173,6 +173,8 @@ def _check_same(table: StudyFile, pool: Executor) -> None:
     points = [Item(place, table.grid.point(place), (), (), theory=False) for place in known]
     for batch in in_batches(pool, Look(table.plan), points):
         for item, digest in batch:
+            if digest.endswith(":"):
+                table.refuse(f"at {_text(item.point)} its case raised {digest[:-1]}")
             if digest != table.digests[item.place]:
                 table.refuse(f"at {_text(item.point)} its problem was another")
 
@@ -184,9 +186,10 @@ def _run(table: Table, pool: Executor, enough: Until | None, on_error: str, prog
     seeds, workers = at["seed"], workers_of(pool)
     together = table.asked.num_runs // (SHARES * workers)
     left = list(table.missing(places, seeds, together))
-    if not left:
+    if not left and table.is_closed:
         return
-    _try_first(table.plan, left[0])
+    if left:
+        _try_first(table.plan, left[0])
     table.begin()
     work, total = Work(table.plan), sum(max(1, len(item.seeds)) for item in left)
     with _progress.bar(total, "run", visible=progress) as bar:
@@ -196,7 +199,8 @@ def _run(table: Table, pool: Executor, enough: Until | None, on_error: str, prog
                 table.write(batch)
                 bar.update(sum(max(1, len(item.seeds)) for item, _ in batch))
                 for item, outcome in batch:
-                    if on_error == "raise" and (raised := next(filter(None, outcome.errors), "")):
+                    raised = outcome.raised or next(filter(None, outcome.errors), "")
+                    if on_error == "raise" and raised:
                         raise ValueError(f"the run at {_text(item.point)} raised {raised}")
             if enough:
                 places = [

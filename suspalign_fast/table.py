@@ -98,7 +98,7 @@ class Table:
                 self._errors[(*item.place, at)] = error
                 if not error:
                     del self._errors[(*item.place, at)]
-            self.has_theory[item.place] |= item.theory
+            self.has_theory[item.place] |= item.theory and not outcome.raised
 
     def _put_runs(self, name: str, item: Item, rows: list[Any]) -> None:
         for at, values in zip(item.positions, rows, strict=True):
@@ -138,6 +138,9 @@ class Table:
             found["seed"] = np.array(self.grid.seeds, dtype=kind)
         found["step"] = ("step", self.plan.steps, labelled.attributes_of("step"))
         return found | labelled.coordinates_of(list(self.shapes))
+
+    #: Whether there is nothing to do where no run is missing.
+    is_closed: bool = True
 
     def begin(self) -> None:
         """Get ready for results."""

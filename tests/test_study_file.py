@@ -420,6 +420,82 @@ def test_sigkill_at_delicate_moments(place, path):
     assert list(path.parent.iterdir()) == []
 
 
+def shifted(a):
+    return two_levels(a + 0.5), {"step_size": 1e-3}
+
+
+def test_points_are_known_by_later_seeds_as_well(path):
+    """Whatever of a point is done first, its digest is there."""
+    sa.sweep(shifted, {"a": [2]}, 5, seeds=[0], path=path).close()
+    sa.sweep(shifted, {"a": [3]}, 5, seeds=[1], path=path).close()
+    with pytest.raises(ValueError, match="at a = 3 its problem was another"):
+        sa.sweep(
+            lambda a: (two_levels(a + 9.0), {"step_size": 1e-3}), {"a": [3]}, 5, seeds=[1, 2],
+            path=path,
+        )  # fmt: skip
+
+    def broken(a):
+        raise RuntimeError("no licence")
+
+    with pytest.raises(ValueError, match="at a = 3 its case raised RuntimeError: no licence"):
+        sa.sweep(broken, {"a": [3]}, 5, seeds=[1], path=path)
+
+
+@pytest.mark.parametrize("text", ["日" * 150, "ä" * 400, "file \udcff missing", "x" * 1000])
+def test_errors_of_any_text_are_kept(path, text):
+    def bad(a):
+        raise RuntimeError(text)
+
+    study = sa.sweep(bad, {"a": [1]}, 5, path=path)
+    assert_same(study, sa.sweep(bad, {"a": [1]}, 5))
+    assert str(study.error.values[0, 0]).startswith("RuntimeError: ")
+    assert len(str(study.error.values[0, 0]).encode()) <= 400
+
+
+def test_a_study_that_lacks_nothing_is_closed(path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("suspalign_fast.study_file.StudyFile.finish", lambda self: None)
+        study = sa.sweep(shifted, {"a": [2]}, 5, path=path)
+        assert study.attrs["status"] == "interrupted"
+        study.close()
+    assert sa.sweep(shifted, {"a": [2]}, 5, path=path).attrs["status"] == "complete"
+
+
+def test_theory_alone_raises_where_it_should(path):
+    def bad(a):
+        raise RuntimeError("boom")
+
+    how = {"seeds": (), "theory": True}
+    with pytest.raises(ValueError, match="the run at a = 1 raised RuntimeError: boom"):
+        sa.sweep(bad, {"a": [1]}, 5, on_error="raise", **how)
+    sa.sweep(bad, {"a": [1]}, 5, path=path, **how).close()
+    study = sa.sweep(shifted, {"a": [1]}, 5, path=path, until={"stderr": 1.0}, **how)
+    assert np.isfinite(study.exact_loss_mean).all()
+
+
+def test_work_that_is_taken_back_ends_a_sweep(path):
+    pool, calls = ThreadPoolExecutor(1), []
+
+    def case(a):
+        calls.append(a)
+        if len(calls) == 2:
+            pool.shutdown(wait=False, cancel_futures=True)
+        return shifted(a)
+
+    with pytest.warns(RuntimeWarning, match="executor"):
+        study = sa.sweep(case, {"a": list(range(2, 40))}, 5, executor=pool, path=path)
+    assert 0 < int((study.status == "complete").sum()) < 38
+
+
+def test_a_folder_that_cannot_be_written(path, monkeypatch):
+    def refused(*arguments):
+        raise OSError("no space for you")
+
+    monkeypatch.setattr("suspalign_fast.storage.files.Replacement.__init__", refused)
+    with pytest.raises(OSError, match="no space for you"):
+        sa.sweep(shifted, {"a": [2]}, 5, path=path)
+
+
 def test_it_is_known_how_a_file_is_opened(path):
     """Readers of this package open finished files without a lock of a writer's."""
     sa.sweep(two_levels, AXES, 5, path=path).close()

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -226,6 +227,32 @@ def test_an_executor_that_is_shut_down_keeps_what_is_done():
     assert (study.status == "missing").all()
     with pytest.raises(RuntimeError, match="the executor takes no more work"):
         sa.sweep(two_levels, AXES, 5, executor=pool, on_error="raise")
+
+
+def test_ensembles_are_labelled(monkeypatch):
+    problems = [two_levels(5.0)] * 70 + [two_levels(50.0)] * 3
+    how = {"seeds": range(73), "record_every": 5, "engine": "levels"}
+    sizes = [1e-3] * 72 + [3.0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traces = sa.simulate_ensemble(problems, sizes, 400, **how)
+        runs = sa.simulate_ensemble(problems, sizes, 400, variables=["loss", "power_sums"], **how)
+    assert runs.power_sums.dims == ("run", "step", "band", "power")
+    assert runs.seed.values.tolist() == list(range(73))
+    assert set(runs.data_vars) == {"loss", "power_sums", "status"}
+    for i, trace in enumerate(traces):
+        assert str(runs.status[i].values) == trace.status
+        for name in ("loss", "power_sums"):
+            np.testing.assert_array_equal(runs[name].values[i, : len(trace)], trace[name])
+            assert np.isnan(runs[name].values[i, len(trace) :]).all()
+    assert traces[-1].status == "diverged"
+    large = sa.simulate_ensemble(problems[0], 1e-3, 5, seeds=[1, 2**64 - 1], variables="loss")
+    assert large.seed.values.tolist() == [1, 2**64 - 1]
+    with pytest.raises(ValueError, match="variables must be columns of a trace"):
+        sa.simulate_ensemble(problems[0], 1e-3, 400, variables="nothing")
+    monkeypatch.setattr("suspalign_fast._memory.available", lambda: 10**8)
+    with pytest.raises(MemoryError, match="an ensemble of 73 runs of 1,000,001 rows"):
+        sa.simulate_ensemble(problems, 1e-3, 10**6, seeds=range(73), variables="loss")
 
 
 def test_traces_are_labelled(tmp_path):

@@ -79,7 +79,7 @@ class Growing:
     @property
     def is_open(self) -> bool:
         """Whether it may still be written to."""
-        return self._output.is_open
+        return bool(self._outputs) and self._output.is_open
 
     @contextmanager
     def writing(self, done: str) -> Iterator[None]:
