@@ -87,25 +87,30 @@ def in_batches(
     timed: _Timed[Item, Result] = _Timed(work)
     waiting: dict[Future[tuple[float, list[Result]]], list[Item]] = {}
     seconds = BATCH_SECONDS  # of an item, until one is measured
+    stopped: Exception | None = None
     try:
         while left or waiting:
             while left and len(waiting) < WAITING * workers:
                 size = _size(seconds, len(left), workers)
                 batch = [left.popleft() for _ in range(size)]
-                waiting[_submitted(executor, timed, batch)] = batch
+                try:
+                    waiting[_submitted(executor, timed, batch)] = batch
+                except ExecutorStoppedError as error:  # what it has may still be done
+                    stopped = error
+                    left.clear()
             wait(waiting, WAKE_SECONDS, return_when=FIRST_COMPLETED)
-            stopped: Exception | None = None
             for future in [future for future in waiting if future.done()]:
                 batch = waiting.pop(future)
                 try:
                     took, results = _result(future)
                 except ExecutorStoppedError as error:  # others may be done
                     stopped = error
+                    left.clear()
                     continue
                 seconds = max(took / len(batch), 1e-6)
                 yield list(zip(batch, results, strict=True))
-            if stopped is not None:
-                raise stopped
+        if stopped is not None:
+            raise stopped
     finally:
         for future in waiting:
             future.cancel()
