@@ -7,8 +7,13 @@ import pytest
 import suspalign_fast as sa
 from suspalign_fast import theory
 from suspalign_fast.stability import of_batches, returned_loss
-from suspalign_fast.theory import levels, resolution
-from suspalign_fast.theory.batches_momentum import MOST_LEVELS, MeanSquares, stationary_squares
+from suspalign_fast.theory import batches_momentum, levels, resolution
+from suspalign_fast.theory.batches_momentum import (
+    MOST_LEVELS,
+    MeanSquares,
+    by_matrices,
+    stationary_squares,
+)
 
 from .test_momentum_moves import data_step, exact_moves, products_for
 
@@ -510,12 +515,25 @@ def test_literal_batches_have_these_means(optimizer):
     assert score(optimizer=sa.Momentum(0.81, optimizer.nesterov)) > 6.0
 
 
-def test_many_levels_are_followed_step_by_step(monkeypatch):
-    spectrum, noise = sa.Spectrum.linear_bands(MOST_LEVELS + 1, 10), sa.DataNoise(16, 0.5)
-    problem = sa.Quadratic(spectrum, noise, 2.0)
-    stepped = theory.expected(problem, 1e-4, [0, 1, 30], optimizer=BALL)
-    monkeypatch.setattr("suspalign_fast.theory.batches_momentum.MOST_LEVELS", 1_000)
-    assert differences(stepped, theory.expected(problem, 1e-4, [0, 1, 30], optimizer=BALL)) < 1e-11
+def test_steps_one_by_one_and_powers_of_a_matrix_agree(spectrum, monkeypatch):
+    problem, times = sa.Quadratic(spectrum, sa.DataNoise(16, 0.5), 2.0), [0, 1, 30, 2_000]
+    for optimizer in (BALL, NESTEROV):
+        eta = 0.5 * theory.stability(problem, 0.0, optimizer=optimizer).largest
+        found = []
+        for choice in (True, False):
+            monkeypatch.setattr(batches_momentum, "by_matrices", lambda *_, choice=choice: choice)
+            found.append(theory.expected(problem, eta, times, optimizer=optimizer))
+        assert differences(*found) < 1e-11
+        monkeypatch.undo()
+        late = theory.expected(problem, eta, [10**9], optimizer=optimizer)
+        assert differences(late, theory.stationary(problem, eta, optimizer=optimizer)) < 1e-9
+
+
+def test_the_cheaper_way_is_taken():
+    assert not by_matrices(400, 100)
+    assert by_matrices(400, 10**5)
+    assert by_matrices(MOST_LEVELS, 10**9)
+    assert not by_matrices(MOST_LEVELS + 1, 10**9)
 
 
 def test_what_is_not_stable_is_refused():
