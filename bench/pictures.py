@@ -3,7 +3,8 @@
 ``docs/two_phases.png`` is what ``suspalign run`` draws, ``docs/engines.png`` what
 ``studies/engines_plot.py`` does, ``docs/compression.png`` what ``studies/compressed_plot.py`` does,
 ``docs/mini-batches.png`` what ``studies/mini_batches.py`` does,
-``docs/phase-diagram.png`` what ``studies/phase_diagram.py`` does;
+``docs/phase-diagram.png`` what ``studies/phase_diagram.py`` does,
+``docs/study.png`` what ``suspalign sweep`` and ``suspalign plot`` make of ``docs/published.toml``;
 ``docs/benchmarks.png`` shows what was last measured.
 """
 
@@ -21,11 +22,20 @@ from suspalign_fast import cli
 DOCS = report.PICTURE.parent
 
 
+def command(*arguments):
+    """Run a command of the command line, which ends the program only where it fails."""
+    try:
+        cli.main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        if end.code:
+            raise
+
+
 def two_phases(path):
     """Run the main job and keep its picture."""
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "trace.h5"
-        cli.main(["run", "--output", str(trace), "--quiet"], standalone_mode=False)
+        command("run", "--output", trace, "--quiet")
         shutil.copyfile(trace.with_suffix(".png"), path)
 
 
@@ -44,6 +54,14 @@ def mini_batches_of_data(path):
     mini_batches.draw(path)
 
 
+def study(path):
+    """Run the published sweep from the command line and draw it."""
+    with tempfile.TemporaryDirectory() as folder:
+        results = Path(folder) / "study.nc"
+        command("sweep", DOCS / "published.toml", "-o", results, "--quiet")
+        command("plot", results, "-o", path, "--size", "7.5x4", "--overwrite")
+
+
 def benchmarks(path):
     """Draw the kept results; nothing is measured."""
     kept = json.loads((report.RESULTS / "comparisons.json").read_text())
@@ -51,7 +69,7 @@ def benchmarks(path):
         raise SystemExit("the kept results hold no libraries or no dimensions")
 
 
-PICTURES = {draw.__name__: draw for draw in (two_phases, engines, compression, benchmarks)}
+PICTURES = {draw.__name__: draw for draw in (two_phases, engines, compression, benchmarks, study)}
 PICTURES["mini-batches"] = mini_batches_of_data
 PICTURES["phase-diagram"] = phase_diagram.draw
 

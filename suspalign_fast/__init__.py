@@ -18,6 +18,7 @@ from .kernels.rules import Row
 from .noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise
 from .optimizer import SGD, Momentum
 from .plot import plot_trace
+from .plot_studies import plot_study
 from .problem import Quadratic
 from .simulate import Interrupted, resume, simulate
 from .spectrum import Spectrum
@@ -57,6 +58,7 @@ __all__ = [
     "load_trace",
     "open_study",
     "phases",
+    "plot_study",
     "plot_trace",
     "resume",
     "row",

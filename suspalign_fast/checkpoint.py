@@ -35,6 +35,11 @@ def checkpoint_path(trace: Path) -> Path:
     return trace.with_name(trace.name + ".ckpt")
 
 
+def is_there(trace: Path) -> bool:
+    """Whether there is something where the checkpoint of a trace would be."""
+    return os.path.lexists(checkpoint_path(trace))
+
+
 def check_place(trace: Path) -> None:
     """Raise FileExistsError if what is no checkpoint stands where that of a trace would."""
     path = checkpoint_path(trace)

@@ -11,6 +11,7 @@ from .power_sums import Prediction, Weights
 from .rise import NoiseShape
 from .spec import NOISES
 from .spectrum import Spectrum
+from .velocity_rows import Velocity
 
 #: Batches up to here: all integers that a float64 tells apart.
 MAX_BATCH = 2**53
@@ -87,8 +88,17 @@ class DataNoise(Noise):
         step_size: Array | float,
         update: Weights,
         shape: NoiseShape | None,
+        velocity: Velocity | None = None,
     ) -> Prediction:
-        """Predict the alignment one step after each row; see `batch_rows.predict_alignment`."""
+        """Predict the alignment one step after each row; see `batch_rows.predict_alignment`.
+
+        Raises
+        ------
+        ValueError
+            Under momentum, where the law of a step on a batch is not known here.
+        """
+        if velocity is not None:
+            raise ValueError("a trace must be of plain SGD to predict steps on mini-batches")
         return batch_rows.predict_alignment(
             power_sums, noise_sums, constants, step_size, update, shape, self.batch_size,
             self.label_std,

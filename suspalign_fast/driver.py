@@ -5,7 +5,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy as np
 
 from . import _progress, checkpoint
 from .engines import Engine, make_engine
-from .engines.base import StepSizeError
+from .engines.base import StepSizeError, Stretches
+from .executors import ExecutorStoppedError
 from .run import Run
 from .sink import MemoryTrace, Sink
 from .spec import ENGINES
@@ -77,6 +78,7 @@ def warn_unstable(runs: Sequence[Run], stacklevel: int) -> None:
 def run_in_memory(
     run: Run,
     *,
+    engine: Engine | None = None,
     serial: bool = False,
     progress: bool = False,
     stop: threading.Event | None = None,
@@ -86,6 +88,8 @@ def run_in_memory(
     Parameters
     ----------
     run : Run
+    engine : Engine, optional
+        Of the run, at its start; made here without one.
     serial : bool
         In the calling thread alone.
     progress : bool
@@ -99,7 +103,7 @@ def run_in_memory(
 
     between_stretches()
     with quiet():
-        engine, sink = make_engine(run, serial=serial), MemoryTrace(run)
+        engine, sink = engine or make_engine(run, serial=serial), MemoryTrace(run)
         with _bar(engine, progress) as bar:
             sink.finish(_drive(engine, sink, bar, between_stretches))
         return sink.trace()
@@ -126,31 +130,48 @@ def run_to_file(engine: Engine, writer: TraceWriter, every: float, progress: boo
 
     def between_stretches() -> None:
         nonlocal last
-        number = signals.received
-        if number is None and time.monotonic() - last < every:
-            return
-        problem = _write_checkpoint(engine, writer, final=number is not None)
-        last = time.monotonic()
-        if number is not None:
-            writer.finish("interrupted")
-            signals.answered = True
-            how = f"; {problem}; without one a resumed run starts over" if problem else ""
-            raise Interrupted(
-                f"stopped at step {engine.step} of {engine.run.num_steps}{how}; "
-                f"resume with: suspalign resume {_files.shown(writer.path)}",
-                number,
-            )
+        if signals.received is not None:
+            raise stopped(signals.received)
+        if engine.step > 0 and time.monotonic() - last >= every:
+            _write_checkpoint(engine, writer, final=False)
+            last = time.monotonic()
+
+    def stopped(number: int) -> Interrupted:
+        said = _end_early(engine, writer, "stopped")
+        signals.answered = True
+        return Interrupted(said, number)
 
     with _Signals() as signals, writer, _bar(engine, progress) as bar:
-        writer.finish(_drive(engine, writer, bar, between_stretches))
+        try:
+            status = _drive(engine, writer, bar, between_stretches)
+        except ExecutorStoppedError as error:
+            if signals.received is not None:  # which has reached the workers, too
+                raise stopped(signals.received) from error
+            raise ExecutorStoppedError(_end_early(engine, writer, f"{error}; stopped")) from error
+        writer.finish(status)
         tidy(writer.path)
     return writer.trace()
+
+
+def _end_early(engine: Engine, writer: TraceWriter, what: str) -> str:
+    """Write a last checkpoint and close the file; return what is to be said."""
+    problem = _write_checkpoint(engine, writer, final=True)
+    writer.finish("interrupted")
+    how = f"; {problem}; without one a resumed run starts over" if problem else ""
+    return (
+        f"{what} at step {engine.step} of {engine.run.num_steps}{how}; "
+        f"resume with: suspalign resume {_files.shown(writer.path)}"
+    )
 
 
 def _write_checkpoint(engine: Engine, writer: TraceWriter, *, final: bool) -> str:
     """Write a checkpoint; a failure is no reason to end the run, and returned in words."""
     writer.sync()  # a checkpoint must never be ahead of the rows on the disk
     try:
+        if engine.step == 0:  # nothing to go on from: what lies there is another run's
+            with suppress(OSError):
+                checkpoint.remove(writer.path)
+            return ""
         checkpoint.write(writer.path, writer.run_id, engine.snapshot())
     except checkpoint.CheckpointError as error:
         if not final:
@@ -223,7 +244,8 @@ def _advance_to_end(
 ) -> str:
     run = engine.run
     rows = engine.initial_row() if engine.step == 0 else None
-    stretch = max(1, FIRST_NUMBERS // engine.width)
+    wanted = _stretches(engine)
+    stretch = wanted.first
     while True:
         if rows is not None:
             finite = rows.finite_prefix()
@@ -238,16 +260,22 @@ def _advance_to_end(
         rows = engine.advance(stretch)
         elapsed = time.perf_counter() - started
         bar.update(stretch)
-        stretch = max(1, int(stretch * min(4.0, COMMIT_INTERVAL / max(elapsed, 1e-9))))
+        faster = min(4.0, wanted.seconds / max(elapsed, 1e-9))
+        stretch = max(wanted.least, int(stretch * faster))
+
+
+def _stretches(engine: Engine) -> Stretches:
+    """Return how much an engine should do at once."""
+    first = max(1, FIRST_NUMBERS // engine.width)
+    most = engine.run.num_steps if engine.jumps else MAX_STEPS
+    return engine.stretches or Stretches(first, 1, most, MAX_ROWS, COMMIT_INTERVAL)
 
 
 def _bounded(stretch: int, engine: Engine) -> int:
     """Steps of the next call: not too many at once, and not too many rows."""
-    run = engine.run
-    stretch = min(stretch, run.num_steps - engine.step)
-    if not engine.jumps:
-        stretch = min(stretch, MAX_STEPS)
-    while engine.recorded_steps_count(stretch) > MAX_ROWS:
+    bounds = _stretches(engine)
+    stretch = min(stretch, bounds.most, engine.run.num_steps - engine.step)
+    while engine.recorded_steps_count(stretch) > bounds.rows:
         stretch //= 2
     return stretch
 

@@ -1,12 +1,21 @@
-"""Work handed to any executor, in batches that take about as long as they should."""
+"""Work handed to any executor: in batches of about the wanted time, or piece by piece in order."""
 
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    wait,
+)
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
+from . import _checks
 from ._blas import limit_for_good
 
 Item = TypeVar("Item")
@@ -16,6 +25,8 @@ Result = TypeVar("Result")
 BATCH_SECONDS, WAITING = 0.5, 2
 #: Workers of an executor that does not say how many it has.
 WORKERS = 8
+#: Workers that may be lost at the same piece of work.
+ATTEMPTS = 4
 
 
 class ExecutorStoppedError(RuntimeError):
@@ -37,13 +48,20 @@ class _Timed(Generic[Item, Result]):
         return time.perf_counter() - started, results
 
 
+def check(executor: Any) -> None:
+    """Raise ValueError unless something takes work as executors do."""
+    if isinstance(executor, type) or not callable(getattr(executor, "submit", None)):
+        raise _checks.wrong("executor", executor, "a concurrent.futures.Executor")
+
+
 def workers_of(executor: Executor) -> int:
     """Return how many workers an executor has, as far as it says."""
     for name in ("_max_workers", "max_workers", "num_workers"):
         count = getattr(executor, name, None)
         if isinstance(count, int) and count > 0:
             return count
-    return WORKERS
+    threads = getattr(getattr(executor, "_client", None), "nthreads", None)  # Dask's
+    return (sum(threads().values()) if callable(threads) else 0) or WORKERS
 
 
 def in_batches(
@@ -84,15 +102,80 @@ def in_batches(
             future.cancel()
 
 
+def in_order(
+    executor: Executor, work: Callable[[Item], Result], items: Iterable[Item]
+) -> Iterator[Result]:
+    """Yield the results of items in their order; a few are worked on ahead.
+
+    An item whose worker is lost is handed out again while the executor takes work.
+
+    Parameters
+    ----------
+    executor : Executor
+    work : callable
+        ``work(item)``; what it raises ends the iteration.
+    items : iterable
+        Made when there is a place for them.
+
+    Raises
+    ------
+    ExecutorStoppedError
+        If the executor takes no more work, or ATTEMPTS workers were lost at one item.
+    """
+    left = iter(items)
+    waiting: deque[tuple[Item, Future[Result]]] = deque()
+    ahead = WAITING * workers_of(executor)
+    try:
+        while True:
+            for item in islice(left, ahead - len(waiting)):
+                waiting.append((item, _submitted(executor, work, item)))
+            if not waiting:
+                return
+            yield _first_result(executor, work, waiting)
+    finally:
+        for _, future in waiting:
+            future.cancel()
+
+
+def _first_result(
+    executor: Executor,
+    work: Callable[[Item], Result],
+    waiting: deque[tuple[Item, Future[Result]]],
+) -> Result:
+    """Take the first of those who wait, and return its result."""
+    for attempt in range(1, ATTEMPTS + 1):
+        item, future = waiting[0]
+        try:
+            result = future.result()
+        except Exception as error:
+            if not _is_lost(error):
+                raise
+            if attempt == ATTEMPTS:
+                raise ExecutorStoppedError(
+                    f"{ATTEMPTS} workers in turn were lost at the same piece of work: {error}"
+                ) from error
+            waiting[0] = item, _submitted(executor, work, item)
+        else:
+            waiting.popleft()
+            return result
+    raise AssertionError("unreachable")
+
+
+def _is_lost(error: Exception) -> bool:
+    """Whether an error is that of a worker or of the way to it, not of its work."""
+    lost = BrokenExecutor, CancelledError, OSError, EOFError, MemoryError
+    return isinstance(error, lost) or type(error).__module__.partition(".")[0] == "distributed"
+
+
 def _size(seconds: float, left: int, workers: int) -> int:
     """Items of the next batch: of the wanted time, but some for every worker."""
     fair = -(-left // (WAITING * workers))
     return max(1, min(int(BATCH_SECONDS / seconds), fair))
 
 
-def _submitted(executor: Executor, work: Any, batch: list[Any]) -> Any:
+def _submitted(executor: Executor, work: Any, item: Any) -> Any:
     try:
-        return executor.submit(work, batch)
+        return executor.submit(work, item)
     except (RuntimeError, BrokenExecutor) as error:
         raise ExecutorStoppedError(f"the executor takes no more work: {error}") from error
 

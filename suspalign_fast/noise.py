@@ -15,6 +15,7 @@ from .optimizer import PLAIN, Optimizer
 from .rise import NoiseShape
 from .spec import NOISES
 from .spectrum import Spectrum
+from .velocity_rows import Velocity
 
 Array = NDArray[np.float64]
 
@@ -99,10 +100,11 @@ class Noise(Travels, ABC):
         step_size: Array | float,
         update: tuple[float, float],
         shape: NoiseShape | None,
+        velocity: Velocity | None = None,
     ) -> physics.Prediction:
         """Predict the alignment one step after each row; see `power_sums.predict_alignment`."""
         return physics.predict_alignment(
-            power_sums, noise_sums, constants, step_size, update, shape
+            power_sums, noise_sums, constants, step_size, update, shape, velocity
         )
 
     def stability(

@@ -103,7 +103,7 @@ def plot_trace(
     layout.heading(figure, caption.title(trace), caption.caption(trace), sizes)
     layout.keys(figure, [(a, *parts) for a, parts in zip(axes, drawn, strict=True)], sizes)
     if path is not None:
-        _save(figure, path)
+        save(figure, path)
     return figure
 
 
@@ -132,7 +132,7 @@ def check_size(size: Any) -> tuple[float, float]:
     return width, height
 
 
-def _save(figure: "Figure", path: str | os.PathLike[str]) -> None:
+def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
     """Write a figure to a file; text stays text in PDF and PS, in TrueType fonts (kind 42)."""
     from matplotlib import rc_context
 

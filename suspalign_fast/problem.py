@@ -104,6 +104,23 @@ class Quadratic(Travels):
         object.__setattr__(self, "noise", noise)
         object.__setattr__(self, "initial", start)
 
+    def with_parts(
+        self, spectrum: Spectrum, noise: Noise, initial: float | NDArray[np.float64]
+    ) -> "Quadratic":
+        """Return a problem of the same law of the noise that is made of these, unchecked."""
+        made = object.__new__(type(self))
+        parts = {
+            "spectrum": spectrum,
+            "noise": noise,
+            "initial": initial,
+            "noise_law": self.noise_law,
+            "_stds": None,
+            "_was_sorted": True,
+        }
+        for name, value in parts.items():
+            object.__setattr__(made, name, value)
+        return made
+
     @cached_property
     def stds(self) -> NDArray[np.float64]:
         """Noise standard deviations s of the levels, shape (num_levels,), read-only."""

@@ -2,15 +2,19 @@
 
 import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import _checks, _progress, _threads, checkpoint, cost, devices
+from . import _checks, _progress, _threads, checkpoint, cost, devices, executors
 from .driver import Interrupted, quiet, run_in_memory, run_to_file, tidy, warn_unstable
 from .engines import Engine, make_engine
+from .optimizer import PLAIN, Optimizer
 from .problem import Quadratic
 from .run import MAX_STEPS, EngineName, Run, Update
 from .sink import MemoryTrace
@@ -44,11 +48,13 @@ def simulate(
     device: devices.DeviceName = "cpu",
     dtype: DTypeLike = "float64",
     update: Update = "full",
+    optimizer: Optimizer = PLAIN,
     path: _files.AnyPath | None = None,
     overwrite: bool = False,
     compression: Literal["gzip", "none"] = "gzip",
     checkpoint_every: float = 60.0,
     num_threads: int | None = None,
+    executor: Executor | None = None,
     progress: bool = False,
 ) -> Trace:
     """Simulate SGD on a quadratic and record alignment, loss and power sums.
@@ -89,6 +95,8 @@ def simulate(
         changes it by less than 6e-8 of itself. Arithmetic and sums are float64 either way.
     update : {"full", "dominant", "bulk"} or tuple of two float
         Weights of the dominant and the bulk part of the update: "dominant" is Dom-SGD, (1, 0).
+    optimizer : SGD or Momentum
+        Plain SGD, the heavy ball or Nesterov's momentum.
     path : path-like, optional
         Stream the trace to this HDF5 file; memory then does not grow with the number of steps.
     overwrite : bool
@@ -101,7 +109,14 @@ def simulate(
         when the run completes. SIGINT, SIGTERM and SIGHUP write one and end the run; `resume`
         goes on. One that cannot be written (a full disk) is a warning.
     num_threads : int, optional
-        Number of threads, by default all the machine has; of no effect on a GPU.
+        Number of threads, by default all the machine has; of no effect on a GPU. With `executor`
+        those of each worker, by default one.
+    executor : concurrent.futures.Executor, optional
+        Whose workers share the run, each with some of the coordinates: a ``ProcessPoolExecutor``
+        (its processes spawned), loky's, Dask's (``client.get_executor()``),
+        ``MPIPoolExecutor``, threads. All give the same bits as none. For engines "step" and "jump"
+        on the CPU, step sizes known in advance and noise that does not depend on the state. A
+        stretch of steps takes a few seconds at least; signals and checkpoints wait for its end.
     progress : bool
         Show a progress bar on standard error.
 
@@ -127,8 +142,23 @@ def simulate(
         If state or rows cannot fit.
     ForkError
         In a process forked from one whose kernels had started threads.
+    suspalign_fast.executors.ExecutorStoppedError
+        If the workers of `executor` died and it takes no more work. With `path`, rows before are
+        kept, and `resume` goes on.
+
+    Examples
+    --------
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> import suspalign_fast as sa
+    >>> problem = sa.Quadratic(sa.Spectrum.linear_bands(dim=10_000, num_dominant=10))
+    >>> with ThreadPoolExecutor(2) as pool:
+    ...     shared = sa.simulate(problem, 3e-3, 50, executor=pool)
+    >>> shared == sa.simulate(problem, 3e-3, 50)
+    True
     """
     named = cost.first_engine(engine)
+    if executor is not None and device == "auto":
+        device = "cpu"
     run = Run(
         problem=problem,
         step_size=step_size,  # type: ignore[arg-type]
@@ -137,9 +167,10 @@ def simulate(
         record_every=record_every,
         record_at=record_at,  # type: ignore[arg-type]
         engine=named,
-        device=devices.resolve(device, named, getattr(problem, "noise", None)),
+        device=devices.resolve(device, named, getattr(problem, "noise", None), optimizer),
         dtype=dtype,  # type: ignore[arg-type]
         update=update,  # type: ignore[arg-type]
+        optimizer=optimizer,
     )
     run, chosen = cost.settled(run, engine)
     if chosen and progress:
@@ -151,6 +182,7 @@ def simulate(
         compression=compression,
         checkpoint_every=checkpoint_every,
         num_threads=num_threads,
+        executor=executor,
         progress=progress,
     )
 
@@ -163,6 +195,7 @@ def execute(
     compression: Literal["gzip", "none"] = "gzip",
     checkpoint_every: float = 60.0,
     num_threads: int | None = None,
+    executor: Executor | None = None,
     progress: bool = False,
 ) -> Trace:
     """Simulate a run: what `simulate` does with the `Run` that it makes of its arguments.
@@ -170,7 +203,7 @@ def execute(
     Parameters
     ----------
     run : Run
-    path, overwrite, compression, checkpoint_every, num_threads, progress
+    path, overwrite, compression, checkpoint_every, num_threads, executor, progress
         As in `simulate`.
 
     Returns
@@ -180,16 +213,16 @@ def execute(
     every = _checks.real("checkpoint_every", checkpoint_every, positive=True)
     _checks.choice("compression", compression, COMPRESSIONS)
     warn_unstable([run], 3)
-    with _threads.limited(num_threads), quiet():
+    with _where(executor, num_threads) as make, quiet():
         if path is None:
             MemoryTrace.check_memory([run])
-            return run_in_memory(run, progress=progress)
+            return run_in_memory(run, engine=make(run), progress=progress)
         target = _files.real(path)
         with _lock.exclusive(target) as lock:
             _files.check_new(target, overwrite=overwrite)
             checkpoint.check_place(target)
             run.to_json()  # refuses what a file cannot hold
-            simulator = make_engine(run)
+            simulator = make(run)
             writer = TraceWriter(
                 target, run, overwrite=overwrite, compression=compression, lock=lock
             )
@@ -204,6 +237,7 @@ def resume(
     device: devices.DeviceName | None = None,
     checkpoint_every: float = 60.0,
     num_threads: int | None = None,
+    executor: Executor | None = None,
     progress: bool = False,
 ) -> Trace:
     """Go on with a run that was interrupted or killed, or extend one that is complete.
@@ -226,7 +260,7 @@ def resume(
     device : {"cpu", "cuda", "auto"}, optional
         Where to go on, by default where the run was. After a change of device the rows to come
         differ in their last digits from those of a run that stayed.
-    checkpoint_every, num_threads, progress
+    checkpoint_every, num_threads, executor, progress
         As in `simulate`.
 
     Returns
@@ -259,9 +293,10 @@ def resume(
             return load_trace(path)
         refuse_foreign(run.step_size)
         _check_noise(run, trace)
-        run = dataclasses.replace(run, device=devices.resolve(where, run.engine, run.problem.noise))
-        with _threads.limited(num_threads), quiet():
-            engine = _restored(run, trace)
+        where = devices.resolve(where, run.engine, run.problem.noise, run.optimizer)
+        run = dataclasses.replace(run, device=where)
+        with _where(executor, num_threads) as make, quiet():
+            engine = _restored(run, trace, make)
             writer = TraceWriter.continued(trace, run, lock=lock)
             return run_to_file(engine, writer, every, progress)
 
@@ -297,10 +332,24 @@ def _check_noise(run: Run, trace: Trace) -> None:
         )
 
 
-def _restored(run: Run, trace: Trace) -> Engine:
+@contextmanager
+def _where(executor: Executor | None, num_threads: int | None) -> Iterator[Callable[[Run], Engine]]:
+    """Give a context in which what it returns makes engines that work here, or on an executor."""
+    if executor is None:
+        with _threads.limited(num_threads):
+            yield make_engine
+        return
+    executors.check(executor)
+    threads = 1 if num_threads is None else _checks.integer("num_threads", num_threads, 1)
+    yield partial(make_engine, executor=executor, num_threads=threads)
+
+
+def _restored(run: Run, trace: Trace, make: Callable[[Run], Engine]) -> Engine:
     """Return the engine of a stored run, at its checkpoint if there is one that serves."""
     assert trace.path is not None
-    engine = make_engine(run)
+    engine = make(run)
+    if not checkpoint.is_there(trace.path):
+        return engine
     arrays = engine.snapshot()
     if not checkpoint.read_into(trace.path, read_run_id(trace.path), arrays):
         return engine
@@ -315,6 +364,6 @@ def _restored(run: Run, trace: Trace) -> Engine:
             RuntimeWarning,
             stacklevel=3,
         )
-        return make_engine(run)
+        return make(run)
     engine.restore(arrays)
     return engine

@@ -3,6 +3,7 @@
 A run counts as done once its status is written, after its values have left this process.
 """
 
+import itertools
 import json
 from types import TracebackType
 from typing import Any, NoReturn
@@ -133,16 +134,16 @@ class StudyFile(Table):
             file.attrs[name] = _hdf5.text(text)
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["status"] = _status(Status.RUNNING)
-        for name, values in self.coordinates().items():
+        for number, (name, values) in enumerate(self.coordinates().items()):
             has_attributes = isinstance(values, tuple)
-            netcdf.add_coordinate(file, name, values[1] if has_attributes else values)
-            _describe(file[name], values[2] if has_attributes else {})
+            netcdf.add_coordinate(file, name, values[1] if has_attributes else values, number)
+            netcdf.describe(file[name], values[2] if has_attributes else {})
         for name, shape in self.shapes.items():
             created = file.create_dataset(
                 name, shape, np.float64, chunks=_chunks(shape), fillvalue=np.nan
             )
-            netcdf.attach(created, self.dims(name))
-            _describe(created, attributes_of(name))
+            netcdf.attach(created, [file[dimension] for dimension in self.dims(name)])
+            netcdf.describe(created, attributes_of(name))
         self._lay_out_texts()
 
     def _lay_out_texts(self) -> None:
@@ -150,12 +151,14 @@ class StudyFile(Table):
         every = {"digest": (points, self.digests)}
         if self.grid.seeds:
             every |= dict.fromkeys(("status", "error"), ((*points, "seed"), self.status))
+        numbers = itertools.count(len(self.coordinates()))
         for name, (dims, texts) in every.items():
             length, shape = TEXTS[name], (*texts.shape, TEXTS[name])
             if f"string{length}" not in self._file:
-                netcdf.add_dimension(self._file, f"string{length}", length)
+                netcdf.add_dimension(self._file, f"string{length}", length, next(numbers))
             created = self._file.create_dataset(name, shape, "S1", chunks=_chunks(shape))
-            netcdf.attach(created, (*dims, f"string{length}"))
+            scales = [self._file[dimension] for dimension in (*dims, f"string{length}")]
+            netcdf.attach(created, scales)
             created.attrs["_Encoding"] = _hdf5.text("utf-8")
             if name != "error":
                 created[...] = netcdf.as_characters(texts, length)
@@ -268,8 +271,3 @@ def _chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _status(text: str) -> NDArray[np.bytes_]:
     return np.array(text, f"S{STATUS_LENGTH}")
-
-
-def _describe(dataset: h5py.Dataset, attributes: dict[str, str]) -> None:
-    for name, text in attributes.items():
-        dataset.attrs[name] = _hdf5.text(text)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
-from . import _checks, _progress, _threads, labelled
+from . import _checks, _progress, _threads, executors, labelled
 from ._blas import one_thread
 from .cases import MISSING, Item, Look, Plan, Work
 from .engines import make_engine
@@ -222,8 +222,7 @@ def _pool(executor: Executor | None) -> Any:
     """Return an executor as a context that closes what was made here."""
     if executor is None:
         return ThreadPoolExecutor(_threads.available())
-    if not callable(getattr(executor, "submit", None)):
-        raise _checks.wrong("executor", executor, "a concurrent.futures.Executor")
+    executors.check(executor)
     return nullcontext(executor)
 
 

@@ -3,15 +3,13 @@
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _memory, labelled, theory
+from . import _memory, _provenance, labelled, theory
 from .cases import DONE, MISSING, Item, Outcome, Plan
 from .grid import Grid, Place
 from .row import columns
@@ -171,13 +169,6 @@ def attributes_of(name: str) -> dict[str, str]:
 
 def provenance(plan: Plan) -> Mapping[str, str]:
     """Return what was simulated, by which version and when."""
-    try:
-        number = version("suspalign-fast")
-    except PackageNotFoundError:
-        number = "unknown"
     case = f"{plan.case.__module__}.{getattr(plan.case, '__qualname__', plan.case)}"
-    return {
-        "source": f"suspalign-fast {number}",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "spec": json.dumps({"case": case, "num_steps": plan.num_steps}),
-    }
+    spec = json.dumps({"case": case, "num_steps": plan.num_steps})
+    return {**_provenance.provenance(), "spec": spec}

@@ -189,9 +189,9 @@ def test_a_column_that_is_none_is_refused_before_a_file_exists(tmp_path, column,
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["loss", "power_sums", "not a name", ""])
+@pytest.mark.parametrize("name", ["loss", "power_sums", "band", "noise_power", "not a name", ""])
 def test_names_of_columns_are_new_identifiers(name):
-    with pytest.raises(ValueError, match="identifier that no column has"):
+    with pytest.raises(ValueError, match="identifier that no column and no dimension has"):
         row.derived(name, unit="1", meaning="")
 
 

@@ -67,7 +67,7 @@ def test_the_oldest_versions_are_the_lower_bounds():
     text = (ROOT / ".ci" / "oldest.txt").read_text()
     pinned = dict(re.findall(r"^([\w-]+)==([\d.]+)$", text, re.MULTILINE))
     bounds = requirements("test")
-    assert len(bounds) == 13
+    assert len(bounds) == 14
     assert pinned == {name: padded(version) for name, version in bounds.items()}
 
 

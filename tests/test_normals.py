@@ -7,7 +7,7 @@ from suspalign_fast.engines import plain_normals
 from suspalign_fast.kernels import domains
 from suspalign_fast.kernels.batch import BATCH, fill_normals, only_normals
 from suspalign_fast.kernels.box_muller import box_muller
-from suspalign_fast.kernels.normals import GROUP, seed_key
+from suspalign_fast.kernels.normals import DOMAIN_BITS, GROUP, seed_key
 from suspalign_fast.kernels.simd import load, store
 
 SEED = 0xFEDCBA9876543210
@@ -131,3 +131,18 @@ def test_scale_multiplies_every_coordinate():
 def test_noise_ceiling_kernel_draws_the_normals_of_the_contract():
     expected = compiled_normals(9, domains.STEP, 2, 3 * BATCH * GROUP)[2 * BATCH * GROUP :]
     np.testing.assert_array_equal(only_normals(3, 3, *seed_key(9)), expected)
+
+
+@pytest.mark.parametrize("first", [2**32, 2**34 - 1024, 2**34, 2**36 + 2048, 2**49 + 7 * 2**33])
+def test_coordinates_beyond_a_word_of_counters(first):
+    """The second word of a counter takes what its first has no room for."""
+    out = np.empty(1024 + 37)
+    fill_normals(out, 1.0, domains.STEP, 3, *seed_key(SEED), first // (BATCH * GROUP))
+    expected = plain_normals.standard_normals(SEED, domains.STEP, 3, out.size, first // GROUP)
+    np.testing.assert_array_equal(out, expected)
+    low = plain_normals.standard_normals(SEED, domains.STEP, 3, out.size, first % 2**34 // GROUP)
+    assert (out == low).all() == (first < 2**34)
+
+
+def test_domains_leave_room_for_the_rest_of_a_counter():
+    assert domains.FREE < 2**DOMAIN_BITS

@@ -560,10 +560,11 @@ def suspalign(tmp_path, monkeypatch):
 
 def test_options_of_the_picture_reach_it(suspalign, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        "suspalign_fast.cli.commands.plot_trace",
-        lambda trace, path, **options: asked.append(options) or plot_trace(trace, path, **options),
-    )
+    for module in ("commands", "picture"):
+        monkeypatch.setattr(
+            f"suspalign_fast.cli.{module}.plot_trace",
+            lambda trace, path, **how: asked.append(how) or plot_trace(trace, path, **how),
+        )
     for command in (("run",), ("plot", "trace.h5", "-o", "x.pdf")):
         result = suspalign(*command, "--log-alignment", "--size", "5x4.5")
         assert result.exit_code == 0, result.output
@@ -595,7 +596,7 @@ def test_a_picture_never_takes_the_place_of_its_trace(suspalign, tmp_path):
     suspalign("run", "--no-plot")
     (tmp_path / "trace.h5").rename(tmp_path / "trace.pdf")
     result = suspalign("plot", "trace.pdf", "-o", "trace.pdf", "--overwrite")
-    assert result.output == "Error: --output must not be the trace itself, got 'trace.pdf'\n"
+    assert result.output == "Error: --output must not be the file that is drawn, got 'trace.pdf'\n"
 
 
 @pytest.fixture

@@ -51,6 +51,21 @@ def test_families():
     )
 
 
+def test_a_gap_ratio_scales_the_bulk_of_linear_bands_as_a_whole():
+    published = sa.Spectrum.linear_bands(500, 50, (100.0, 80.0), (7.0, 1.0), gap_ratio=10.1)
+    bulk = np.linspace(7.0, 1.0, 450) * (80.0 / 10.1) / 7.0
+    np.testing.assert_allclose(published.eigenvalues[50:], bulk, rtol=1e-14)
+    assert published.gap_ratio == pytest.approx(10.1, rel=1e-15)
+    one = sa.Spectrum.linear_bands(10, 1, (9.0, 7.0), (3.0, 0.0), gap_ratio=2.0)
+    assert (one.eigenvalues[0], one.eigenvalues[1], one.eigenvalues[-1]) == (9.0, 4.5, 0.0)
+    same = sa.Spectrum.linear_bands(500, 50, (100.0, 80.0), (0.8, 0.1), gap_ratio=100.0)
+    np.testing.assert_allclose(
+        same.eigenvalues, sa.Spectrum.linear_bands(500, 50).eigenvalues, rtol=1e-14
+    )
+    few = sa.Spectrum.linear_bands(10**9, 10**3, num_levels=20, gap_ratio=3.0)
+    assert few.gap_ratio == pytest.approx(3.0)
+
+
 def test_gap_ratio_is_infinite_above_a_zero_bulk():
     assert sa.Spectrum([1.0, 0.0], 1).gap_ratio == np.inf
 
@@ -143,6 +158,8 @@ def test_bad_input_is_named(arguments, message):
         (lambda: sa.Spectrum.two_level(10, 2, 1.0, 1.0), "must leave a gap"),
         (lambda: sa.Spectrum.power_law(10, 2, -1.0), "exponent must be a finite number above zero"),
         (lambda: sa.Spectrum.power_law(10, 2, 1.0, gap_ratio=1.0), "gap_ratio must be above 1"),
+        (lambda: sa.Spectrum.linear_bands(10, 2, gap_ratio=0.5), "gap_ratio must be above 1"),
+        (lambda: sa.Spectrum.linear_bands(10, 2, bulk=(0, 0), gap_ratio=5), "bulk must be above z"),
     ],
 )
 def test_bad_families_are_named(call, message):

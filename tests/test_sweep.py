@@ -17,6 +17,7 @@ import suspalign_fast as sa
 from suspalign_fast import theory
 
 from .conftest import assert_same_bits
+from .pools import POOLS
 
 xarray = pytest.importorskip("xarray")
 
@@ -69,35 +70,9 @@ def test_every_run_is_that_of_simulate(reference):
     assert json.loads(reference.attrs["spec"])["case"].endswith("two_levels")
 
 
-def pools():
-    yield "threads", lambda: ThreadPoolExecutor(2)
-    spawn = multiprocessing.get_context("spawn")
-    yield "processes", lambda: ProcessPoolExecutor(2, mp_context=spawn)
-    yield "loky", lambda: pytest.importorskip("loky").get_reusable_executor(2)
-    yield "dask", dask_executor
-
-
-def dask_executor():
-    distributed = pytest.importorskip("distributed")
-    cluster = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True
-    )
-    client = distributed.Client(cluster)
-    executor = client.get_executor()
-    shutdown = executor.shutdown
-
-    def close(**how):
-        shutdown(**how)
-        client.close()
-        cluster.close()
-
-    executor.shutdown = close
-    return executor
-
-
-@pytest.mark.parametrize(("name", "make"), list(pools()))
+@pytest.mark.parametrize("make", POOLS.values(), ids=POOLS)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_every_executor_gives_the_same_bits(name, make, reference):
+def test_every_executor_gives_the_same_bits(make, reference):
     pool = make()
     try:
         found = sa.sweep(

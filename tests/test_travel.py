@@ -142,6 +142,14 @@ def test_traces_travel(tmp_path):
         hash(kept)
 
 
+@pytest.mark.parametrize("noise", [sa.IsotropicNoise(0.5), sa.DataNoise(4)])
+def test_a_trace_in_memory_equals_the_one_in_a_file(noise, tmp_path):
+    problem, path = sa.Quadratic(sa.Spectrum.linear_bands(50, 5), noise), tmp_path / "a.h5"
+    written = sa.simulate(problem, 1e-3, 10, path=path)
+    assert written == sa.simulate(problem, 1e-3, 10) == sa.load_trace(path)
+    assert written != sa.simulate(problem, 1e-3, 10, seed=1)
+
+
 def test_measured_traces_travel():
     rows = {"step": [0, 1], "step_size": [0.1, 0.1]}
     rows |= {"power_sums": np.ones((2, 2, 4)), "noise_sums": np.zeros((2, 2, 3))}

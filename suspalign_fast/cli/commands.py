@@ -1,4 +1,4 @@
-"""The commands: each parses its options, builds a run and prints what comes of it."""
+"""The commands of runs: each parses its options, builds a run and prints what comes of it."""
 
 import json
 import time
@@ -8,11 +8,10 @@ from typing import Any, Literal
 
 import click
 
-from .. import __version__, _progress, devices
+from .. import __version__, _progress, devices, texts
 from ..cost import first_engine, settled
-from ..datasets import digits_mlp_path
 from ..driver import UnstableWarning
-from ..plot import check_ending, is_own_picture, plot_trace
+from ..plot import is_own_picture, plot_trace
 from ..row import columns
 from ..run import DTYPES, EngineName, Run, update_weights
 from ..simulate import execute, resume
@@ -24,7 +23,9 @@ from ..trace_file import load_trace
 from ..verify import ENGINES as VERIFY_ENGINES
 from ..verify import verify
 from . import options, text
+from . import problem as problems
 from .output import Commands, say, warn
+from .problem import Source
 
 #: Seconds between two looks at a running trace.
 FOLLOW_SECONDS = 0.5
@@ -43,11 +44,11 @@ def main() -> None:
 
 
 @main.command()
-@options.problem
+@problems.problem
 @click.option(
     "--step-size",
     default="0.1",
-    help=f"Step size eta, or a rule: {', '.join(options.rules())}.",
+    help=f"Step size eta, or a rule: {', '.join(texts.described_rules())}.",
 )
 @click.option("--steps", type=int, default=40_000, help="Number of SGD steps.")
 @click.option("--seed", type=int, default=0, help="Seed of the counter-based generator.")
@@ -78,7 +79,7 @@ def main() -> None:
 @options.picture
 @options.effort
 def run(
-    spectrum_file: Path | None,
+    source: Source,
     noise: str,
     noise_std: float,
     initial: float,
@@ -102,21 +103,25 @@ def run(
 ) -> None:
     """Simulate SGD and write trace and picture.
 
-    Without arguments: the shipped Hessian spectrum of a real network in its full dimension.
-    """
-    source = digits_mlp_path() if spectrum_file is None else spectrum_file
+    Without arguments: the shipped Hessian spectrum of a real network in its full dimension. The
+    setting of the paper at an eigenvalue ratio of 10:
+
+    \b
+    suspalign run --linear-bands 500,50,100..80,7..1,gap_ratio=10 \\
+        --noise isotropic:0.5 --step-size 0.003 --steps 30000
+    """  # noqa: D301 - \b keeps lines apart
     if output.suffix == ".png" or not output.name:
         raise ValueError(f"--output must name the trace, not its picture, got '{output}'")
     picture, inches = output.with_suffix(".png"), options.size(size)
     if plot:
-        _check_free(picture, overwrite)
+        options.check_free(picture, overwrite)
     rule = options.step_size(step_size)
     named = first_engine(engine)
-    where: Any = devices.resolve(device, named, options.noise(noise, noise_std))
+    where: Any = devices.resolve(device, named, problems.noise(noise, noise_std))
     workers = options.threads(threads)
-    problem = options.load_problem(source, noise, noise_std, initial)
+    problem = problems.load(source, noise, noise_std, initial)
     spectrum = problem.spectrum
-    say(f"spectrum   {source.name}: {text.spectrum(spectrum)}")
+    say(f"spectrum   {source.label}: {text.spectrum(spectrum)}")
     say(
         f"run        {steps:,} steps of size {step_size}, {text.noise(noise, noise_std)}, "
         f"initial std {initial:g}, seed {seed}"
@@ -127,7 +132,7 @@ def run(
         steps,
         seed=seed,
         record_every=record_every,
-        record_at=None if rows is None else options.logarithmic(rows, steps),
+        record_at=None if rows is None else texts.logarithmic(rows, steps),
         engine=named,
         device=where,
         dtype=dtype,
@@ -166,11 +171,6 @@ def run(
 
 def _last_step(trace: Trace) -> int:
     return int(trace.read("step", len(trace) - 1, len(trace))[0]) if len(trace) else 0
-
-
-def _check_free(picture: Path, overwrite: bool) -> None:
-    if picture.exists() and not overwrite:
-        raise FileExistsError(f"{picture} already exists; use --overwrite or another --output")
 
 
 def _draw(trace: Trace, output: Path, picture: Path | None, **how: Any) -> None:
@@ -220,7 +220,7 @@ def resume_command(
 
 
 @main.command("verify")
-@options.problem
+@problems.problem
 @click.option("--step-size", type=float, default=0.1, help="Step size of the run.")
 @click.option("--steps", type=int, default=20_000, help="Length of the run.")
 @click.option("--states", type=int, default=60, help="States at which steps are tried.")
@@ -230,7 +230,7 @@ def resume_command(
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def verify_command(
-    spectrum_file: Path | None,
+    source: Source,
     noise: str,
     noise_std: float,
     initial: float,
@@ -249,10 +249,9 @@ def verify_command(
     chance alone would make its evidence as bad in fewer than 1 of 10,000 cases: that is the rate
     of false alarms, for each of the five claims.
     """
-    source = digits_mlp_path() if spectrum_file is None else spectrum_file
-    problem = options.load_problem(source, noise, noise_std, initial)
+    problem = problems.load(source, noise, noise_std, initial)
     if not as_json:
-        say(f"spectrum   {source.name}: {text.spectrum(problem.spectrum)}")
+        say(f"spectrum   {source.label}: {text.spectrum(problem.spectrum)}")
     report = verify(
         problem,
         step_size,
@@ -296,28 +295,3 @@ def _follow(file: Path) -> Trace:
                 return trace
             time.sleep(FOLLOW_SECONDS)
             trace = load_trace(file)
-
-
-@main.command("plot")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="Picture; its ending chooses the format.  [default: FILE with .png]",
-)
-@click.option("--overwrite", is_flag=True, help="Replace an existing picture.")
-@options.picture
-def plot_command(
-    file: Path, output: Path | None, overwrite: bool, log_alignment: bool, size: str | None
-) -> None:
-    """Draw alignment, losses and step size of a trace FILE."""
-    picture = file.with_suffix(".png") if output is None else output
-    check_ending(picture, "--output")
-    if picture == file:
-        raise ValueError(f"--output must not be the trace itself, got '{picture}'")
-    inches = options.size(size)
-    trace = load_trace(file)
-    _check_free(picture, overwrite)
-    plot_trace(trace, picture, log_alignment=log_alignment, size=inches)
-    say(f"wrote {picture} ({text.file_size(picture)})")

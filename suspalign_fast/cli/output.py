@@ -25,7 +25,15 @@ _ALIASES = {
     "record_at": "--rows",
 }
 _ARGUMENT = re.compile(r"^(\w+)(?= must| is not)")
-_ERRORS = (ValueError, OSError, MemoryError, OverflowError, devices.DeviceError, ForkError)
+_ERRORS = (
+    ValueError,
+    OSError,
+    MemoryError,
+    OverflowError,
+    ImportError,  # of an extra that is not installed
+    devices.DeviceError,
+    ForkError,
+)
 
 
 def say(text: Any = "", *, error: bool = False) -> None:

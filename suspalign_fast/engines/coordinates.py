@@ -10,7 +10,7 @@ from ..run import Run
 from ..spectrum import Spectrum
 
 
-def check_directions(run: Run) -> None:
+def check_directions(run: Run, most: int = MAX_COORDINATES) -> None:
     """Raise ValueError if directions are not listed, or are more than there are counters for."""
     if run.problem.spectrum.is_compressed:
         raise ValueError(
@@ -18,9 +18,9 @@ def check_directions(run: Run) -> None:
             "take engine 'levels', or the spectrum before it was compressed"
         )
     dim = run.problem.spectrum.dim
-    if dim > MAX_COORDINATES:
+    if dim > most:
         raise ValueError(
-            f"engine {run.engine!r} takes at most {MAX_COORDINATES} dimensions, got {dim}; "
+            f"engine {run.engine!r} takes at most {most} dimensions, got {dim}; "
             "engine 'levels' takes any number"
         )
 

@@ -13,7 +13,7 @@ from .._numba_errors import explain
 from ..kernels import domains, gpu
 from ..kernels.jit import SIMULATED
 from ..kernels.move import moves_of
-from ..kernels.normals import COUNTERS, GROUP
+from ..kernels.normals import COORDINATES_OF_A_WORD, COUNTERS, GROUP
 from ..kernels.rules import Record, Ruling
 from ..row import NUM_NOISY, ROW_SIZE
 from ..run import Run
@@ -41,7 +41,7 @@ class GpuStepEngine(SteppingEngine):
 
     def __init__(self, run: Run, *, serial: bool = False) -> None:
         super().__init__(run, serial=serial)
-        check_directions(run)
+        check_directions(run, COORDINATES_OF_A_WORD)
         spectrum = run.problem.spectrum
         law = run.problem.noise_law
         isotropic = law is not None and law.power == 0

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from ..kernels.plan import BLOCK
 from ..run import Run
+from ..shard import Shard
 from ..spec import ENGINES
 from ..step_size import ConstantStep
 from .coordinates import level_ends
@@ -21,6 +22,7 @@ class JumpEngine(StepEngine):
     """Moves from recorded row to recorded row: exact in law there, for known step sizes."""
 
     jumps = True
+    takes_velocity = False
     elsewhere: ClassVar[Mapping[str, tuple[str, str]]] = {
         "cuda": ("suspalign_fast.engines.gpu", "GpuJumpEngine")
     }
@@ -33,9 +35,9 @@ class JumpEngine(StepEngine):
         dim = run.problem.spectrum.dim
         return run.num_rows * dim * NORMALS * normal / max(1, min(threads, dim // BLOCK))
 
-    def __init__(self, run: Run, *, serial: bool = False) -> None:
+    def __init__(self, run: Run, *, serial: bool = False, shard: Shard | None = None) -> None:
         check_known(run)
-        super().__init__(run, serial=serial)
+        super().__init__(run, serial=serial, shard=shard)
 
     @classmethod
     def bytes_of_moves(cls, run: Run) -> int:
@@ -47,11 +49,12 @@ class JumpEngine(StepEngine):
         return 16 * run.problem.spectrum.num_levels * (1 + weighted + irregular)
 
     def _prepare(self) -> None:
+        model = self.state, self.plan
         if _is_of_one_size(self.run):
-            self.stepper = JumpsOfOneSize(self, jump_rows_by_size, self.state, self.plan)
+            self.stepper = JumpsOfOneSize(self, self._finished(jump_rows_by_size), *model)
         else:
             ends = level_ends(self.run.problem.spectrum)
-            self.stepper = Jumps(self, jump_rows, self.state, self.plan, ends)
+            self.stepper = Jumps(self, self._finished(jump_rows), *model, ends)
 
 
 def _is_of_one_size(run: Run) -> bool:

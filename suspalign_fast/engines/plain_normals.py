@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels import box_muller as coefficients
-from ..kernels.normals import COUNTERS
+from ..kernels.normals import COUNTERS, DOMAIN_BITS
 from ..kernels.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
 
 Words = NDArray[np.uint32]
@@ -77,8 +77,10 @@ def box_muller(word_0: Words, word_1: Words) -> tuple[Singles, Singles]:
     return sign * radius * cosine, radius * sine
 
 
-def standard_normals(seed: int, domain: int, step: int, count: int) -> NDArray[np.float64]:
-    """Return the normals of coordinates 0 ... count - 1 at one step.
+def standard_normals(
+    seed: int, domain: int, step: int, count: int, first_group: int = 0
+) -> NDArray[np.float64]:
+    """Return the normals of some coordinates at one step.
 
     Parameters
     ----------
@@ -87,6 +89,8 @@ def standard_normals(seed: int, domain: int, step: int, count: int) -> NDArray[n
     domain : int
         Counter domain, see ``kernels.normals``.
     count : int
+    first_group : int
+        Group of 64 that the first coordinate is the first of.
 
     Returns
     -------
@@ -95,8 +99,10 @@ def standard_normals(seed: int, domain: int, step: int, count: int) -> NDArray[n
     """
     num_groups = -(-count // (4 * COUNTERS))
     counter = np.empty((num_groups * COUNTERS, 4), dtype=np.uint32)
-    counter[:, 0] = np.arange(num_groups * COUNTERS)
-    counter[:, 1:] = domain, step & 0xFFFFFFFF, step >> 32
+    index = COUNTERS * np.uint64(first_group) + np.arange(num_groups * COUNTERS, dtype=np.uint64)
+    counter[:, 0] = index & np.uint64(0xFFFFFFFF)
+    counter[:, 1] = np.uint64(domain) | (index >> np.uint64(32) << np.uint64(DOMAIN_BITS))
+    counter[:, 2:] = step & 0xFFFFFFFF, step >> 32
     words = philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32))
     normals = np.stack([*box_muller(*words.T[:2]), *box_muller(*words.T[2:])])
     grouped = normals.reshape(4, num_groups, COUNTERS).swapaxes(0, 1)

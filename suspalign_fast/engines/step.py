@@ -2,25 +2,27 @@
 
 import functools
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _memory, _threads
-from ..kernels import advance, data_steps, domains
+from ..kernels import advance, data_steps, domains, momentum
 from ..kernels.batch import fill_normals
 from ..kernels.move import moves_of
+from ..kernels.normals import seed_key
 from ..kernels.plan import BLOCK, Plan, make_plan
 from ..kernels.small import advance_small, is_small
 from ..row import NUM_BANDS, ROW_SIZE
 from ..run import Run
+from ..shard import Shard
 from ..spec import ENGINES
 from ..step_size import AdaptiveStepSize, KnownStepSize
-from .base import STATE
+from .base import STATE, VELOCITY
 from .batches import BatchSteps, batches_of
 from .coordinates import check_directions, given_coefficients
-from .shares import advance_known
+from .shares import Shared, advance_known, advance_velocity_known
 from .steppers import AdaptiveSteps, KnownSteps, SteppingEngine
 
 #: Blocks from which on threads that meet at every step bring more than they cost.
@@ -31,21 +33,35 @@ NORMALS = 1.8
 
 @ENGINES.register("step")
 class StepEngine(SteppingEngine):
-    """SGD step by step on an array of float64 coefficients, updated in place."""
+    """SGD step by step on an array of float64 coefficients, updated in place.
+
+    Parameters
+    ----------
+    run : Run
+    serial : bool
+    shard : Shard, optional
+        Where the directions of the run lie among those of a whole one. Rows then have a line for
+        each part instead of each band.
+    """
 
     elsewhere: ClassVar[Mapping[str, tuple[str, str]]] = {
         "cuda": ("suspalign_fast.engines.gpu", "GpuStepEngine")
     }
     can_be_probed = True
+    takes_velocity = True
+    can_be_sharded = True
 
-    def __init__(self, run: Run, *, serial: bool = False) -> None:
+    def __init__(self, run: Run, *, serial: bool = False, shard: Shard | None = None) -> None:
         super().__init__(run, serial=serial)
+        self.shard: Shard | None = shard
         check_directions(run)
         spectrum = run.problem.spectrum
         _memory.check(f"engine {run.engine!r} at d = {spectrum.dim:,}", self.bytes_of(run))
         self.threads: int = 1 if serial else _threads.allowed()
-        self._plan = make_plan(run.problem)
-        self.planes = {STATE: self._initial_state()}
+        self._plan = make_plan(run.problem, shard)
+        if shard is not None:
+            self.lines: int = len(self._plan.parts)
+        self.planes = {STATE: initial_state(run, shard)}
         self._prepare()
         self.advance(0)  # compiles, so that a progress bar starts with the steps
 
@@ -71,7 +87,7 @@ class StepEngine(SteppingEngine):
         spectrum = run.problem.spectrum
         law = run.problem.noise_law
         own_noise = law is None or law.power > 0
-        size = np.dtype(run.dtype).itemsize * spectrum.dim
+        size = np.dtype(run.dtype).itemsize * spectrum.dim * (1 + run.optimizer.has_velocity)
         size += 8 * spectrum.num_levels * (law is not None and law.power > 0)
         if not spectrum.is_simple:  # blocks with several levels hold their values
             blocks = min(spectrum.dim // BLOCK + 2, spectrum.num_levels + 1)
@@ -86,17 +102,17 @@ class StepEngine(SteppingEngine):
 
     def _prepare(self) -> None:
         model = self.state, self.plan
+        if self.run.optimizer.has_velocity:
+            self._prepare_velocity(model)
+            return
         batches = batches_of(self.run.problem)
         if batches is None and isinstance(self.run.step_size, KnownStepSize):
-            self.stepper = KnownSteps(self, advance_known, *model)
+            self.stepper = KnownSteps(self, self._finished(advance_known), *model)
             return
         if batches is None and is_small(self.plan):
             self.stepper = AdaptiveSteps(self, advance_small, *model)
             return
-        if self.threads > 1 and self.plan.blocks.shape[0] >= MIN_BLOCKS:
-            _threads.start()
-            self.kernel_threads: int = self.threads
-        in_threads = self.kernel_threads > 1
+        in_threads = self._meets_at_every_step()
         if batches is not None:
             kernels = data_steps.advance_batches, data_steps.advance_batches_in_threads
             self.stepper = BatchSteps(self, kernels[in_threads], *model, batches)
@@ -104,15 +120,47 @@ class StepEngine(SteppingEngine):
             kernels = advance.advance_adaptive, advance.advance_adaptive_in_threads
             self.stepper = AdaptiveSteps(self, kernels[in_threads], *model)
 
+    def _prepare_velocity(self, model: tuple[NDArray[Any], Plan]) -> None:
+        if self.run.problem.noise.depends_on_state:
+            raise ValueError(
+                f"engine must be 'levels' or 'reference' under {self.run.optimizer!r} and "
+                f"{self.run.problem.noise!r}, got 'step'"
+            )
+        velocity = self.planes[VELOCITY] = np.zeros_like(self.state)
+        more = *model, velocity, tuple(self.run.optimizer.factors)
+        if isinstance(self.run.step_size, KnownStepSize):
+            self.stepper = KnownSteps(self, advance_velocity_known, *more)
+            return
+        in_threads = self._meets_at_every_step()
+        kernels = momentum.advance_velocity, momentum.advance_velocity_in_threads
+        self.stepper = AdaptiveSteps(self, kernels[in_threads], *more)
+
+    def _meets_at_every_step(self) -> bool:
+        """Whether threads share a step, whose sums decide on the next one."""
+        if self.threads > 1 and self.plan.blocks.shape[0] >= MIN_BLOCKS:
+            _threads.start()
+            self.kernel_threads: int = self.threads
+        return self.kernel_threads > 1
+
+    def _finished(self, kernel: Shared) -> Shared:
+        """Return a kernel that makes the rows of this engine."""
+        return kernel if self.shard is None else kernel.apart()
+
     def initial_sums(self) -> NDArray[np.float64]:
-        """Sums of the state, shape (bands, ROW_SIZE)."""
-        return self.sums_of(self.state)
+        """Sums of the state, shape (bands, row_size)."""
+        if VELOCITY not in self.planes:
+            return self.sums_of(self.state)
+        sums = np.empty((NUM_BANDS, self.row_size))
+        momentum.sum_velocity(self.state, self.plan, self.planes[VELOCITY], sums)
+        return sums
 
     def sums_of(self, state: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sums of both bands of a state, laid out as ``row`` says, shape (bands, ROW_SIZE)."""
-        sums = np.empty((NUM_BANDS, ROW_SIZE))
-        advance.sum_state(state, self.plan, sums)
-        return sums
+        """Sums of a state, laid out as ``row`` says, shape (lines, ROW_SIZE)."""
+        table = np.zeros((len(self._plan.parts), 1, ROW_SIZE))
+        sums = np.empty((1, self.lines, ROW_SIZE))
+        advance.sum_parts(state, self.plan, table)
+        self._finished(advance_known).finish(self.plan, table, sums)
+        return sums[0]
 
     def sums_after(
         self,
@@ -153,9 +201,12 @@ class StepEngine(SteppingEngine):
             return
         advance.observe(self.state, self.plan, self.step, *self.key, out)
 
-    def _initial_state(self) -> NDArray[np.float64]:
-        state = given_coefficients(self.run)
-        if state is None:
-            state = np.empty(self.run.problem.spectrum.dim, self.run.dtype)
-            fill_normals(state, self.run.problem.initial, domains.INITIAL, 0, *self.key)
-        return state
+
+def initial_state(run: Run, shard: Shard | None = None) -> NDArray[Any]:
+    """Return the initial coefficients of a run, whose directions may be a shard of others."""
+    state = given_coefficients(run)
+    if state is None:
+        state = np.empty(run.problem.spectrum.dim, run.dtype)
+        block = shard.first // BLOCK if shard else 0
+        fill_normals(state, run.problem.initial, domains.INITIAL, 0, *seed_key(run.seed), block)
+    return state

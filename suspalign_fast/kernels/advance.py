@@ -259,9 +259,8 @@ def advance_adaptive_in_threads(state, plan, first_step, num_steps, ruling, reco
 
 
 @kernel()
-def sum_state(state, plan, out):
-    """Write the sums of both bands of ``state`` to ``out``."""
-    table = np.zeros((plan.parts.shape[0], 1, ROW_SIZE))
+def sum_parts(state, plan, table):
+    """Add the sums of ``state`` to ``table[p, 0]`` for every part p."""
     edges = load_edges(state, plan)
     for p in range(plan.parts.shape[0]):
         for b in range(plan.parts[p, FIRST], plan.parts[p, LAST]):
@@ -272,6 +271,3 @@ def sum_state(state, plan, out):
                 block_values(plan.blocks[b, STD], plan.std, plan.shared),
                 groups, plan.moment_weights[b], table[p, 0],
             )  # fmt: skip
-    row = np.empty((1, NUM_BANDS, ROW_SIZE))
-    add_parts(plan, table, row)
-    copy_row(out, row[0])

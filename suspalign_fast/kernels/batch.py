@@ -13,7 +13,7 @@ import numpy as np
 from . import domains
 from .box_muller import box_muller
 from .jit import inlined, kernel
-from .normals import COUNTERS, GROUP
+from .normals import COUNTERS, GROUP, domain_of
 from .philox import (
     MULTIPLIER_0,
     MULTIPLIER_1,
@@ -76,7 +76,7 @@ def _prepare_vector(prepared, offset, first_counter, high, keys):
 def prepare(prepared, first_group, groups, high, keys):
     """Prepare the counters of groups for all steps of a high word."""
     for group in range(groups):
-        counter = np.uint64(first_group + group) * np.uint64(COUNTERS)
+        counter = (np.uint64(first_group + group) * np.uint64(COUNTERS)) & WORD_MASK
         offset = group * PREPARED
         _prepare_vector(prepared, offset, counter, high, keys)
         _prepare_vector(prepared, offset + _VECTOR, counter + np.uint64(1), high, keys)
@@ -138,14 +138,17 @@ def write_words(words, prepared, first, groups, domain, step, keys):
 
 @inlined
 def write_words_of(first_group, groups, domain, step, scratch):
-    """Write the words of ``groups`` groups, at most BATCH, to those of the scratch."""
+    """Write the words of ``groups`` groups, at most BATCH, to those of the scratch.
+
+    The indices of their counters differ in the low word alone.
+    """
     prepared, keys, words = scratch
     high = np.uint64(step) >> WORD_BITS
     if prepared[_FIRST] != np.uint64(first_group) + np.uint64(1) or prepared[_HIGH] != high + 1:
         prepare(prepared, first_group, BATCH, high, keys)
         prepared[_FIRST] = np.uint64(first_group) + np.uint64(1)
         prepared[_HIGH] = high + np.uint64(1)
-    write_words(words, prepared, 0, groups, domain, step, keys)
+    write_words(words, prepared, 0, groups, domain_of(domain, first_group), step, keys)
     return words
 
 
@@ -163,15 +166,16 @@ def write_normals(out, offset, first_group, groups, domain, step, scratch):
 
 
 @kernel()
-def fill_normals(out, scale, domain, step, key_0, key_1):
-    """Set ``out[i] = scale * xi_i(step)`` for coordinates 0 ... len(out) - 1."""
+def fill_normals(out, scale, domain, step, key_0, key_1, block=0):
+    """Set ``out[i] = scale * xi(step)`` of coordinate i, counted from where a block starts."""
     scratch = make_scratch(key_0, key_1)
     normals = np.empty(BATCH * GROUP, np.float32)
     for start in range(0, out.size, normals.size):
         stop = min(start + normals.size, out.size)
         groups = (stop - start - 1) // GROUP + 1
+        first = BATCH * block + start // GROUP
         # A number that is no literal: with one, Numba compiles a second version.
-        write_normals(normals, start - start, start // GROUP, groups, domain, step, scratch)
+        write_normals(normals, start - start, first, groups, domain, step, scratch)
         for i in range(start, stop):
             out[i] = scale * np.float64(normals[i - start])
 

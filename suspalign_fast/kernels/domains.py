@@ -1,7 +1,7 @@
 """Counter domains: what draws random numbers owns one, so that no two draws share a number.
 
-A domain is one 32-bit word of the counter (``normals``). Numbers of a domain are a function of
-(seed, coordinate, step); a new use takes the first free domain and changes no other.
+A domain is the lower half of one 32-bit word of the counter (``normals``). Numbers of a domain are
+a function of (seed, coordinate, step); a new use takes the first free domain and changes no other.
 """
 
 INITIAL = 0
@@ -15,5 +15,7 @@ LEVEL_ATTEMPTS = 64
 BATCH_STEP = LEVEL_STEP + LEVEL_ATTEMPTS
 #: The noise of a batch along each block of the state.
 BATCH_BLOCK = BATCH_STEP + LEVEL_ATTEMPTS
+#: The noise of a level along what its velocity has beside its coefficients.
+LEVEL_ACROSS = BATCH_BLOCK + 1
 #: Nobody draws from this domain or any later one.
-FREE = BATCH_BLOCK + 1
+FREE = LEVEL_ACROSS + 1

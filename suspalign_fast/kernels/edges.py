@@ -48,6 +48,6 @@ def block_values(where, everywhere, shared):
 
 @inlined
 def groups_of(plan, b):
-    """First group of a block, and how many it touches."""
-    first_group = plan.blocks[b, START] // GROUP
-    return first_group, (plan.blocks[b, STOP] - 1) // GROUP + 1 - first_group
+    """First group of a block, in the whole problem, and how many it touches."""
+    first = plan.blocks[b, START] // GROUP
+    return plan.first_group + first, (plan.blocks[b, STOP] - 1) // GROUP + 1 - first

@@ -55,7 +55,8 @@ def digest_of(folder: Path) -> str:
 
 
 @functools.cache
-def _source_digest():
+def source_digest() -> str:
+    """Return the digest of the kernels of this process."""
     return digest_of(_KERNELS)
 
 
@@ -77,7 +78,7 @@ def cache_directory() -> Path | None:
     What lies in it is executed: it must belong to this user, and nobody else may write to it.
     """
     for base, is_own in _candidate_directories():
-        directory = base / _source_digest()
+        directory = base / source_digest()
         try:
             if is_own and not _is_closed(base):
                 continue
@@ -162,7 +163,7 @@ class _PackageLocator(caching._CacheLocator):
             _is_closed(cache_directory())
 
     def get_source_stamp(self):
-        return _source_digest()
+        return source_digest()
 
     def get_disambiguator(self):
         return None

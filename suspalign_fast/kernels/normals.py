@@ -2,28 +2,39 @@
 
 Coordinates come in groups of 64. Group ``g`` uses the 16 counters ``16 g ... 16 g + 15``; word
 ``w`` of counter ``16 g + l`` belongs to coordinate ``64 g + 16 w + l``, and words (0, 1) and
-(2, 3) go through Box-Muller together. The counter's four words are its index, the domain (who
-draws, ``domains``), and
-the low and high word of the step; the key is the seed's low and high word.
+(2, 3) go through Box-Muller together. The counter's four words are the low word of its index, the
+domain (who draws, ``domains``) with the rest of the index above it, and the low and high word of
+the step; the key is the seed's low and high word.
 """
 
 import numpy as np
 
 from .box_muller import box_muller
 from .jit import inlined
-from .philox import WORD_BITS, WORD_MASK, philox
-from .simd import broadcast, iota, low_word, lower_half, store, to_double, upper_half
+from .philox import philox
+from .simd import broadcast, low_word
 
 #: Counters a group of coordinates draws from, and the coordinates of a group.
 COUNTERS = 16
 GROUP = 4 * COUNTERS
-#: Counter indices are one 32-bit word.
-MAX_COORDINATES = 4 * 2**32
+#: Bits of the second word that hold the domain; the others are those of the index above 32.
+DOMAIN_BITS = 16
+#: Coordinates that counter indices are enough for: of all their bits, and of one word.
+MAX_COORDINATES = (GROUP // COUNTERS) * 2 ** (64 - DOMAIN_BITS)
+COORDINATES_OF_A_WORD = (GROUP // COUNTERS) * 2**32
+_GROUPS_OF_A_WORD = np.uint64(32 - (COUNTERS - 1).bit_length())  # as a power of two
 
 
 def seed_key(seed):
     """Split a 64-bit seed into the two uint32 words of the Philox key."""
     return np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32)
+
+
+@inlined
+def domain_of(domain, group):
+    """The second word of the counters of a group: a domain, and what the first has no room for."""
+    high = np.uint64(group) >> _GROUPS_OF_A_WORD
+    return np.uint64(domain) | (high << np.uint64(DOMAIN_BITS))
 
 
 @inlined
@@ -43,48 +54,3 @@ def counter_normals(index, domain, low, high, key_0, key_1):
     z0, z1 = box_muller(w0, w1)
     z2, z3 = box_muller(w2, w3)
     return z0, z1, z2, z3
-
-
-@inlined
-def _counters_of(group):
-    lanes = iota(np.uint64(0), COUNTERS)
-    return lanes + broadcast(np.uint64(group) * np.uint64(COUNTERS), lanes)
-
-
-@inlined
-def _halves(step):
-    return np.uint64(step) & WORD_MASK, np.uint64(step) >> WORD_BITS
-
-
-@inlined
-def group_normals(group, domain, step, key_0, key_1):
-    """Normals of coordinates ``GROUP * group ...`` as four float32 vectors, in their order."""
-    low, high = _halves(step)
-    return counter_normals(_counters_of(group), domain, low, high, key_0, key_1)
-
-
-@inlined
-def _store_doubles(out, offset, z):
-    store(out, offset, to_double(lower_half(z)))
-    store(out, offset + COUNTERS // 2, to_double(upper_half(z)))
-
-
-@inlined
-def write_group(out, offset, group, domain, step, key_0, key_1):
-    """Write the 64 normals of a group to ``out[offset : offset + 64]``."""
-    z0, z1, z2, z3 = group_normals(group, domain, step, key_0, key_1)
-    _store_doubles(out, offset, z0)
-    _store_doubles(out, offset + COUNTERS, z1)
-    _store_doubles(out, offset + 2 * COUNTERS, z2)
-    _store_doubles(out, offset + 3 * COUNTERS, z3)
-
-
-@inlined
-def write_words(out, offset, group, domain, step, key_0, key_1):
-    """Write the 64 uniform words of a group to ``out[offset : offset + 64]``."""
-    low, high = _halves(step)
-    w0, w1, w2, w3 = counter_words(_counters_of(group), domain, low, high, key_0, key_1)
-    store(out, offset, w0)
-    store(out, offset + COUNTERS, w1)
-    store(out, offset + 2 * COUNTERS, w2)
-    store(out, offset + 3 * COUNTERS, w3)

@@ -35,6 +35,7 @@ from .._checks import read_only
 from ..noise import Scaling
 from ..problem import Quadratic
 from ..row import ROW_SIZE, SUM_POWERS
+from ..shard import Shard
 from .batch import BATCH
 from .normals import GROUP
 
@@ -78,6 +79,8 @@ class Plan(NamedTuple):
         How moments make up sums.
     threads : int
         How many may work on it at once.
+    first_group : int
+        Group of coordinate 0 among those of the whole problem, of which this may be a shard.
     """
 
     blocks: NDArray[np.int64]
@@ -88,10 +91,23 @@ class Plan(NamedTuple):
     shared: NDArray[np.float64]
     moment_weights: NDArray[np.float64]
     threads: int
+    first_group: int
 
 
-def make_plan(problem: Quadratic) -> Plan:
-    """Cut a problem into blocks and parts, for one thread."""
+def part_length(dim: int) -> int:
+    """Coordinates at whose multiples the parts of a problem of a dimension end."""
+    return BLOCK * -(-dim // (MAX_PARTS * BLOCK))
+
+
+def make_plan(problem: Quadratic, shard: Shard | None = None) -> Plan:
+    """Cut a problem into blocks and parts, for one thread.
+
+    Parameters
+    ----------
+    problem : Quadratic
+    shard : Shard, optional
+        Which directions of a whole problem these are; it starts where a part does.
+    """
     spectrum = problem.spectrum
     blocks = _cut(spectrum.dim, spectrum.num_dominant)
     levels = None if spectrum.is_simple else np.cumsum(spectrum.multiplicities)
@@ -118,12 +134,13 @@ def make_plan(problem: Quadratic) -> Plan:
     return Plan(
         blocks,
         np.flatnonzero(blocks[:, EDGE]),
-        _parts(blocks, spectrum.dim, spectrum.num_dominant),
+        _parts(blocks, part_length(shard.dim if shard else spectrum.dim), spectrum.num_dominant),
         read_only(lam_all),
         read_only(std_all),
         read_only(pool.values()),
         _moment_weights(center, half_width, law),
         1,
+        shard.first // GROUP if shard else 0,
     )
 
 
@@ -138,9 +155,8 @@ def _cut(dim: int, num_dominant: int) -> NDArray[np.int64]:
     return blocks
 
 
-def _parts(blocks: NDArray[np.int64], dim: int, num_dominant: int) -> NDArray[np.int64]:
+def _parts(blocks: NDArray[np.int64], length: int, num_dominant: int) -> NDArray[np.int64]:
     """Group blocks of one band into parts that end at multiples of a fixed length."""
-    length = BLOCK * -(-dim // (MAX_PARTS * BLOCK))
     band = blocks[:, START] >= num_dominant
     stretch = 2 * (blocks[:, START] // length) + band
     first = np.flatnonzero(np.diff(stretch, prepend=-1))

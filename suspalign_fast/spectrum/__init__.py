@@ -8,11 +8,15 @@
 `bins`              levels joined into fewer
 `stored`            spectra in files
 `spectrum`          the class `Spectrum`
+`listed`            eigenvalues of a ``.npy`` file
+`named`             all of these by name, from texts and tables
+`shard`             the spectrum of some of the directions
 ==================  ===============================================================
 """
 
 from .bands import power_sum
 from .families import PIECE
+from .shard import shard_of
 from .spectrum import Spectrum
 
-__all__ = ["PIECE", "Spectrum", "power_sum"]
+__all__ = ["PIECE", "Spectrum", "power_sum", "shard_of"]

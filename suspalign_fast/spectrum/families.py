@@ -1,7 +1,7 @@
 """Families of spectra: their eigenvalues one by one, or few levels that stand for them."""
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,14 @@ def linear_bands(
     bulk: tuple[float, float],
     num_levels: int | None,
     tolerance: float | None = None,
+    gap_ratio: float | None = None,
 ) -> Parts:
     """See `Spectrum.linear_bands`."""
     sizes = _band_sizes(dim, num_dominant)
-    pairs = _pair("dominant", dominant), _pair("bulk", bulk)
+    pairs = [_pair("dominant", dominant), _pair("bulk", bulk)]
+    if gap_ratio is not None:
+        above = pairs[0][0 if sizes[0] == 1 else 1]
+        pairs[1] = _scaled(pairs[1], bulk, above / _ratio(gap_ratio))
     bands = [Linear(*pair, size) for pair, size in zip(pairs, sizes, strict=True)]
     if bands[1].value(0) >= bands[0].value(sizes[0] - 1):
         end = float(bands[0].value(sizes[0] - 1))
@@ -65,10 +69,7 @@ def power_law(
     top = _checks.real("largest", largest, positive=True)
     scale = 1.0
     if gap_ratio is not None:
-        ratio = _checks.real("gap_ratio", gap_ratio, positive=True)
-        if ratio <= 1.0:
-            raise _checks.wrong("gap_ratio", gap_ratio, "above 1")
-        scale = (1.0 + 1.0 / k) ** decay / ratio
+        scale = (1.0 + 1.0 / k) ** decay / _ratio(gap_ratio)
     if num_levels is not None or tolerance is not None:
         powers = [Power(top, decay, 0, k), Power(top * scale, decay, k, rest)]
         return _without_listing(powers, num_levels, tolerance)
@@ -128,6 +129,20 @@ def _pair(name: str, ends: tuple[float, float]) -> tuple[float, float]:
     return largest, smallest
 
 
+def _ratio(gap_ratio: float) -> float:
+    ratio = _checks.real("gap_ratio", gap_ratio, positive=True)
+    if ratio <= 1.0:
+        raise _checks.wrong("gap_ratio", gap_ratio, "above 1")
+    return ratio
+
+
+def _scaled(ends: tuple[float, float], given: Any, largest: float) -> tuple[float, float]:
+    """Return the ends of a band as a whole scaled to a largest eigenvalue."""
+    if ends[0] == 0.0:
+        raise _checks.wrong("bulk", given, "above zero at its larger end where gap_ratio is given")
+    return largest, ends[1] * (largest / ends[0])
+
+
 class Families(Made):
     """The methods of a spectrum that make one by formula."""
 
@@ -140,6 +155,7 @@ class Families(Made):
         bulk: tuple[float, float] = (0.8, 0.1),
         num_levels: int | None = None,
         tolerance: float | None = None,
+        gap_ratio: float | None = None,
     ) -> Self:
         """Two bands of evenly spaced eigenvalues, ``(largest, smallest)`` each.
 
@@ -157,6 +173,8 @@ class Families(Made):
             they stand for; `quantization_error` says how far an eigenvalue is moved.
         tolerance : float, optional
             Make the spectrum that `compress` would, without ever listing its eigenvalues.
+        gap_ratio : float, optional
+            Scale the bulk as a whole so that ``lambda_k / lambda_{k+1}`` is this.
 
         Raises
         ------
@@ -164,7 +182,9 @@ class Families(Made):
             If an argument is not as described, `num_levels` is too few for both bands, or both
             `num_levels` and `tolerance` are given.
         """
-        return cls._of(linear_bands(dim, num_dominant, dominant, bulk, num_levels, tolerance))
+        return cls._of(
+            linear_bands(dim, num_dominant, dominant, bulk, num_levels, tolerance, gap_ratio)
+        )
 
     @classmethod
     def two_level(cls, dim: int, num_dominant: int, dominant: float, bulk: float) -> Self:

@@ -47,7 +47,7 @@ def save(
 
 def write_group(file: h5py.File, parts: Parts, *, compression: str = "gzip") -> None:
     """Write ``/spectrum`` into an open file."""
-    group = file.create_group("spectrum")
+    group = file.create_group("spectrum", track_order=True)
     group.attrs["num_dominant"] = parts.num_dominant
     group.attrs["quantization_error"] = np.float64(parts.error)
     if parts.compression is not None:

@@ -13,6 +13,7 @@
 `column`            a dataset that grows, chunk by chunk
 `block`             writing blocks of a dataset of fixed shape
 `netcdf`            dimensions and texts of netCDF-4
+`carried_scales`    dimensions of datasets that were copied to another file
 `foreign`           what others put into a file
 ==================  ===============================================================
 """

@@ -1,7 +1,10 @@
 """What others put into a trace file - attributes, groups, datasets - and how it is carried over.
 
 It may be of any type, and libhdf5 could loop in a damaged one. So the copying is done by a process
-of its own, with a deadline. References are left out: they would point into the old file.
+of its own, with a deadline. References are left out: they would point into the old file. Those
+between datasets and their dimension scales are made anew.
+
+Texts that describe a dataset of ours stay as they are in the old file: they may be of others, too.
 """
 
 import subprocess
@@ -14,8 +17,10 @@ import h5py
 import numpy as np
 from h5py import h5a, h5o, h5s, h5t
 
+from . import carried_scales
+from .netcdf import DESCRIPTIVE, LIST
 from .output import WRITTEN
-from .reader import Reader
+from .reader import Reader, attribute_of
 
 SECONDS = 300.0
 
@@ -59,10 +64,10 @@ _Missing = tuple[Any, Any, bytes, bool]
 
 
 def _missing(source: Reader, path: str, new: Any) -> Iterator[_Missing]:
-    """Yield every attribute and link that one file has and the other lacks, outermost first."""
+    """Yield every attribute and link of one file that the other has to take, outermost first."""
     old = source.root()[path or "/"]
     for name in _attribute_names(old.id):
-        if not h5a.exists(new.id, name):
+        if not h5a.exists(new.id, name) or (name in DESCRIPTIVE and _differ(old.id, new.id, name)):
             yield old, new, name, False
     if not isinstance(new, h5py.Group):
         return
@@ -72,6 +77,15 @@ def _missing(source: Reader, path: str, new: Any) -> Iterator[_Missing]:
             yield old, new, name.encode(), True
         elif source.is_plain(inner):
             yield from _missing(source, inner, new[name])
+
+
+def _differ(old: Any, new: Any, name: bytes) -> bool:
+    """Whether two attributes are not the same short text of fixed length."""
+    try:
+        texts = [attribute_of(node, name.decode()) for node in (old, new)]
+    except ValueError:
+        return True
+    return bool(texts[0] != texts[1])
 
 
 def _attribute_names(node: Any) -> list[bytes]:
@@ -85,6 +99,8 @@ def _copy_attribute(old: Any, new: Any, name: bytes) -> None:
     kind, space = source.get_type(), source.get_space()
     if kind.get_class() == h5t.REFERENCE or kind.detect_class(h5t.REFERENCE):
         return
+    if h5a.exists(new, name):
+        h5a.delete(new, name)
     target = h5a.create(new, name, kind, space)
     if space.get_simple_extent_type() == h5s.NULL:
         return
@@ -101,15 +117,41 @@ def _copy_link(old: h5py.Group, new: h5py.Group, name: bytes) -> None:
         new[name] = link
 
 
+def _datasets(old: h5py.Group, new: h5py.Group, name: bytes) -> list[carried_scales.Pair]:
+    """Return all datasets that were copied with a link, each beside its copy."""
+    if not isinstance(old.get(name, getlink=True), h5py.HardLink):
+        return []
+    pairs = []
+
+    def add(inner: str, copy: Any) -> None:
+        if isinstance(copy, h5py.Dataset):
+            pairs.append((old[f"{name.decode()}/{inner}".rstrip("/")], copy))
+
+    add("", new[name])
+    if isinstance(new[name], h5py.Group):
+        new[name].visititems(add)
+    return pairs
+
+
 def main() -> None:
     """Copy as `carry_over` does, in a process of its own."""
     old, new = sys.argv[1:]
     with Reader(old, live=False) as source, h5py.File(new, "r+", libver=WRITTEN) as target:
+        copies: list[carried_scales.Pair] = []
+        attached: list[carried_scales.Pair] = []
         for here, there, name, is_link in list(_missing(source, "", target)):
             if is_link:
                 _copy_link(here, there, name)
+                copies += _datasets(here, there, name)
+            elif name == LIST:
+                attached.append((here, there))
             else:
                 _copy_attribute(here.id, there.id, name)
+        for _, copy in copies:
+            carried_scales.detach(copy)
+        for pair in copies + attached:
+            carried_scales.attach_again(pair)
+        carried_scales.renumber(target, [copy for _, copy in copies])
 
 
 if __name__ == "__main__":

@@ -1,23 +1,37 @@
-"""Dimensions of netCDF-4, made before a file is open to readers."""
+"""Dimensions of netCDF-4, made before a file is open to readers.
 
-from collections.abc import Sequence
+A dimension is a dataset, its scale. Datasets name the scales of their axes (DIMENSION_LIST), and
+scales list the datasets (REFERENCE_LIST). Each has a number that no other in the file has: where
+some have none, the netCDF library takes one for another.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5a, h5ds, h5s, h5t
 from numpy.typing import NDArray
 
 #: What netCDF calls a dimension that has no values.
 _NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable.{size:10d}"
+#: Attributes by which datasets and scales point at one another.
+LIST, REFERENCES = b"DIMENSION_LIST", b"REFERENCE_LIST"
+#: The number of a dimension, and those of a variable that is the scale of one of its own.
+NUMBER, NUMBERS = b"_Netcdf4Dimid", b"_Netcdf4Coordinates"
+#: Attributes that describe a dataset.
+DESCRIPTIVE = (b"units", b"long_name")
 
 
-def add_dimension(group: h5py.Group, name: str, size: int) -> None:
+def add_dimension(group: h5py.Group, name: str, size: int, number: int) -> None:
     """Add a dimension without values."""
     scale = group.create_dataset(name, shape=(size,), dtype=">f4")
-    scale.make_scale(_NO_VARIABLE.format(size=size))
+    make_scale(scale, _NO_VARIABLE.format(size=size), number)
 
 
-def add_coordinate(group: h5py.Group, name: str, values: NDArray[Any] | Sequence[Any]) -> None:
+def add_coordinate(
+    group: h5py.Group, name: str, values: NDArray[Any] | Sequence[Any], number: int
+) -> None:
     """Add a dimension with values: numbers or texts."""
     array = np.asarray(values)
     if array.dtype.kind in "US":
@@ -27,13 +41,34 @@ def add_coordinate(group: h5py.Group, name: str, values: NDArray[Any] | Sequence
         scale = group.create_dataset(
             name, data=array.astype(np.int64) if _is_bool(array) else array
         )
-    scale.make_scale(name)
+    make_scale(scale, name, number)
 
 
-def attach(dataset: h5py.Dataset, names: Sequence[str]) -> None:
-    """Name the dimensions of a dataset by those of its group."""
-    for dimension, name in zip(dataset.dims, names, strict=True):
-        dimension.attach_scale(dataset.parent[name])
+def make_scale(dataset: h5py.Dataset, name: str, number: int) -> None:
+    """Make a dataset that is there the scale of a dimension."""
+    h5ds.set_scale(dataset.id, name.encode())
+    _write(dataset, NUMBER, h5t.STD_I32LE, np.array(number, np.int32))
+
+
+def attach(dataset: h5py.Dataset, scales: Sequence[h5py.Dataset]) -> None:
+    """Name the dimensions of a dataset by their scales."""
+    for axis, scale in enumerate(scales):
+        h5ds.attach_scale(dataset.id, scale.id, axis)
+
+
+def describe(dataset: h5py.Dataset, texts: Mapping[str, str]) -> None:
+    """Write texts of fixed length as attributes."""
+    for name, value in texts.items():
+        code = value.encode()
+        kind = h5t.C_S1.copy()
+        kind.set_size(len(code) or 1)
+        kind.set_strpad(h5t.STR_NULLPAD)
+        kind.set_cset(h5t.CSET_ASCII if value.isascii() else h5t.CSET_UTF8)
+        _write(dataset, name.encode(), kind, np.array(code, f"S{len(code) or 1}"))
+
+
+def _write(dataset: h5py.Dataset, name: bytes, kind: Any, value: NDArray[Any]) -> None:
+    h5a.create(dataset.id, name, kind, h5s.create(h5s.SCALAR)).write(value, kind)
 
 
 def as_characters(texts: NDArray[Any], length: int) -> NDArray[Any]:

@@ -32,7 +32,7 @@ class Output:
     """
 
     def __init__(self, path: Path, mode: str) -> None:
-        self.file = h5py.File(path, mode, libver=WRITTEN)
+        self.file = h5py.File(path, mode, libver=WRITTEN, track_order=True)
         self.descriptor = self.file.id.get_vfd_handle()
         self.is_open = True
         self._process = os.getpid()

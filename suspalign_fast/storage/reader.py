@@ -118,7 +118,7 @@ class Reader:
         ValueError
             If it is not a single text or number of bounded size.
         """
-        return _attribute(self._group(node), name)
+        return attribute_of(self._group(node), name)
 
     def dataset(self, name: str) -> Stored:
         """Return a dataset that is safe to read.
@@ -179,7 +179,8 @@ def _info(group: Any, part: str, name: str) -> Any:
     return h5o.get_info(group, part.encode())
 
 
-def _attribute(node: Any, name: str) -> Any:
+def attribute_of(node: Any, name: str) -> Any:
+    """Read an attribute of an open node as `Reader.attribute` does."""
     if not h5a.exists(node, name.encode()):
         raise KeyError(f"attribute {name!r} is missing")
     handle = h5a.open(node, name.encode())

@@ -1,0 +1,130 @@
+"""The command of studies: a TOML file in, a netCDF file out."""
+
+import math
+import signal
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..cases import DONE, ERROR, MISSING
+from ..driver import SIGNALS, Interrupted
+from ..storage import lock
+from ..study_netcdf import is_own
+from ..toml_study import Study, load
+from . import pools, text
+from .commands import main
+from .output import say, warn
+
+#: Statuses of runs, in the order of the summary.
+STATUSES = (*DONE, ERROR, MISSING)
+
+
+@main.command()
+@click.argument("study", type=click.Path(path_type=Path), metavar="STUDY.toml")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="netCDF file of the results.  [default: STUDY with .nc]",
+)
+@click.option("--executor", default="threads", metavar="WHERE", help=f"{pools.EXPECTED}.")
+@click.option("--overwrite", is_flag=True, help="Start anew instead of going on with OUTPUT.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def sweep(study: Path, output: Path | None, executor: str, overwrite: bool, quiet: bool) -> None:
+    """Simulate the grid of runs that STUDY.toml describes (docs/studies.md).
+
+    The same command again goes on where it was stopped, or computes what failed to run.
+    """
+    planned = load(study)
+    target = study.with_suffix(".nc") if output is None else output
+    if target.suffix == ".toml" or not target.name:
+        raise ValueError(f"--output must name the file of the results, got '{target}'")
+    _make_room(target, overwrite)
+    say(f"study      {study.name}: {_described(planned)}")
+    again = f"suspalign sweep {study}" + ("" if output is None else f" -o {output}")
+    if executor != "threads":
+        again += f" --executor {executor}"
+    with _one_line_each(), _stoppable(f"go on with: {again}"), pools.executor(executor) as pool:
+        dataset = planned.sweep(path=target, executor=pool, progress=not quiet)
+    _say_runs(dataset, planned, again)
+    say(f"file       {target} ({text.file_size(target)})")
+    say(f"draw       suspalign plot {target}")
+
+
+def _make_room(target: Path, overwrite: bool) -> None:
+    """Remove an earlier study where that is wanted, and refuse a file that is none."""
+    if not target.exists():
+        return
+    if not (target.is_file() and _is_study(target)):
+        raise FileExistsError(f"{target} already exists and is no study; choose another --output")
+    if overwrite and lock.is_held(target):
+        raise FileExistsError(f"{target} is being written by another sweep; wait, or stop that one")
+    if overwrite:
+        target.unlink()
+
+
+def _is_study(file: Path) -> bool:
+    try:
+        return is_own(file)
+    except OSError:
+        return False
+
+
+def _described(study: Study) -> str:
+    """Return family, size of the grid and length of the runs."""
+    sides = [f"{len(values):,} {name}" for name, values in study.over.items()]
+    seeds = len(study.how["seeds"])
+    sides += [f"{seeds:,} seeds"] if seeds > 1 else []
+    points = math.prod(len(values) for values in study.over.values()) * max(1, seeds)
+    what = "runs" if seeds else "points of exact theory"
+    grid = f"{' x '.join(sides)} = " if len(sides) > 1 else ""
+    return f"{study.case.family}, {grid}{points:,} {what}, {study.num_steps:,} steps"
+
+
+def _say_runs(dataset: Any, study: Study, again: str) -> None:
+    """Print how many runs ended how, and what the first of those that failed said."""
+    if "status" not in dataset:
+        say(f"points     {math.prod(len(values) for values in study.over.values()):,}")
+        return
+    found = Counter(dataset.status.values.ravel().tolist())
+    has_enough = "until" in study.how
+    names = {name: "not needed" if name == MISSING and has_enough else name for name in STATUSES}
+    say(f"runs       {', '.join(f'{found[n]:,} {names[n]}' for n in STATUSES if n in found)}")
+    if ERROR in found:
+        errors = filter(None, dataset.error.values.ravel().tolist())
+        warn(f"the first error: {' '.join(next(errors, 'unknown').split())}")
+    if MISSING in found and not has_enough:
+        warn(f"{found[MISSING]:,} runs are missing; go on with: {again}")
+
+
+@contextmanager
+def _one_line_each() -> Iterator[None]:
+    """Print warnings as the other lines are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RuntimeWarning)
+        warnings.showwarning = lambda message, *_, **__: warn(" ".join(str(message).split()))
+        yield
+
+
+@contextmanager
+def _stoppable(advice: str) -> Iterator[None]:
+    """Let signals that end a run end a sweep, with a word of how to go on."""
+
+    def stop(number: int, _frame: Any) -> None:
+        raise Interrupted(f"stopped; {advice}", number)
+
+    old = {}
+    if threading.current_thread() is threading.main_thread():
+        wanted = (s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN)
+        old = {number: signal.signal(number, stop) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
