@@ -1,6 +1,7 @@
 """Checks of user input: one sentence that names the argument, its value and what was expected."""
 
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,11 @@ def describe(value: Any) -> str:
         return f"an array of shape {value.shape} and dtype {value.dtype}"
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def pairs(values: Mapping[str, Any]) -> str:
+    """Return named values in a row, like ``a = 1, b = 2``."""
+    return ", ".join(f"{name} = {value!r}" for name, value in values.items())
 
 
 def wrong(name: str, value: Any, expected: str) -> ValueError:

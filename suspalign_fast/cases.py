@@ -142,12 +142,12 @@ class Look:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
 
-    def __call__(self, item: Item) -> str:
-        """Return the digest of an item's point; what the case raises instead, which has a colon."""
+    def __call__(self, item: Item) -> Outcome:
+        """Return the digest of an item's point, or what the case raises instead."""
         try:
-            return digest_of(self.plan.runs(item.point, ())[0])
+            return Outcome([], [], [], {}, digest=digest_of(self.plan.runs(item.point, ())[0]))
         except Exception as error:  # whatever a case raises
-            return f"{_said(error)}:"
+            return Outcome([], [], [], {}, raised=_said(error))
 
 
 def digest_of(run: Run) -> str:

@@ -12,7 +12,7 @@ from .row import columns
 
 Place = tuple[int, ...]
 #: Names that an axis cannot have: the result has them already.
-_TAKEN = ("seed", "step", "status", "error", "digest", "band", *POWERS.values())
+_TAKEN = ("seed", "step", "status", "error", "digest", "theory", "band", *POWERS.values())
 
 
 class Grid(NamedTuple):
@@ -100,11 +100,17 @@ def _axes(over: Any) -> dict[str, list[Any]]:
             or name.startswith("exact_")
         ):
             raise ValueError(f"over must name its axes by identifiers of their own, got {name!r}")
-    return {name: _axis(f"over[{name!r}]", values) for name, values in over.items()}
+    return {name: axis_of(f"over[{name!r}]", values) for name, values in over.items()}
 
 
-def _axis(name: str, values: Any) -> list[Any]:
-    """Return the values of an axis: numbers or texts, each once."""
+def axis_of(name: str, values: Any) -> list[Any]:
+    """Return the values of an axis: numbers or texts, each once.
+
+    Raises
+    ------
+    ValueError
+        If they are not; the message calls them by the name.
+    """
     expected = "a sequence of numbers or texts"
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise _checks.wrong(name, values, expected)

@@ -1,7 +1,7 @@
 """Columns as labelled arrays: xarray with a name for every dimension."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,25 +22,28 @@ def load_xarray() -> Any:
     ImportError
         If it is not installed; the message says how to.
     """
-    try:
-        import xarray
-    except ImportError as error:
-        raise ImportError(
-            "labelled results need the package xarray, which is not installed "
-            "(pip install 'suspalign-fast[studies]')"
-        ) from error
-    return xarray
+    return _package("xarray", "labelled results")
 
 
 def check_reader() -> None:
     """Raise ImportError if xarray cannot read files for want of h5netcdf."""
+    _package("h5netcdf", "studies in files")
+
+
+def _package(name: str, what: str) -> Any:
+    """Return a module of the extra `studies`, which something needs."""
     try:
-        importlib.import_module("h5netcdf")
+        return importlib.import_module(name)
     except ImportError as error:
         raise ImportError(
-            "studies in files need the package h5netcdf, which is not installed "
+            f"{what} need the package {name}, which is not installed "
             "(pip install 'suspalign-fast[studies]')"
         ) from error
+
+
+def seeds_of(seeds: Sequence[int]) -> NDArray[Any]:
+    """Return seeds as a coordinate, of the usual integers where they are none of the largest."""
+    return np.array(seeds, dtype=np.int64 if max(seeds) < 2**63 else np.uint64)
 
 
 def check_variables(variables: Any) -> tuple[str, ...]:

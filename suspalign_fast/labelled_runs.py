@@ -30,8 +30,7 @@ class LabelledRuns:
 
     def __init__(self, runs: list[Run], names: Iterable[str]) -> None:
         self._xarray = labelled.load_xarray()
-        seeds = [run.seed for run in runs]
-        self._seeds = np.array(seeds, dtype=np.int64 if max(seeds) < 2**63 else np.uint64)
+        self._seeds = labelled.seeds_of([run.seed for run in runs])
         recording = runs[0].recording
         self._steps = np.concatenate([[0], recording.recorded_steps(0, recording.num_steps)])
         shapes = {name: (len(runs), recording.num_rows, *columns()[name].shape) for name in names}

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import labelled
+from . import _checks, labelled
 from . import storage as _hdf5
 from .cases import DIGEST_LENGTH, ERROR, ERROR_LENGTH, Plan
 from .grid import Grid
@@ -21,7 +21,14 @@ FORMAT = "suspalign-study"
 FORMAT_VERSION = 1
 STATUS_LENGTH = 16
 #: Texts of a run or a point, and their lengths.
-TEXTS = {"status": STATUS_LENGTH, "error": ERROR_LENGTH, "digest": DIGEST_LENGTH}
+TEXTS = {
+    "status": STATUS_LENGTH, "error": ERROR_LENGTH, "digest": DIGEST_LENGTH,
+    "theory": STATUS_LENGTH,
+}  # fmt: skip
+#: Those that only sweeps read: of a point, what it is, and whether all its theory is there.
+INNER = ("digest", "theory")
+#: What "theory" says where it is.
+THERE = "there"
 
 
 class Status:
@@ -69,17 +76,17 @@ class Known(NamedTuple):
         said = file.root()["error"] if failed and file.is_plain("error") else {}
         errors = {at: str(netcdf.as_texts(np.asarray(said[at], "S1"))) for at in failed}
         digests = netcdf.as_texts(_small(file, "digest"))
-        shape = Grid(axes, seeds).shape
+        grid = Grid(axes, seeds)
+        shape = grid.shape
         if digests.shape != shape or (seeds and status.shape != (*shape, len(seeds))):
             raise ValueError("its texts are not of its grid")
         has_theory = np.zeros(shape, dtype=bool)
         if study["theory"]:
-            name = "exact_loss_mean"
-            if not file.is_plain(name) or file.root()[name].shape[:-1] != shape:
-                raise ValueError(f"{name!r} is not of its grid")
-            has_theory = np.asarray((digests != "") & ~np.isnan(file.root()[name][..., 0]))
+            has_theory = np.asarray(netcdf.as_texts(_small(file, "theory")) == THERE)
+            if has_theory.shape != shape:
+                raise ValueError("'theory' is not of its grid")
         return cls(
-            Grid(axes, seeds),
+            grid,
             file.read("step"),
             tuple(study["variables"]),
             bool(study["theory"]),
@@ -98,7 +105,9 @@ class Known(NamedTuple):
             ("theory", self.theory, plan.theory),
         ):
             if there != asked:
-                raise ValueError(f"its {what} are {_brief(there)}, not {_brief(asked)}")
+                raise ValueError(
+                    f"its {what} are {_checks.describe(there)}, not {_checks.describe(asked)}"
+                )
 
 
 def open_study(path: _files.AnyPath) -> Any:
@@ -126,7 +135,12 @@ def open_study(path: _files.AnyPath) -> Any:
     Examples
     --------
     >>> import suspalign_fast as sa
-    >>> study = sa.open_study("study.nc")  # doctest: +SKIP
+    >>> def case(gap_ratio):
+    ...     return sa.Quadratic(sa.Spectrum.two_level(100, 5, gap_ratio, 1.0)), {"step_size": 1e-3}
+    >>> sa.sweep(case, {"gap_ratio": [5.0, 10.0]}, 20, path="study.nc").close()
+    >>> with sa.open_study("study.nc") as study:
+    ...     study.attrs["status"], dict(study.loss.sizes)
+    ('complete', {'gap_ratio': 2, 'seed': 1, 'step': 21})
     """
     xarray = labelled.load_xarray()
     labelled.check_reader()
@@ -136,7 +150,7 @@ def open_study(path: _files.AnyPath) -> Any:
     is_live = _lock.is_held(source)
     try:
         found = xarray.open_dataset(source, engine="h5netcdf", driver_kwds={"swmr": True})
-        found = found.drop_vars("digest")
+        found = found.drop_vars(INNER, errors="ignore")
         if "status" in found:
             found["status"] = found.status.astype(str)
             has_errors = bool((found.status == ERROR).any())
@@ -150,11 +164,7 @@ def open_study(path: _files.AnyPath) -> Any:
 
 def check_format(file: _hdf5.Reader) -> None:
     """Raise OSError unless an open file is one of a study, of a version that is known."""
-    try:
-        is_ours = str(file.attribute("", "format")) == FORMAT
-    except (KeyError, ValueError):
-        is_ours = False
-    if not is_ours:
+    if file.format_name() != FORMAT:
         raise OSError(f"{file.path} is not a suspalign study: its 'format' is not {FORMAT!r}")
     version = int(file.attribute("", "format_version"))
     if version > FORMAT_VERSION:
@@ -177,8 +187,3 @@ def _small(file: _hdf5.Reader, name: str) -> NDArray[Any]:
 
 def _nothing_like(texts: Any) -> Any:
     return texts.copy(data=np.full(texts.shape, "", dtype="U1"))
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

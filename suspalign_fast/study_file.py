@@ -20,7 +20,7 @@ from .storage import lock as _lock
 from .storage import netcdf
 from .storage.block import Block
 from .storage.growing import Growing
-from .study import FORMAT, FORMAT_VERSION, STATUS_LENGTH, TEXTS, Known, Status, open_study
+from .study import FORMAT, FORMAT_VERSION, STATUS_LENGTH, TEXTS, THERE, Known, Status, open_study
 from .table import Table, attributes_of, provenance
 
 #: Numbers in a chunk of a variable, about.
@@ -152,6 +152,8 @@ class StudyFile(Table):
     def _lay_out_texts(self) -> None:
         points = tuple(self.grid.axes)
         every = {"digest": (points, self.digests)}
+        if self.plan.theory:
+            every["theory"] = (points, np.where(self.has_theory, THERE, ""))
         if self.grid.seeds:
             every |= dict.fromkeys(("status", "error"), ((*points, "seed"), self.status))
         numbers = itertools.count(len(self.coordinates()))
@@ -197,6 +199,8 @@ class StudyFile(Table):
                 self._put_text("digest", place, self.digests[place])
                 self._told.add(place)
             for item, _ in done:
+                if item.theory and self.has_theory[item.place]:
+                    self._put_text("theory", item.place, THERE)
                 self._put_texts(item)
             self._file.flush()
 

@@ -25,8 +25,8 @@ def is_study(path: Path) -> bool:
     if _is_older(path):
         return True
     with Reader(path) as file:
-        found = _attribute(file, "format")
-        return found == FORMAT or (found is None and _attribute(file, _NETCDF) is not None)
+        found = file.format_name()
+        return found == FORMAT or (not found and _has(file, _NETCDF))
 
 
 def is_own(path: Path) -> bool:
@@ -38,18 +38,19 @@ def is_own(path: Path) -> bool:
         If it cannot be read.
     """
     with Reader(path) as file:
-        return bool(_attribute(file, "format") == FORMAT)
+        return file.format_name() == FORMAT
 
 
 def _is_older(path: Path) -> bool:
     return (files.first_bytes(path, len(_OLDER)) or b"") == _OLDER
 
 
-def _attribute(file: Reader, name: str) -> Any:
+def _has(file: Reader, name: str) -> bool:
     try:
-        return file.attribute("", name)
+        file.attribute("", name)
     except (KeyError, ValueError):
-        return None
+        return False
+    return True
 
 
 def read_study(path: Path) -> Any:

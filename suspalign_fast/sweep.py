@@ -1,6 +1,5 @@
 """Sweeps: many runs over a grid of cases, as one labelled array."""
 
-import itertools
 import pickle
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -167,23 +166,20 @@ def _plan(
 
 def _check_same(table: StudyFile, pool: Executor) -> None:
     """Raise ValueError unless the case still is, at every point that is done, what it was."""
-    places = table.grid.find(table.asked)
-    axes = [places[name] for name in table.grid.axes]
-    known = [place for place in itertools.product(*axes) if table.digests[place]]
+    known = [place for place in table.asked_places() if table.digests[place]]
     points = [Item(place, table.grid.point(place), (), (), theory=False) for place in known]
     for batch in in_batches(pool, Look(table.plan), points):
-        for item, digest in batch:
-            if digest.endswith(":"):
-                table.refuse(f"at {_text(item.point)} its case raised {digest[:-1]}")
-            if digest != table.digests[item.place]:
+        for item, found in batch:
+            if found.raised:
+                table.refuse(f"at {_text(item.point)} its case raised {found.raised}")
+            if found.digest != table.digests[item.place]:
                 table.refuse(f"at {_text(item.point)} its problem was another")
 
 
 def _run(table: Table, pool: Executor, enough: Until | None, on_error: str, progress: bool) -> None:
     """Do what is missing of a table."""
-    at = table.grid.find(table.asked)
-    places = list(itertools.product(*(at[name] for name in table.grid.axes)))
-    seeds, workers = at["seed"], workers_of(pool)
+    places, seeds = table.asked_places(), table.grid.find(table.asked)["seed"]
+    workers = workers_of(pool)
     together = table.asked.num_runs // (SHARES * workers)
     left = list(table.missing(places, seeds, together))
     if not left and table.is_closed:
@@ -231,4 +227,4 @@ def _pool(executor: Executor | None) -> Any:
 
 
 def _text(point: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} = {value!r}" for name, value in point.items()) or "its only point"
+    return _checks.pairs(point) or "its only point"

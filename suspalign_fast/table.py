@@ -1,5 +1,6 @@
 """What a sweep has found: labelled arrays in memory, filled as runs come in."""
 
+import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -32,7 +33,11 @@ class Table:
         All points and seeds that it has a place for.
     status : ndarray of str, shape (*points, seeds)
     has_theory : ndarray of bool, shape (*points,)
+    is_closed : bool
+        Whether there is nothing to do where no run is missing.
     """
+
+    is_closed: bool = True
 
     def __init__(self, plan: Plan, asked: Grid) -> None:
         self.plan, self.asked = plan, asked
@@ -68,6 +73,11 @@ class Table:
         if name.startswith("exact_"):
             return (*self.grid.axes, "step")
         return (*self.grid.axes, "seed", "step", *labelled.dims_of(name))
+
+    def asked_places(self) -> list[Place]:
+        """Return the indices of the points that were asked for."""
+        at = self.grid.find(self.asked)
+        return list(itertools.product(*(at[name] for name in self.grid.axes)))
 
     def missing(
         self, places: Iterable[Place], positions: list[int], together: int
@@ -134,13 +144,9 @@ class Table:
         """Return axes, seeds, steps and what else has labels."""
         found: dict[str, Any] = dict(self.grid.axes)
         if self.grid.seeds:
-            kind = np.int64 if max(self.grid.seeds) < 2**63 else np.uint64
-            found["seed"] = np.array(self.grid.seeds, dtype=kind)
+            found["seed"] = labelled.seeds_of(self.grid.seeds)
         found["step"] = ("step", self.plan.steps, labelled.attributes_of("step"))
         return found | labelled.coordinates_of(list(self.shapes))
-
-    #: Whether there is nothing to do where no run is missing.
-    is_closed: bool = True
 
     def begin(self) -> None:
         """Get ready for results."""

@@ -138,7 +138,7 @@ class _Header(NamedTuple):
     @classmethod
     def read(cls, file: _hdf5.Reader) -> "_Header":
         """Read and check it."""
-        if _format(file) != FORMAT:
+        if file.format_name() != FORMAT:
             raise _NotOursError(f"is not a suspalign trace: its 'format' is not {FORMAT!r}")
         version = int(file.attribute("", "format_version"))
         if version > FORMAT_VERSION:
@@ -183,13 +183,6 @@ class _Header(NamedTuple):
 
 def _spec(file: _hdf5.Reader) -> str:
     return str(file.attribute("", "spec"))
-
-
-def _format(file: _hdf5.Reader) -> str:
-    try:
-        return str(file.attribute("", "format"))
-    except (KeyError, ValueError):
-        return ""
 
 
 def run_id_of(file: _hdf5.Reader) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 import suspalign_fast as sa
 from suspalign_fast import executors, storage
+from suspalign_fast.study_file import StudyFile
 
 from . import study_kills
 from .test_sweep import AXES, HOW, sometimes, two_levels
@@ -494,6 +495,45 @@ def test_a_folder_that_cannot_be_written(path, monkeypatch):
     monkeypatch.setattr("suspalign_fast.storage.files.Replacement.__init__", refused)
     with pytest.raises(OSError, match="no space for you"):
         sa.sweep(shifted, {"a": [2]}, 5, path=path)
+
+
+def test_theory_counts_once_all_of_it_is_there(path, monkeypatch):
+    """A point is known, and of its theory a part was written when the sweep was cut off."""
+    how = {"num_steps": 40, "seeds": range(200), "record_every": 20, "theory": True}
+    expected = sa.sweep(two_levels, AXES, **how)
+
+    def out_of_memory(self, run):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("suspalign_fast.cases.Work._exact", out_of_memory)
+        study = sa.sweep(two_levels, AXES, path=path, **how)
+    assert 0 < int((study.status == "complete").sum()) < study.status.size
+    study.close()
+    put = StudyFile._put
+
+    def cut_off(self, name, at, rows):
+        if name == f"exact_{sa.theory.MOMENTS[-1]}":
+            self._file.flush()
+            raise RuntimeError
+        put(self, name, at, rows)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="writing"):  # noqa: PT012
+        patch.setattr(StudyFile, "_put", cut_off)
+        sa.sweep(two_levels, AXES, path=path, **how)
+    assert_same(sa.sweep(two_levels, AXES, path=path, **how), expected)
+
+
+def test_points_without_theory_are_done_as_well(path):
+    """Under a rule there is none: the file is not written again for it."""
+
+    def case():
+        return two_levels(5.0), {"step_size": sa.CriticalStep(0.9)}
+
+    sa.sweep(case, {}, 5, theory=True, path=path).close()
+    inode = path.stat().st_ino
+    sa.sweep(case, {}, 5, theory=True, path=path).close()
+    assert path.stat().st_ino == inode
 
 
 def test_it_is_known_how_a_file_is_opened(path):

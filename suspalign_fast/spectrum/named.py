@@ -139,7 +139,7 @@ def _number(text: str) -> float:
 
 
 def _said(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} = {value!r}" for name, value in values.items()) or "nothing"
+    return _checks.pairs(values) or "nothing"
 
 
 def from_file(path: str) -> Spectrum:

@@ -120,6 +120,13 @@ class Reader:
         """
         return attribute_of(self._group(node), name)
 
+    def format_name(self) -> str:
+        """What the root says the file is in its attribute "format"; empty where it does not."""
+        try:
+            return str(self.attribute("", "format"))
+        except (KeyError, ValueError):
+            return ""
+
     def dataset(self, name: str) -> Stored:
         """Return a dataset that is safe to read.
 

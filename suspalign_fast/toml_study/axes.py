@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import _checks
+from ..grid import axis_of
 from . import tables
 
 RANGE = ("from", "to", "num", "scale")
@@ -46,12 +47,8 @@ def values(name: str, given: Any, *, whole: bool) -> list[Any]:
     kinds = {_kind(value) for value in given}
     if len(kinds) > 1 or None in kinds:
         raise _checks.wrong(name, given, EXPECTED)
-    if not given:
-        raise ValueError(f"{name} must have at least one value, got none")
-    for place, value in enumerate(given):
-        if value in given[:place]:
-            raise ValueError(f"{name} must have each value once, got {value!r} twice")
-    return [_whole(value) for value in given] if whole else list(given)
+    listed = axis_of(name, given)
+    return [_whole(value) for value in listed] if whole else listed
 
 
 def _kind(value: Any) -> str | None:

@@ -226,7 +226,7 @@ def _try(study: Study) -> None:
         try:
             plan.runs(point, how["seeds"][:1])
         except (ValueError, OSError) as error:
-            where = ", ".join(f"{name} = {value!r}" for name, value in point.items())
+            where = _checks.pairs(point)
             raise ValueError(f"{error} (at {where})" if where else str(error)) from error
 
 
