@@ -19,7 +19,8 @@ from .noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise
 from .plot import plot_trace
 from .plot_studies import plot_study
 from .problem import Quadratic
-from .simulate import Interrupted, resume, simulate
+from .signals import Interrupted
+from .simulate import resume, simulate
 from .spectrum import Spectrum
 from .step_size import ConstantStep, RowStep, Schedule, StepSize
 from .study import open_study

@@ -6,14 +6,42 @@ limited.
 """
 
 import functools
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+_lock = threading.Lock()
+#: Contexts that are open in this process, and the limit that the first of them has set.
+_open = 0
+_limit: Any = None
 
-def one_thread() -> AbstractContextManager[Any]:
-    """Return a context in which libraries of linear algebra take one thread, of this process."""
-    controller = _controller()
-    return nullcontext() if controller is None else controller.limit(limits=1, user_api="blas")
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Have libraries of linear algebra take one thread, of this process, as long as anyone asks."""
+    _enter()
+    try:
+        yield
+    finally:
+        _leave()
+
+
+def _enter() -> None:
+    global _open, _limit
+    with _lock:
+        if _open == 0 and (controller := _controller()) is not None:
+            _limit = controller.limit(limits=1, user_api="blas")
+        _open += 1
+
+
+def _leave() -> None:
+    global _open, _limit
+    with _lock:
+        _open -= 1
+        if _open == 0 and _limit is not None:
+            _limit.restore_original_limits()
+            _limit = None
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import inspect
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _checks, _threads, cost, theory
-from .driver import run_in_memory, run_together
+from .driver import Cancelled, run_in_memory, run_together
 from .problem import Quadratic
 from .run import Recording, Run
 from .step_size import KnownStepSize
@@ -90,10 +91,17 @@ class Outcome(NamedTuple):
 
 
 class Work:
-    """Does items, wherever it is."""
+    """Does items, wherever it is.
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    Parameters
+    ----------
+    plan : Plan
+    stop : Event, optional
+        Set to have work of this process given up by `driver.Cancelled`.
+    """
+
+    def __init__(self, plan: Plan, stop: threading.Event | None = None) -> None:
+        self.plan, self._stop = plan, stop
 
     def __call__(self, item: Item) -> Outcome:
         """Run an item: what its case or a rule raises is kept beside its runs."""
@@ -119,7 +127,9 @@ class Work:
         traces: list[Trace | str] = []
         for run in runs:
             try:
-                traces.append(run_in_memory(run, serial=True))
+                traces.append(run_in_memory(run, serial=True, stop=self._stop))
+            except Cancelled:
+                raise
             except Exception as error:  # a rule's, or the machine's
                 traces.append(_said(error))
         return traces
@@ -153,6 +163,7 @@ class Look:
 def digest_of(run: Run) -> str:
     """Return what tells the content of a run from any other's, its seed left aside."""
     text, arrays = dataclasses.replace(run, seed=0).to_json()
+    text += run.step_size.code()
     found = hashlib.blake2b(text.encode(), digest_size=DIGEST_LENGTH // 2)
     spectrum = run.problem.spectrum
     every = {"eigenvalues": spectrum.eigenvalues, "multiplicities": spectrum.multiplicities}

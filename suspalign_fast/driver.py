@@ -1,6 +1,5 @@
 """The loop of a run: an engine advances, a sink takes its rows, signals and clocks are heeded."""
 
-import signal
 import threading
 import time
 import warnings
@@ -16,6 +15,7 @@ from .engines import Engine, make_engine
 from .engines.base import StepSizeError, Stretches
 from .executors import ExecutorStoppedError
 from .run import Run
+from .signals import Interrupted, Signals
 from .sink import MemoryTrace, Sink
 from .spec import ENGINES
 from .storage import files as _files
@@ -30,26 +30,6 @@ MAX_STEPS = 2**18
 FIRST_NUMBERS = 2**18
 #: Seconds between two commits, and two moves of the progress bar.
 COMMIT_INTERVAL = 0.2
-#: Signals that end a run with a file after a checkpoint.
-SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-)
-
-
-class Interrupted(KeyboardInterrupt):
-    """A run was stopped by a signal after writing a checkpoint.
-
-    Attributes
-    ----------
-    signal_number : int
-    """
-
-    def __init__(self, message: str, signal_number: int = signal.SIGINT) -> None:
-        super().__init__(message)
-        self.signal_number = signal_number
-
-    def __reduce__(self) -> Any:
-        return type(self), (str(self), self.signal_number)
 
 
 class Cancelled(Exception):
@@ -141,7 +121,7 @@ def run_to_file(engine: Engine, writer: TraceWriter, every: float, progress: boo
         signals.answered = True
         return Interrupted(said, number)
 
-    with _Signals() as signals, writer, _bar(engine, progress) as bar:
+    with Signals() as signals, writer, _bar(engine, progress) as bar:
         try:
             status = _drive(engine, writer, bar, between_stretches)
         except ExecutorStoppedError as error:
@@ -184,40 +164,6 @@ def tidy(trace: Path) -> None:
     """Remove what a complete run no longer needs and what killed ones may have left behind."""
     checkpoint.remove(trace)
     _files.remove_leftovers(trace, in_use=_lock.is_held)
-
-
-class _Signals:
-    """Remembers signals while it lasts, in the main thread; what was ignored stays ignored.
-
-    A signal that comes too late to stop the run is raised again at the end.
-
-    Attributes
-    ----------
-    received : int or None
-    answered : bool
-        Whether the run was stopped for it.
-    """
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self.answered = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "_Signals":
-        if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                    self._before[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        if self.received is not None and not self.answered:
-            signal.raise_signal(self.received)
-
-    def _receive(self, number: int, frame: object) -> None:
-        self.received = number
 
 
 def _drive(

@@ -23,8 +23,8 @@ Result = TypeVar("Result")
 
 #: Seconds that a batch should take, and batches that wait for each worker.
 BATCH_SECONDS, WAITING = 0.5, 2
-#: Work that is cancelled wakes nobody: it is looked for this often.
-WAKE_SECONDS = 1.0
+#: Work that is cancelled wakes nobody, nor does a signal: they are looked for this often.
+WAKE_SECONDS = 0.2
 #: Workers of an executor that does not say how many it has.
 WORKERS = 8
 #: Workers that may be lost at the same piece of work.
@@ -67,7 +67,10 @@ def workers_of(executor: Executor) -> int:
 
 
 def in_batches(
-    executor: Executor, work: Callable[[Item], Result], items: Iterable[Item]
+    executor: Executor,
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    heed: Callable[[], None] = lambda: None,
 ) -> Iterator[list[tuple[Item, Result]]]:
     """Yield batches of items with their results, in whatever order they are done.
 
@@ -77,6 +80,8 @@ def in_batches(
     work : callable
         ``work(item)``; what it raises ends the iteration.
     items : iterable
+    heed : callable, optional
+        Called again and again; what it raises ends the iteration.
 
     Raises
     ------
@@ -90,6 +95,7 @@ def in_batches(
     stopped: Exception | None = None
     try:
         while left or waiting:
+            heed()
             while left and len(waiting) < WAITING * workers:
                 size = _size(seconds, len(left), workers)
                 batch = [left.popleft() for _ in range(size)]

@@ -1,6 +1,7 @@
 """The grid of a study: axes of points, and the seeds of every point."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from .row import columns
 
 Place = tuple[int, ...]
 #: Names that an axis cannot have: the result has them already.
+_NUMBERS = (int, float, np.bool_, np.integer, np.floating)
 _TAKEN = ("seed", "step", "status", "error", "digest", "theory", "band", *POWERS.values())
 
 
@@ -30,7 +32,8 @@ class Grid(NamedTuple):
         ValueError
             If it is not a mapping of names to values, or not seeds.
         """
-        given = (seeds,) if _checks.is_number(seeds) else tuple(seeds)
+        is_one = not isinstance(seeds, Iterable) or getattr(seeds, "ndim", 1) == 0
+        given = (seeds,) if is_one or isinstance(seeds, str | bytes) else tuple(seeds)
         each = tuple(_checks.integer("seeds", seed, 0, 2**64 - 1) for seed in given)
         if len(set(each)) < len(each):
             raise ValueError(f"seeds must differ, got {_checks.describe(list(each))}")
@@ -68,7 +71,7 @@ class Grid(NamedTuple):
         if bool(self.seeds) != bool(other.seeds):
             raise ValueError(f"it has {'no ' if other.seeds else ''}seeds")
         axes = {
-            name: list(dict.fromkeys([*values, *other.axes[name]]))
+            name: axis_of(f"its axis {name!r}", list(dict.fromkeys([*values, *other.axes[name]])))
             for name, values in self.axes.items()
         }
         return Grid(axes, tuple(dict.fromkeys([*self.seeds, *other.seeds])))
@@ -97,7 +100,7 @@ def _axes(over: Any) -> dict[str, list[Any]]:
             not isinstance(name, str)
             or not name.isidentifier()
             or name in taken
-            or name.startswith("exact_")
+            or re.fullmatch(r"exact_.*|string\d+", name)
         ):
             raise ValueError(f"over must name its axes by identifiers of their own, got {name!r}")
     return {name: axis_of(f"over[{name!r}]", values) for name, values in over.items()}
@@ -106,24 +109,55 @@ def _axes(over: Any) -> dict[str, list[Any]]:
 def axis_of(name: str, values: Any) -> list[Any]:
     """Return the values of an axis: numbers or texts, each once.
 
+    Parameters
+    ----------
+    name : str
+        What errors call the axis.
+    values : iterable
+        In an order of their own: no set.
+
     Raises
     ------
     ValueError
         If they are not; the message calls them by the name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from suspalign_fast.grid import axis_of
+    >>> axis_of("gap_ratio", np.array([10.0, 50.0]))
+    [10.0, 50.0]
     """
-    expected = "a sequence of numbers or texts"
-    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+    expected = "a sequence of numbers or texts that can be printed"
+    is_iterable = isinstance(values, Iterable) and getattr(values, "ndim", 1) == 1
+    if not is_iterable or isinstance(values, str | bytes | set | frozenset | Mapping):
         raise _checks.wrong(name, values, expected)
-    listed = np.asarray(values).tolist() if isinstance(values, np.ndarray) else list(values)
+    if hasattr(values, "__array__"):
+        array = _checks.array(name, values, expected)
+        if array.dtype.kind not in "biufUO":
+            raise _checks.wrong(name, values, expected)
+        values = array.tolist()
+    given = list(values)
+    listed = [_plain(value) for value in given]
     if not listed:
         raise ValueError(f"{name} must have at least one value, got none")
-    texts = isinstance(listed[0], str)
-    for value in listed:
-        if not isinstance(value, str if texts else int | float | np.number) or value != value:
+    for value, plain in zip(given, listed, strict=True):
+        if plain is None or isinstance(plain, str) != isinstance(listed[0], str):
             raise _checks.wrong(name, value, expected)
-    if not texts:
-        listed = [value.item() if isinstance(value, np.number) else value for value in listed]
     if len(set(listed)) < len(listed):
         twice = next(v for i, v in enumerate(listed) if v in listed[:i])
         raise ValueError(f"{name} must have each value once, got {twice!r} twice")
+    stored = np.asarray(listed)
+    if stored.dtype == object or stored.tolist() != listed:
+        raise _checks.wrong(name, given, "of numbers that one type of 64 bits holds exactly")
     return listed
+
+
+def _plain(value: Any) -> Any:
+    """Return a number or a text as Python's own, None of anything else."""
+    if isinstance(value, str):
+        return str(value) if value.isprintable() else None
+    if isinstance(value, np.timedelta64) or not isinstance(value, _NUMBERS):
+        return None
+    number = value.item() if isinstance(value, np.generic) else value
+    return number if isinstance(number, int | float) and number == value == number else None

@@ -1,7 +1,7 @@
 """Columns as labelled arrays: xarray with a name for every dimension."""
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,14 +52,18 @@ def check_variables(variables: Any) -> tuple[str, ...]:
     Raises
     ------
     ValueError
-        If a trace has no such column.
+        If they are no names, or a trace has no such column, or one is named twice.
     """
+    if not isinstance(variables, Iterable) or isinstance(variables, bytes):
+        raise _checks.wrong("variables", variables, "names of columns of a trace")
     names = (variables,) if isinstance(variables, str) else tuple(variables)
     for name in names:
-        if name not in columns() or name == "step":
+        if not isinstance(name, str) or name not in columns() or name == "step":
             known = ", ".join(column for column in columns() if column != "step")
             raise _checks.wrong("variables", name, f"columns of a trace: {known}")
-    return names
+    if len(set(names)) < len(names):
+        raise _checks.wrong("variables", list(names), "columns of a trace, each once")
+    return tuple(map(str, names))
 
 
 def dims_of(name: str) -> tuple[str, ...]:

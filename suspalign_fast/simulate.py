@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _checks, _progress, _threads, checkpoint, cost, devices, executors
-from .driver import Interrupted, quiet, run_in_memory, run_to_file, tidy, warn_unstable
+from .driver import quiet, run_in_memory, run_to_file, tidy, warn_unstable
 from .engines import Engine, make_engine
 from .problem import Quadratic
 from .run import MAX_STEPS, EngineName, Run, Update
@@ -32,7 +32,7 @@ from .store import TraceWriter
 from .trace import Trace
 from .trace_file import load_trace, load_unlocked, read_run_id
 
-__all__ = ["Interrupted", "execute", "resume", "simulate"]
+__all__ = ["execute", "resume", "simulate"]
 
 
 def simulate(

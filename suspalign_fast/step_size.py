@@ -13,6 +13,7 @@ from numba.core.registry import CPUDispatcher
 from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
+from ._code import described
 from ._equality import same_values
 from ._numba_errors import explain
 from ._travel import Travels
@@ -31,6 +32,10 @@ class StepSize(Travels, ABC):
     def stored(self) -> "StepSize":
         """Return the rule that files describe in place of this one."""
         return self
+
+    def code(self) -> str:
+        """Return what tells the rule from others where its description in files does not."""
+        return ""
 
 
 class KnownStepSize(StepSize):
@@ -259,6 +264,11 @@ class RowStep(AdaptiveStepSize):
     def stored(self) -> "StepSize":
         """Return what stands for the function in files: its name."""
         return ForeignStep(self.name) if type(self) is RowStep else self
+
+    def code(self) -> str:
+        """Return what the function computes, and from which state on."""
+        state = None if self.state is None else self.state.tolist()
+        return f"{state} {self.observes} {described(self.function)}"
 
     def raised(
         self, step: int, sums: NDArray[np.float64], memory: NDArray[np.float64]

@@ -68,7 +68,7 @@ class TraceWriter(Sink):
     ) -> None:
         self._start(_files.real(path), run, secrets.token_hex(16), compression, lock)
         _files.check_new(self.path, overwrite=overwrite)
-        with self._place.laid_out(overwrite=overwrite):
+        with self._place.laid_out(self._size_of(run), overwrite=overwrite):
             self._lay_out(run)
 
     def _start(
@@ -106,9 +106,10 @@ class TraceWriter(Sink):
         path = _files.real(trace.path)
         with _hdf5.Reader(path, live=False) as old:
             compression, run_id = old.dataset("trace/step").compression, run_id_of(old)
+            size = old.stored
         writer = cls.__new__(cls)
         writer._start(path, run, run_id, compression, lock)
-        with writer._place.laid_out(overwrite=True) as new:
+        with writer._place.laid_out(size + writer._size_of(run), overwrite=True) as new:
             writer._lay_out(run)
             for start in range(0, len(trace), COPY_ROWS):
                 stop = min(len(trace), start + COPY_ROWS)
@@ -118,6 +119,13 @@ class TraceWriter(Sink):
             for column in writer._columns.values():
                 column.attach(writer._place.file["trace"])
         return writer
+
+    def _size_of(self, run: Run) -> int:
+        """Bytes of the arrays that describe a run; compressed, a constant takes none."""
+        spectrum = run.problem.spectrum
+        arrays = spectrum.eigenvalues, spectrum.multiplicities, *run.to_json()[1].values()
+        is_small = self._compression == "gzip"
+        return sum(a.nbytes for a in arrays if not (is_small and a.strides == (0,)))
 
     def _lay_out(self, run: Run) -> None:
         file = self._place.file

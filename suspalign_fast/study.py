@@ -1,20 +1,23 @@
 """Reading the file of a study, also while a sweep writes it (docs/studies.md)."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _checks, labelled
 from . import storage as _hdf5
-from .cases import DIGEST_LENGTH, ERROR, ERROR_LENGTH, Plan
+from .cases import DIGEST_LENGTH, ERROR, ERROR_LENGTH, MISSING, Plan
 from .grid import Grid
 from .storage import files as _files
-from .storage import lock as _lock
 from .storage import netcdf
 from .storage.growing import one_line
+from .storage.superblock import ClosedFile
 from .trace import KILLED
 
 FORMAT = "suspalign-study"
@@ -61,13 +64,12 @@ class Known(NamedTuple):
         """
         with _hdf5.Reader(path, live=False) as file:
             check_format(file)
-            try:
-                return cls._read(file)
-            except Exception as error:  # whatever a file that is not ours makes the library raise
-                raise OSError(f"{path} is a damaged study: {one_line(error)}") from error
+            with _damage_said(path):
+                return cls.read(file)
 
     @classmethod
-    def _read(cls, file: _hdf5.Reader) -> "Known":
+    def read(cls, file: _hdf5.Reader) -> "Known":
+        """Read it from an open file; damage is whatever is raised."""
         study = json.loads(str(file.attribute("", "study")))
         seeds = tuple(_small(file, "seed").tolist()) if study["has_seeds"] else ()
         axes = {name: list(values) for name, values in study["axes"].items()}
@@ -96,6 +98,24 @@ class Known(NamedTuple):
             has_theory,
             str(file.attribute("", "status")).rstrip("\0 ") == Status.COMPLETE,
         )
+
+    def check_parts(self, file: _hdf5.Reader) -> None:
+        """Raise ValueError or KeyError unless what else belongs to it is in its file."""
+        points = tuple(self.grid.axes)
+        own = (*points, "step", *labelled.coordinates_of(list(self.variables)))
+        parts: dict[str, tuple[str, ...]] = {name: (name,) for name in own}
+        texts = {"digest": points} | ({"theory": points} if self.theory else {})
+        if self.grid.seeds:
+            runs = (*points, "seed")
+            parts |= {name: (*runs, "step", *labelled.dims_of(name)) for name in self.variables}
+            parts["seed"] = ("seed",)
+            texts |= {"status": runs, "error": runs}
+        parts |= {name: (*dims, f"string{TEXTS[name]}") for name, dims in texts.items()}
+        for name, dims in parts.items():
+            if not (file.is_plain(name) and isinstance(file.root()[name], h5py.Dataset)):
+                raise ValueError(f"{name!r} is missing")
+            if netcdf.dimensions_of(file.root()[name]) != dims:
+                raise ValueError(f"{name!r} does not have the dimensions {', '.join(dims)}")
 
     def check(self, plan: Plan) -> None:
         """Raise ValueError unless it is of the same plan."""
@@ -142,31 +162,64 @@ def open_study(path: _files.AnyPath) -> Any:
     ...     study.attrs["status"], dict(study.loss.sizes)
     ('complete', {'gap_ratio': 2, 'seed': 1, 'step': 21})
     """
-    xarray = labelled.load_xarray()
+    labelled.load_xarray()
     labelled.check_reader()
     source = _files.absolute(path)
     with _hdf5.Reader(source) as file:
         check_format(file)
-    is_live = _lock.is_held(source)
-    try:
-        found = xarray.open_dataset(source, engine="h5netcdf", driver_kwds={"swmr": True})
-        found = found.drop_vars(INNER, errors="ignore")
-        if "status" in found:
-            found["status"] = found.status.astype(str)
-            has_errors = bool((found.status == ERROR).any())
-            found["error"] = found.error.astype(str) if has_errors else _nothing_like(found.status)
-    except Exception as error:  # whatever a damaged file makes the libraries raise
-        raise OSError(f"{source} is a damaged study: {one_line(error)}") from error
-    if found.attrs.get("status") == Status.RUNNING and is_live is False:
+        with _damage_said(source):
+            known = Known.read(file)
+            known.check_parts(file)
+    with _damage_said(source):
+        found = _dataset(source, is_live=file.is_live)
+        if file.is_cut:
+            found = _without_what_is_not_done(found.load(), known)
+    if file.is_killed:
         found.attrs["status"] = KILLED
     return found
+
+
+def _dataset(source: Path, *, is_live: bool) -> Any:
+    """Open the dataset of a study whose parts are there."""
+    place = source if is_live else ClosedFile(source)
+    how = {"driver_kwds": {"swmr": True}} if is_live else {}
+    found = labelled.load_xarray().open_dataset(place, engine="h5netcdf", **how)
+    found = found.drop_vars(INNER, errors="ignore")
+    if "status" in found:
+        found["status"] = found.status.astype(str)
+        has_errors = bool((found.status == ERROR).any())
+        found["error"] = found.error.astype(str) if has_errors else _nothing_like(found.status)
+    return found
+
+
+def _without_what_is_not_done(found: Any, known: Known) -> Any:
+    """Return values where they are known to be there, NaN elsewhere: a disk was full."""
+    is_there = {"exact": known.has_theory, "run": known.status != MISSING}
+    for name, variable in found.data_vars.items():
+        if variable.dtype == float:
+            mask = is_there["exact" if name.startswith("exact_") else "run"]
+            dims = variable.dims[: mask.ndim]
+            found[name] = variable.where(labelled.load_xarray().DataArray(mask, dims=dims))
+    return found
+
+
+@contextmanager
+def _damage_said(path: Path) -> Iterator[None]:
+    """Say of whatever a file that is not ours makes the libraries raise that it is damaged."""
+    try:
+        yield
+    except Exception as error:
+        raise OSError(f"{path} is a damaged study: {one_line(error)}") from error
 
 
 def check_format(file: _hdf5.Reader) -> None:
     """Raise OSError unless an open file is one of a study, of a version that is known."""
     if file.format_name() != FORMAT:
         raise OSError(f"{file.path} is not a suspalign study: its 'format' is not {FORMAT!r}")
-    version = int(file.attribute("", "format_version"))
+    try:
+        version = _checks.integer("format_version", file.attribute("", "format_version"), 1)
+    except (KeyError, ValueError) as error:
+        raise OSError(f"{file.path} is a damaged study: {one_line(error)}") from error
     if version > FORMAT_VERSION:
         raise OSError(
             f"{file.path} has study format version {version}; this package reads up to "

@@ -5,6 +5,7 @@ A run counts as done once its status is written, after its values have left this
 
 import itertools
 import json
+import math
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -103,6 +104,10 @@ class StudyFile(Table):
             f"path must be the file of this study, got {self.path}: {reason}"
         ) from None
 
+    def _needed_by_values(self) -> int:
+        """Bytes of digests: values are in the file."""
+        return 4 * DIGEST_LENGTH * math.prod(self.grid.shape)
+
     def _arrays(self) -> Any:
         return {}
 
@@ -114,7 +119,7 @@ class StudyFile(Table):
     def begin(self) -> None:
         """Put the file into its place, with all that an earlier one has."""
         self._place = Growing(self.path, self._lock)
-        with self._place.laid_out(overwrite=True) as new:
+        with self._place.laid_out(self._size(), overwrite=self._old is not None) as new:
             self._lay_out()
             if self._old is not None:
                 with _hdf5.Reader(self.path, live=False) as old:
@@ -123,6 +128,14 @@ class StudyFile(Table):
         self._values = {name: self._file[name] for name in self.shapes}
         names = [*self.shapes, *(name for name in TEXTS if name in self._file)]
         self._blocks = {name: Block(self._file[name]) for name in names}
+
+    def _size(self) -> int:
+        """Bytes of what is written before the first run."""
+        texts = (
+            self.digests.size * (DIGEST_LENGTH + STATUS_LENGTH) + self.status.size * STATUS_LENGTH
+        )
+        old = 0 if self._old is None else self.path.stat().st_size
+        return texts + CHUNK * len(self._errors) + old
 
     def _lay_out(self) -> None:
         file, grid = self._file, self.grid
@@ -171,13 +184,21 @@ class StudyFile(Table):
             self._file["error"][at] = netcdf.as_characters(np.array(text), TEXTS["error"])
 
     def _copy(self, old: _hdf5.Reader) -> None:
-        """Copy the variables of an earlier file: its points and seeds come first in this one."""
+        """Copy the variables of an earlier file: its points and seeds come first in this one.
+
+        What it has of runs that are not done is left behind: where a disk was full, zeros stand in
+        for what did not get there.
+        """
+        assert self._old is not None
+        is_there = self._old.status != MISSING
         for name in self.shapes:
             stored = old.root()[name] if old.is_plain(name) else None
             if stored is None or (stored.shape, stored.dtype) != (self._old_shape(name), float):
                 raise OSError(f"{self.path} is a damaged study: {name!r} is not of its grid")
             for part in stored.iter_chunks():
                 values = stored[part]
+                here = self._old.has_theory if name.startswith("exact_") else is_there
+                values[~here[part[: here.ndim]]] = np.nan
                 if not np.isnan(values).all():
                     self._file[name][part] = values
 

@@ -1,10 +1,12 @@
 """Sweeps: many runs over a grid of cases, as one labelled array."""
 
+import functools
 import pickle
+import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 from numpy.typing import ArrayLike
@@ -17,6 +19,7 @@ from .executors import ExecutorStoppedError, in_batches, workers_of
 from .grid import Grid
 from .problem import Quadratic
 from .run import Run
+from .signals import Signals
 from .spectrum import Spectrum
 from .storage.files import AnyPath
 from .study_file import StudyFile
@@ -93,6 +96,8 @@ def sweep(
         run raised.
     OSError
         If the file cannot be read or written; what is in it stays.
+    Interrupted
+        If a signal ends the sweep; threads give up the runs in hand, other executors finish theirs.
     MemoryError
         If the results cannot fit.
     ImportError
@@ -116,24 +121,34 @@ def sweep(
     plan = _plan(case, num_steps, record_every, record_at, variables, theory, path is not None)
     if not grid.seeds and not theory:
         raise ValueError("seeds must have at least one seed where theory is False, got none")
+    if twice := set(plan.variables) & set(grid.axes):
+        raise ValueError(f"variables must not be axes of the grid, got {twice.pop()!r}")
+    if until is not None and not plan.variables:
+        raise ValueError("variables must have at least one column where until is given, got none")
     _checks.choice("on_error", on_error, ("keep", "raise"))
     enough = None if until is None or not grid.seeds else Until.of(until, plan.variables)
     with (
+        Signals() as signals,
         Table(plan, grid) if path is None else StudyFile(path, plan, grid) as table,
         _pool(executor) as pool,
+        _given_up_together() as stop,
         one_thread(),
     ):
+        heed = functools.partial(signals.answer, _STOPPED[path is not None])
+        work = Work(plan, stop if isinstance(pool, ThreadPoolExecutor) else None)
         try:
             if isinstance(table, StudyFile):
-                _check_same(table, pool)
-            _run(table, pool, enough, on_error, progress)
+                _check_same(table, pool, heed)
+            _run(table, pool, work, enough, on_error, progress, heed)
+            heed()
             table.finish()
         except ExecutorStoppedError as error:
             if on_error == "raise":
                 raise
-            warnings.warn(f"{error}; what it did not do is {MISSING!r}", RuntimeWarning, 2)
+            if table.lacks_anything():
+                warnings.warn(f"{error}; what it did not do is {MISSING!r}", RuntimeWarning, 2)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            if executor is None or "pickle" not in str(error).lower():
+            if executor is None or _travels(case):
                 raise
             raise ValueError(
                 f"case must be a function that workers can import, got {case!r}: {error}"
@@ -143,6 +158,8 @@ def sweep(
 
 #: Pieces of work for each worker, at least.
 SHARES = 8
+#: What is said of a sweep that a signal ends: one in memory, one with a file.
+_STOPPED = "the sweep was stopped", "the sweep was stopped; the same call goes on with it"
 
 
 def _plan(
@@ -164,11 +181,11 @@ def _plan(
     return Plan(case, *recording, names, bool(theory), is_stored)
 
 
-def _check_same(table: StudyFile, pool: Executor) -> None:
+def _check_same(table: StudyFile, pool: Executor, heed: Callable[[], None]) -> None:
     """Raise ValueError unless the case still is, at every point that is done, what it was."""
     known = [place for place in table.asked_places() if table.digests[place]]
     points = [Item(place, table.grid.point(place), (), (), theory=False) for place in known]
-    for batch in in_batches(pool, Look(table.plan), points):
+    for batch in in_batches(pool, Look(table.plan), points, heed):
         for item, found in batch:
             if found.raised:
                 table.refuse(f"at {_text(item.point)} its case raised {found.raised}")
@@ -176,7 +193,15 @@ def _check_same(table: StudyFile, pool: Executor) -> None:
                 table.refuse(f"at {_text(item.point)} its problem was another")
 
 
-def _run(table: Table, pool: Executor, enough: Until | None, on_error: str, progress: bool) -> None:
+def _run(
+    table: Table,
+    pool: Executor,
+    work: Work,
+    enough: Until | None,
+    on_error: str,
+    progress: bool,
+    heed: Callable[[], None],
+) -> None:
     """Do what is missing of a table."""
     places, seeds = table.asked_places(), table.grid.find(table.asked)["seed"]
     workers = workers_of(pool)
@@ -187,11 +212,11 @@ def _run(table: Table, pool: Executor, enough: Until | None, on_error: str, prog
     if left:
         _try_first(table.plan, left[0])
     table.begin()
-    work, total = Work(table.plan), sum(max(1, len(item.seeds)) for item in left)
+    total = sum(max(1, len(item.seeds)) for item in left)
     with _progress.bar(total, "run", visible=progress) as bar:
         for count in enough.rounds(len(seeds)) if enough else (len(seeds),):
             items = table.missing(places, seeds[:count], together)
-            for batch in in_batches(pool, work, items):
+            for batch in in_batches(pool, work, items, heed):
                 table.write(batch)
                 bar.update(sum(max(1, len(item.seeds)) for item, _ in batch))
                 for item, outcome in batch:
@@ -218,12 +243,32 @@ def _try_first(plan: Plan, item: Item) -> None:
         return
 
 
+def _travels(case: Any) -> bool:
+    """Whether a process of another executor could be told of a case by its name."""
+    try:
+        pickle.dumps(case)
+    except Exception:  # whatever an object of a user's raises
+        return False
+    return True
+
+
 def _pool(executor: Executor | None) -> Any:
     """Return an executor as a context that closes what was made here."""
     if executor is None:
         return ThreadPoolExecutor(_threads.available())
     executors.check(executor)
     return nullcontext(executor)
+
+
+@contextmanager
+def _given_up_together() -> Iterator[threading.Event]:
+    """Make an event that an error, or a signal, sets: for runs that are still going on."""
+    stop = threading.Event()
+    try:
+        yield stop
+    except BaseException:
+        stop.set()
+        raise
 
 
 def _text(point: Mapping[str, Any]) -> str:

@@ -15,6 +15,8 @@ from .cases import DONE, MISSING, Item, Outcome, Plan
 from .grid import Grid, Place
 from .row import columns
 
+#: Bytes of a status in memory.
+STATUS_BYTES = 32
 #: Seeds of a point that are one piece of work, at most.
 SEEDS = 64
 
@@ -42,6 +44,8 @@ class Table:
     def __init__(self, plan: Plan, asked: Grid) -> None:
         self.plan, self.asked = plan, asked
         self.grid = self._grid()
+        rows = plan.recording.num_rows
+        _memory.check(f"a sweep of {self.grid.num_runs:,} runs of {rows:,} rows", self._needed())
         runs = (*self.grid.shape, len(self.grid.seeds))
         self.status = np.full(runs, MISSING, dtype="U8")
         self.has_theory = np.zeros(self.grid.shape, dtype=bool)
@@ -51,10 +55,14 @@ class Table:
     def _grid(self) -> Grid:
         return self.asked
 
+    def _needed(self) -> int:
+        """Bytes of memory: of statuses, and of values."""
+        return STATUS_BYTES * self.grid.num_runs + self._needed_by_values()
+
+    def _needed_by_values(self) -> int:
+        return 8 * sum(math.prod(shape) for shape in self.shapes.values())
+
     def _arrays(self) -> Any:
-        needed = 8 * sum(math.prod(shape) for shape in self.shapes.values())
-        rows = self.plan.recording.num_rows
-        _memory.check(f"a sweep of {self.grid.num_runs:,} runs of {rows:,} rows", needed)
         return {name: np.full(shape, np.nan) for name, shape in self.shapes.items()}
 
     @property
@@ -92,6 +100,11 @@ class Table:
                 part = tuple(left[first : first + together])
                 seeds = tuple(self.grid.seeds[at] for at in part)
                 yield Item(place, point, part, seeds, wants_theory and first == 0)
+
+    def lacks_anything(self) -> bool:
+        """Whether nobody got to some run, or to the theory of some point."""
+        lacks_theory = self.plan.theory and not self.has_theory.all()
+        return bool((self.status == MISSING).any() or lacks_theory)
 
     def write(self, done: list[tuple[Item, Outcome]]) -> None:
         """Keep what came of some items."""

@@ -14,11 +14,12 @@ ROOT = Path(suspalign_fast.__file__).parent
 LAYERS = (
     (
         "helpers",
-        "_blas _checks _equality _errors _lazy _memory _numba_errors _progress _provenance _travel",
+        "_blas _checks _code _equality _errors _lazy _memory _numba_errors _progress _provenance"
+        " _travel",
     ),
     ("registries", "spec"),
     ("rows", "row"),
-    ("threads", "_threads executors"),
+    ("threads", "_threads executors signals"),
     ("files", "storage"),
     ("power sums", "kernels.row_terms rise power_sums batch_rows columns"),
     ("compiling", "kernels.jit"),

@@ -3,15 +3,20 @@
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import h5py
+import numba
 import numpy as np
 import pytest
 
 import suspalign_fast as sa
 from suspalign_fast import executors, storage
+from suspalign_fast._code import described
+from suspalign_fast.storage import superblock
 from suspalign_fast.study_file import StudyFile
 
 from . import study_kills
@@ -541,3 +546,200 @@ def test_it_is_known_how_a_file_is_opened(path):
     sa.sweep(two_levels, AXES, 5, path=path).close()
     with storage.Reader(path) as file:
         assert file.attribute("", "format") == "suspalign-study"
+
+
+FACTOR = 1.0
+
+
+@numba.njit
+def by_constant(row):
+    return 1e-3 * FACTOR
+
+
+def rule_of(value):
+    @numba.njit
+    def rule(row):
+        return value
+
+    return rule
+
+
+@numba.njit
+def helper(row):
+    return 1e-3
+
+
+@numba.njit
+def by_helper(row):
+    return helper(row)
+
+
+def with_rule(rule):
+    return lambda gap_ratio: (two_levels(gap_ratio), {"step_size": rule})
+
+
+def test_rules_are_told_apart_by_what_they_compute(path, monkeypatch):
+    """A name is not enough: closures, states, globals and functions that are called count."""
+    axes, state = (
+        {"gap_ratio": [5.0]},
+        sa.RowStep(numba.njit(lambda row, memory: memory[0]), [1e-3]),
+    )
+    rules = {
+        "closure": (rule_of(1e-3), rule_of(2e-3)),
+        "state": (state, sa.RowStep(state.function, [2e-3])),
+        "code": (numba.njit(lambda row: 1e-3), numba.njit(lambda row: 2e-3)),
+        "observes": (sa.RowStep(helper), sa.RowStep(helper, observes=True)),
+        "calls": (by_helper, helper),
+    }
+    for name, (one, other) in rules.items():
+        file = path.with_name(f"{name}.nc")
+        sa.sweep(with_rule(one), axes, 5, path=file).close()
+        sa.sweep(with_rule(one), axes, 5, path=file, seeds=[0, 1]).close()
+        with pytest.raises(ValueError, match=r"its problem was another"):
+            sa.sweep(with_rule(other), axes, 5, path=file)
+    before = described(by_constant)
+    assert before == described(numba.njit(by_constant.py_func))
+    monkeypatch.setitem(globals(), "FACTOR", 2.0)
+    assert before != described(by_constant)
+
+
+def test_two_new_sweeps_at_once(path, monkeypatch):
+    """The second to begin finds the file of the first, and leaves it."""
+    real = StudyFile.begin
+
+    def begin(self):
+        monkeypatch.setattr(StudyFile, "begin", real)
+        sa.sweep(two_levels, AXES, 5, seeds=[7], path=path).close()
+        real(self)
+
+    monkeypatch.setattr(StudyFile, "begin", begin)
+    with pytest.raises(FileExistsError, match="already exists; another run made it"):
+        sa.sweep(two_levels, AXES, 5, path=path)
+    with sa.open_study(path) as study:
+        assert study.seed.values.tolist() == [7]
+        assert (study.status == "complete").all()
+
+
+FULL = """
+import resource, sys
+import numpy as np
+import suspalign_fast as sa
+from suspalign_fast import executors
+from tests.test_sweep import AXES, two_levels
+executors.BATCH_SECONDS = 1e-9
+how = dict(num_steps=900, seeds=range(4), theory=True)
+expected = sa.sweep(two_levels, AXES, **how)
+unlimited = resource.RLIM_INFINITY
+for size in map(int, sys.argv[2:]):
+    path = f"{sys.argv[1]}.{size}"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, unlimited))
+    try:
+        sa.sweep(two_levels, AXES, path=path, **how)
+    except OSError as error:
+        said = str(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (unlimited, unlimited))
+    try:
+        study = sa.open_study(path).load()
+        done = (study.status == "complete").values
+        assert said.startswith(f"writing {path} failed after"), said
+        for name in ("loss", "alignment"):
+            found, wanted = study[name].values, expected[name].values
+            np.testing.assert_array_equal(found[done], wanted[done])
+            assert np.isnan(found[~done]).all()
+        assert study.attrs["status"] == "killed"
+        print(done.sum(), end=" ")
+    except FileNotFoundError:
+        assert said.startswith(f"{path} cannot be written: "), said
+        print("none", end=" ")
+    again = sa.sweep(two_levels, AXES, path=path, **how).load()
+    assert again.identical(expected.assign_attrs(again.attrs))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of files are those of Linux")
+def test_where_a_disk_is_full_what_is_there_stays(path):
+    sizes = 1000, 50_000, 90_000, 200_000, 310_000
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(path), *map(str, sizes)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    counts = done.stdout.split()
+    assert counts[:2] == ["none", "none"]
+    assert int(counts[-1]) > int(counts[2])
+
+
+PARTS = "gap_ratio", "step", "seed", "alignment", "error", "status", "digest", "theory", "band"
+
+
+def replace(file, name, how):
+    """Put something else in the place of a dataset."""
+    shape, dtype = file[name].shape, np.dtype("S1" if file[name].dtype.kind == "S" else float)
+    del file[name]
+    if how == "a group":
+        file.create_group(name)
+    elif how == "another shape":
+        file[name] = np.zeros(7, dtype)
+    elif how == "no chunks":
+        file[name] = np.zeros(shape, dtype)
+
+
+@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_studies_with_broken_parts_say_so(path, name, is_killed):
+    axes = {"gap_ratio": [5.0, 50.0], "step_size": [1e-3]}
+    given = {"theory": True, "variables": ("alignment", "power_sums"), "path": path}
+    sa.sweep(two_levels, axes, 3, **given).close()
+    whole = path.read_bytes()
+    for how in ("nothing", "a group", "another shape", "no chunks"):
+        path.write_bytes(whole)
+        with h5py.File(path, "r+") as file:
+            replace(file, name, how)
+        if is_killed:
+            mark_as_killed(path)
+        for call in (
+            lambda: sa.open_study(path).load(),
+            lambda: sa.sweep(two_levels, axes, 4, **given),
+        ):
+            assert_one_sentence(path, call)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("format_version", (np.arange(3), "later", None, -1, 2.5)),
+        ("study", (np.arange(3), "later", "[]", "{}", None, -1, 2.5)),
+        ("status", (np.arange(3), None)),
+    ],
+)
+def test_studies_with_broken_attributes_say_so(path, name, values):
+    sa.sweep(two_levels, AXES, 3, path=path).close()
+    whole = path.read_bytes()
+    for value in values:
+        path.write_bytes(whole)
+        with h5py.File(path, "r+") as file:
+            del file.attrs[name]
+            if value is not None:
+                file.attrs[name] = value
+        for call in (
+            lambda: sa.open_study(path).load(),
+            lambda: sa.sweep(two_levels, AXES, 4, path=path),
+        ):
+            assert_one_sentence(path, call)
+
+
+def assert_one_sentence(path, call):
+    with pytest.raises((OSError, ValueError)) as raised:
+        call()
+    said = str(raised.value)
+    assert str(path) in said
+    assert said.count("damaged study") <= 1
+
+
+def mark_as_killed(path):
+    """Write into the superblock that a writer has the file open."""
+    with open(path, "r+b") as file:
+        head = bytearray(file.read(48))
+        head[11] = 5
+        head[44:48] = superblock.lookup3(bytes(head[:44])).to_bytes(4, "little")
+        file.seek(0)
+        file.write(head)

@@ -4,8 +4,10 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +18,8 @@ import pytest
 
 import suspalign_fast as sa
 from suspalign_fast import theory
+from suspalign_fast._blas import one_thread
+from suspalign_fast.executors import ExecutorStoppedError
 
 from .conftest import assert_same_bits
 from .pools import POOLS
@@ -229,6 +233,18 @@ def test_an_executor_that_is_shut_down_keeps_what_is_done():
         sa.sweep(two_levels, AXES, 5, executor=pool, on_error="raise")
 
 
+def test_nothing_is_said_to_be_missing_where_nothing_is(monkeypatch):
+    """An executor may stop after it has done everything."""
+    real = sa.sweep.__globals__["in_batches"]
+
+    def stopping(*arguments):
+        yield from real(*arguments)
+        raise ExecutorStoppedError("gone")
+
+    monkeypatch.setitem(sa.sweep.__globals__, "in_batches", stopping)
+    assert (sa.sweep(two_levels, AXES, 5, theory=True).status == "complete").all()
+
+
 def test_ensembles_are_labelled(monkeypatch):
     problems = [two_levels(5.0)] * 70 + [two_levels(50.0)] * 3
     how = {"seeds": range(73), "record_every": 5, "engine": "levels"}
@@ -298,3 +314,148 @@ def test_linear_algebra_takes_one_thread_meanwhile():
     assert len(seen) >= 3
     assert all(count == 1 for counts in seen[1:] for count in counts)  # the first is a trial
     assert threads() == before
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array(3.0),
+        np.ma.array([1.0, 2.0], mask=[True, False]),
+        np.array([1, 2], "timedelta64[s]"),
+        [np.timedelta64(3, "s")],
+        [1j],
+        np.array([1j]),
+        np.array([0.1], np.longdouble) / 3,
+        [2**64],
+        [-1, 2**63 + 1],
+        [2**53 + 1, 0.5],
+        ["a\0"],
+        ["\udcff"],
+        ["a", 1.0],
+        [1.0, "a"],
+        {1.0, 2.0},
+        {"a": 1},
+        [[1.0]],
+        [float("nan")],
+        3.0,
+    ],
+    ids=repr,
+)
+def test_axes_are_numbers_or_texts(values):
+    with pytest.raises(ValueError, match=r"^over\['gap_ratio'\] must be"):
+        sa.sweep(two_levels, {"gap_ratio": values, "step_size": [1e-3]}, 5)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.array([5.0, 50.0], np.float32), [5.0, 50.0]),
+        ((np.int8(5), 6, 7.5), [5, 6, 7.5]),
+        (range(5, 7), [5, 6]),
+        ((float(v) for v in (5, 6)), [5.0, 6.0]),
+        (xarray.DataArray([5.0, 6.0]), [5.0, 6.0]),
+        ([True, 5.0], [True, 5.0]),
+        ([np.str_("日本"), "ä b"], ["日本", "ä b"]),
+        ([2**64 - 1, 2**63], [2**64 - 1, 2**63]),
+    ],
+)
+def test_axes_of_whatever_holds_values(values, expected):
+    from suspalign_fast.grid import axis_of
+
+    found = axis_of("over", values)
+    assert found == expected
+    assert {type(value) for value in found} <= {bool, int, float, str}
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"variables": 3}, "variables must be names of columns"),
+        ({"variables": None}, "variables must be names of columns"),
+        ({"variables": [["loss"]]}, "variables must be columns of a trace"),
+        ({"variables": ["loss", "loss"]}, "each once"),
+        ({"variables": "step_size"}, "variables must not be axes of the grid, got 'step_size'"),
+        ({"variables": (), "until": {"stderr": 1.0}}, "variables must have at least one column"),
+        ({"over": {"string16": [1.0]}}, "axes by identifiers of their own, got 'string16'"),
+        ({"seeds": "12"}, "seeds must be an integer"),
+    ],
+)
+def test_what_would_not_fit_together_is_named(how, message):
+    given = {"case": two_levels, "over": AXES, "num_steps": 5} | how
+    with pytest.raises(ValueError, match=message):
+        sa.sweep(**given)
+
+
+def test_seeds_are_any_iterable():
+    for seeds in ((i for i in (3, 4)), {3: "a", 4: "b"}, np.array([3, 4]), range(3, 5)):
+        assert sa.sweep(two_levels, AXES, 5, seeds=seeds).seed.values.tolist() == [3, 4]
+    assert sa.sweep(two_levels, AXES, 5, seeds=np.array(3)).seed.values.tolist() == [3]
+
+
+def test_statuses_of_huge_grids_are_counted():
+    axes = {f"a{i}": range(1000) for i in range(5)}
+    with pytest.raises(MemoryError, match=r"a sweep of 1,000,000,000,000,000 runs"):
+        sa.sweep(two_levels, axes, 5, variables=())
+
+
+def test_two_sweeps_at_once_leave_linear_algebra_its_threads():
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+
+    def threads():
+        found = threadpoolctl.ThreadpoolController().select(user_api="blas").info()
+        return [library["num_threads"] for library in found]
+
+    before = threads()
+    with one_thread():
+        with ThreadPoolExecutor(1) as other:
+            first = other.submit(sa.sweep, two_levels, AXES, 5)
+            first.result()
+        assert set(threads()) == {1}
+    assert threads() == before
+    first, second = one_thread(), one_thread()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert set(threads()) == {1}
+    second.__exit__(None, None, None)
+    assert threads() == before
+
+
+def test_a_signal_ends_a_sweep_whatever_swallows_exceptions():
+    """A handler that raises would be lost in a finalizer, where this one comes."""
+
+    class Dying:
+        def __del__(self):
+            if threading.current_thread() is threading.main_thread():
+                signal.raise_signal(signal.SIGTERM)
+
+    def case(gap_ratio):
+        Dying()
+        return two_levels(gap_ratio)
+
+    with pytest.raises(sa.Interrupted, match="the sweep was stopped") as stopped:
+        sa.sweep(case, AXES, 5)
+    assert stopped.value.signal_number == signal.SIGTERM
+
+
+@pytest.mark.parametrize("kind", ["own", "given"])
+def test_threads_give_up_long_runs(kind):
+    begun = threading.Event()
+
+    def case(gap_ratio):
+        if threading.current_thread() is not threading.main_thread():
+            begun.set()
+        return two_levels(gap_ratio)
+
+    def stop():
+        begun.wait(60)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    killer = threading.Thread(target=stop)
+    killer.start()
+    with ThreadPoolExecutor(2) as pool, pytest.raises(sa.Interrupted) as stopped:
+        sa.sweep(  # a run would take weeks
+            case, AXES, 10**12, record_at=[10**12], executor=pool if kind == "given" else None
+        )
+    killer.join()
+    assert stopped.value.signal_number == signal.SIGINT

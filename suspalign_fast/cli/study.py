@@ -2,7 +2,6 @@
 
 import math
 import signal
-import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import Any
 import click
 
 from ..cases import DONE, ERROR, MISSING
-from ..driver import SIGNALS, Interrupted
+from ..signals import Interrupted
 from ..storage import lock
 from ..study_netcdf import is_own
 from ..toml_study import Study, load
@@ -114,17 +113,9 @@ def _one_line_each() -> Iterator[None]:
 
 @contextmanager
 def _stoppable(advice: str) -> Iterator[None]:
-    """Let signals that end a run end a sweep, with a word of how to go on."""
-
-    def stop(number: int, _frame: Any) -> None:
-        raise Interrupted(f"stopped; {advice}", number)
-
-    old = {}
-    if threading.current_thread() is threading.main_thread():
-        wanted = (s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN)
-        old = {number: signal.signal(number, stop) for number in wanted}
+    """Say how to go on where a signal ends a sweep."""
     try:
         yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+    except KeyboardInterrupt as stop:
+        number = getattr(stop, "signal_number", signal.SIGINT)
+        raise Interrupted(f"stopped; {advice}", number) from None

@@ -1,6 +1,7 @@
 """Paths, and files that are written beside their place and put there whole."""
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -58,8 +59,8 @@ def check_new(target: Path, *, overwrite: bool) -> None:
     spare = len(os.fsencode(longest)) - len(os.fsencode(target.name))
     if len(os.fsencode(target.name)) > limit - spare:
         raise ValueError(
-            f"path must have a name of at most {limit - spare} bytes, so that its checkpoint fits "
-            f"beside it, got {len(os.fsencode(target.name))} bytes"
+            f"path must have a name of at most {limit - spare} bytes, so that files of its own "
+            f"fit beside it, got {len(os.fsencode(target.name))} bytes"
         )
     if target.exists() and not target.is_file():
         raise OSError(f"{target} cannot be written: it is not a regular file")
@@ -118,6 +119,21 @@ class Replacement:
     def discard(self) -> None:
         """Remove the file unless it has its name."""
         self.path.unlink(missing_ok=True)
+
+
+def check_room(path: Path, size: int) -> None:
+    """Raise OSError unless a file, empty as yet, can become so large: disk, quota and limits."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+    finally:
+        os.ftruncate(descriptor, 0)
+        os.close(descriptor)
 
 
 def _keep_owner_and_mode(descriptor: int, target: Path) -> None:

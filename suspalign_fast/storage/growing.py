@@ -10,6 +10,9 @@ import h5py
 from . import files, foreign, lock
 from .output import Output
 
+#: Bytes of a file beside what is known of its size.
+ROOM = 2**16
+
 
 class Growing:
     """One writer's file: locked, put in its place whole, abandoned as soon as a write fails.
@@ -33,8 +36,15 @@ class Growing:
         self._outputs: list[Output] = []
 
     @contextmanager
-    def laid_out(self, *, overwrite: bool) -> Iterator[Path]:
+    def laid_out(self, size: int, *, overwrite: bool) -> Iterator[Path]:
         """Make the file beside its place; put it there, for others to read, when the block ends.
+
+        Parameters
+        ----------
+        size : int
+            Bytes that it will have, about. There must be room for them: libhdf5 crashes where it
+            cannot write what it has of a new file.
+        overwrite : bool
 
         Raises
         ------
@@ -44,6 +54,7 @@ class Growing:
         replacement = files.Replacement(self.path)
         try:
             self._lock.add(replacement.path)
+            files.check_room(replacement.path, size + ROOM)
             self._outputs.append(Output(replacement.path, "w"))
             yield replacement.path
             self.file.swmr_mode = True

@@ -36,11 +36,22 @@ class Reader:
     ------
     OSError
         If it does not exist or is not an HDF5 file.
+
+    Attributes
+    ----------
+    path : Path
+    size, stored : int
+        Length of the file when it was opened, and its bytes on the disk.
+    is_live, is_killed : bool
+        Whether a writer has it open, or left it without closing it.
+    is_cut : bool
+        Whether some of it is missing, for which zeros stand in.
     """
 
     def __init__(self, path: AnyPath, *, live: bool | None = None) -> None:
         self.path: Path = absolute(path)
         self._live = live
+        self.is_live = self.is_killed = self.is_cut = False
         try:
             self._descriptor = open_regular(self.path, follow=True)
         except PermissionError as error:
@@ -65,8 +76,11 @@ class Reader:
         if not block.is_being_written:
             return h5py.File(self.path, "r", libver="latest")
         live = lock.is_held(self.path) if self._live is None else self._live
-        if live is False:  # killed: nobody will complete what is damaged
+        self.is_cut = block.is_cut
+        if live is False:  # nobody will complete what is damaged
+            self.is_killed = True
             return h5py.File(PatchedFile(self._descriptor, block.closed()), "r", libver="latest")
+        self.is_live = True
         return h5py.File(self.path, "r", libver="latest", swmr=True)
 
     def __enter__(self) -> "Reader":

@@ -8,7 +8,10 @@ is therefore opened through a view in which the superblock says that it was clos
 
 import io
 import os
+from pathlib import Path
 from typing import Any
+
+from .files import open_regular
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 SIZE = 48
@@ -24,6 +27,9 @@ class Superblock:
     ----------
     is_current : bool
         Whether it is of the version that this package writes, whose fields are known here.
+    is_cut : bool
+        Whether the file is shorter than it should be, for want of room: in one that nobody has
+        closed.
     """
 
     def __init__(self, head: bytes, size: int) -> None:
@@ -35,7 +41,8 @@ class Superblock:
             raise OSError("its superblock is damaged")
         known_end = len(head) == SIZE and head[_VERSION] in (2, 3) and head[_OFFSET_SIZE] == 8
         end = int.from_bytes(head[_END], "little") if known_end else 0
-        if end > size:
+        self.is_cut = end > size
+        if self.is_cut and not self.is_being_written:
             raise OSError(f"it is truncated: {size} of {end} bytes are there")
 
     @property
@@ -103,6 +110,34 @@ class PatchedFile(io.RawIOBase):
             view[: len(patch)] = patch
         self._at += len(view)
         return len(view)
+
+
+class ClosedFile(PatchedFile):
+    """A file that nobody writes, closed even where a killed writer left it; it travels by its path.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        descriptor = open_regular(path, follow=True)
+        try:
+            block = Superblock(os.pread(descriptor, SIZE, 0), os.fstat(descriptor).st_size)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        super().__init__(descriptor, block.closed() if block.is_being_written else b"")
+
+    def __reduce__(self) -> Any:
+        return type(self), (self._path,)
+
+    def close(self) -> None:
+        """Close the file."""
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()
 
 
 _WORD = 0xFFFFFFFF
