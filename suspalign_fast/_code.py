@@ -44,8 +44,8 @@ def _of(value: Any, seen: dict[int, int]) -> Iterator[str]:
             yield f"function {seen[id(plain)]}"
             return
         seen[id(plain)] = len(seen)
-        yield "function"
-        yield from _of_code(plain.__code__)
+        yield f"function {getattr(value, 'targetoptions', {}).get('fastmath', False)}"
+        yield from _of_code(plain.__code__, is_documented=plain.__doc__ is not None)
         for part in (plain.__defaults__, plain.__kwdefaults__, _cells(plain)):
             yield from _of(part, seen)
         for name, known in sorted(_globals_of(plain).items()):
@@ -66,20 +66,16 @@ def _of(value: Any, seen: dict[int, int]) -> Iterator[str]:
         yield getattr(value, "__qualname__", type(value).__qualname__)
 
 
-def _of_code(code: types.CodeType) -> Iterator[str]:
+def _of_code(code: types.CodeType, *, is_documented: bool = False) -> Iterator[str]:
+    """Yield what code does; its first constant may be a docstring, which is left out."""
     yield f"{code.co_code.hex()} {code.co_names} {code.co_varnames[: code.co_argcount]}"
-    for constant in code.co_consts[bool(code.co_consts and _is_documented(code)) :]:
+    for constant in code.co_consts[int(is_documented) :]:
         if isinstance(constant, types.CodeType):
             yield from _of_code(constant)
         elif isinstance(constant, frozenset):
             yield repr(sorted(map(repr, constant)))
         else:
             yield repr(constant)
-
-
-def _is_documented(code: types.CodeType) -> bool:
-    """Whether the first constant may be a docstring."""
-    return isinstance(code.co_consts[0], str)
 
 
 def _cells(function: types.FunctionType) -> list[Any]:
