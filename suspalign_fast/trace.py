@@ -16,7 +16,19 @@ from ._equality import same_values
 from ._travel import Travels
 from .conditions import Conditions
 from .problem import Quadratic
-from .row import BANDS, CONSTANTS_SHAPE, RECORDED, SUMS, Part, columns, values_of
+from .row import (
+    BANDS,
+    CONSTANTS_SHAPE,
+    CROSS_SUMS,
+    RECORDED,
+    SUMS,
+    CrossSums,
+    Part,
+    Sums,
+    columns,
+    recorded,
+    values_of,
+)
 from .run import Run, Update, update_weights
 
 Array = NDArray[np.float64]
@@ -177,7 +189,7 @@ class Trace(Travels):
         )
         if not same_values(mine, its) or (self._given_run is not None and self.run != other.run):
             return False
-        return all(same_values([self[name]], [other[name]]) for name in RECORDED)
+        return all(same_values([self[name]], [other[name]]) for name in self._recorded)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -187,7 +199,7 @@ class Trace(Travels):
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self._cache:
             self._check_name(name)
-            if name in RECORDED:
+            if name in self._recorded:
                 self._cache[name] = self._read(name, 0, len(self))
             else:
                 self._cache[name] = values_of(columns()[name], self._part(self.__getitem__))
@@ -207,7 +219,7 @@ class Trace(Travels):
         start, stop, _ = slice(start, stop).indices(len(self))
         if name in self._cache:
             return self._cache[name][start:stop]
-        if name in RECORDED:
+        if name in self._recorded:
             return self._read(name, start, max(start, stop))
         part = self._part(lambda recorded: self.read(recorded, start, stop))
         return values_of(columns()[name], part)
@@ -215,26 +227,38 @@ class Trace(Travels):
     def _part(self, read: Callable[[str], NDArray[Any]]) -> Part:
         return self._conditions.part(read)
 
+    @cached_property
+    def _has_velocity(self) -> bool:
+        return self._conditions.optimizer.has_velocity
+
+    @property
+    def _recorded(self) -> Mapping[str, Any]:
+        return recorded(has_velocity=self._has_velocity)
+
+    def _columns(self) -> Mapping[str, Any]:
+        return columns(has_velocity=self._has_velocity)
+
     def _check_name(self, name: str) -> None:
-        if name not in columns():
-            raise KeyError(f"a trace has no column {name!r}; it has {', '.join(columns())}")
+        if name not in columns() and name not in self._columns():
+            raise KeyError(f"a trace has no column {name!r}; it has {', '.join(self._columns())}")
 
     def __getattr__(self, name: str) -> NDArray[Any]:
-        if name.startswith("_") or name not in columns():
+        if name.startswith("_") or name not in self._columns():
             raise AttributeError(f"a trace has no attribute {name!r}")
         return self[name]
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """Return all columns by name."""
-        return {name: self[name] for name in columns()}
+        return {name: self[name] for name in self._columns()}
 
     def table(self) -> dict[str, NDArray[Any]]:
         """Return all columns as one-dimensional ones: ``pandas.DataFrame(trace.table())``.
 
         The sums are named ``S1_dominant``, ``S1_bulk``, ... ``R6_bulk``.
         """
-        flat = {name: self[name] for name in columns() if self[name].ndim == 1}
-        for sums in SUMS:
+        flat = {name: self[name] for name in self._columns() if self[name].ndim == 1}
+        groups: list[Sums | CrossSums] = [*SUMS, *([CROSS_SUMS] if self._has_velocity else [])]
+        for sums in groups:
             for (band, name), (p, label) in itertools.product(
                 enumerate(BANDS), enumerate(sums.labels)
             ):
@@ -261,7 +285,7 @@ class Trace(Travels):
         ('step',)
         """
         about = {"spec": json.dumps(self.spec), "status": self.status, "source": self.source}
-        return labelled.dataset(self.__getitem__, list(columns()), about)
+        return labelled.dataset(self.__getitem__, list(self._columns()), about)
 
     @cached_property
     def constants(self) -> Array:
@@ -341,14 +365,14 @@ class Trace(Travels):
         step size, "rising-below" and "falling-above" a reversed one.
         """
         part = self._part(self.__getitem__)
-        reverses = physics.is_reversed(part.power_sums, part.constants, part.update)
+        reverses = physics.is_reversed(part.power_sums, part.constants, part.update, part.velocity)
         return physics.regime(self.step_size, self.critical_step_size, reverses)
 
     @property
     def loss_interval(self) -> Array:
         """Bounds (lower, upper) of claim 3, shape (rows, 2); see `power_sums.loss_interval`."""
         part = self._part(self.__getitem__)
-        return physics.loss_interval(part.power_sums, part.constants)
+        return physics.loss_interval(part.power_sums, part.constants, part.velocity)
 
     @property
     def predicted(self) -> physics.Prediction:
@@ -361,6 +385,7 @@ class Trace(Travels):
             self.step_size,
             conditions.update,
             None if self.problem is None else self.problem.noise_shape,
+            self._part(self.__getitem__).velocity,
         )
 
     @property
@@ -372,6 +397,15 @@ class Trace(Travels):
     def noise_sums(self) -> Array:
         """R_4 ... R_6 of the dominant and the bulk band, shape (rows, 2, 3)."""
         return self["noise_sums"]
+
+    @property
+    def cross_sums(self) -> Array:
+        """C_1 ... C_3, V_1, V_2, X_4, X_5, W_4 of both bands under momentum, shape (rows, 2, 8).
+
+        ``C_p = sum lambda^p c v`` with the velocity v, ``V_p = sum lambda^p v^2``; X and W the same
+        with ``s^2`` in every term.
+        """
+        return self["cross_sums"]
 
     def __repr__(self) -> str:
         where = "" if self.path is None else f", path={str(self.path)!r}"

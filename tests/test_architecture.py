@@ -17,10 +17,11 @@ LAYERS = (
         "_blas _checks _equality _errors _lazy _memory _numba_errors _progress _provenance _travel",
     ),
     ("registries", "spec"),
+    ("optimizers", "kernels.row_terms optimizer velocity_rows"),
     ("rows", "row"),
     ("threads", "_threads executors"),
     ("files", "storage"),
-    ("power sums", "kernels.row_terms rise power_sums batch_rows columns"),
+    ("power sums", "rise power_sums batch_rows columns"),
     ("compiling", "kernels.jit"),
     ("vectors", "kernels.vectors kernels.vector_memory kernels.vector_arithmetic kernels.simd"),
     (
@@ -28,10 +29,13 @@ LAYERS = (
         "kernels.philox kernels.box_muller kernels.domains kernels.normals kernels.batch"
         " kernels.chi_square kernels.level_draws",
     ),
-    ("special functions", "kernels.ratio kernels.tail kernels.powers"),
+    (
+        "special functions",
+        "kernels.ratio kernels.tail kernels.powers kernels.double_double kernels.momentum_powers",
+    ),
     ("rules", "kernels.rules kernels.built_in_rules kernels.move"),
     ("problems", "spectrum stability noise data_noise problem shard datasets least_squares"),
-    ("step sizes", "step_size built_in_steps transition"),
+    ("step sizes", "step_size built_in_steps transition momentum_moves"),
     ("kernels", "kernels"),
     ("devices", "devices"),
     ("runs", "texts run"),

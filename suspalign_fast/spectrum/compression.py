@@ -130,6 +130,14 @@ def compressed(bands: Sequence[Bins], tolerance: float, dim: int, num_dominant: 
     raise _checks.wrong("tolerance", tolerance, f"at least {min(errors):.2g} for this spectrum")
 
 
+def resolved(bands: Sequence[Bins], width: float, nodes: int, dim: int, num_dominant: int) -> Parts:
+    """Return levels of bins of a width, with so many nodes each; their error is not known."""
+    found = [_reduced(bins, width, nodes) for bins in bands]
+    lam, counts = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    known = Compression(dim, found[0][0].size, float("nan"))
+    return Parts(lam, num_dominant, counts, 0.0, known)
+
+
 def _reduced(bins: Bins, width: float, nodes: int) -> Points:
     """Levels of a band, largest first."""
     parts = [_of_bin(x, weights, nodes) for x, weights in bins(width)]

@@ -299,12 +299,24 @@ class Spectrum(Travels, Storable, Families):
         few: Spectrum = self._few[tolerance]  # type: ignore[attr-defined]
         return few
 
-    def _compressed(self, tolerance: float) -> "Spectrum":
+    def resolved(self, width: float, nodes: int) -> "Spectrum":
+        """Return levels of so many nodes in bins of a logarithmic width, whatever their error."""
+        if (width, nodes) not in self._few:  # type: ignore[attr-defined]
+            bands = self._bands_in_bins()
+            parts = compression.resolved(bands, width, nodes, self.dim, self.num_dominant)
+            self._few[width, nodes] = Spectrum._of(parts)  # type: ignore[attr-defined]
+        few: Spectrum = self._few[width, nodes]  # type: ignore[attr-defined]
+        return few
+
+    def _bands_in_bins(self) -> list[compression.Bins]:
         k = self.num_dominant_levels
-        bands = [
+        return [
             compression.bins_of_levels(self.eigenvalues[part], self.multiplicities[part])
             for part in (slice(0, k), slice(k, None))
         ]
+
+    def _compressed(self, tolerance: float) -> "Spectrum":
+        bands = self._bands_in_bins()
         parts = compression.compressed(bands, tolerance, self.dim, self.num_dominant)
         if parts.eigenvalues.size >= self.num_levels:
             return self
