@@ -7,8 +7,13 @@ import pytest
 import suspalign_fast as sa
 from suspalign_fast import theory
 from suspalign_fast.stability import of_batches, returned_loss
-from suspalign_fast.theory import levels, resolution
-from suspalign_fast.theory.batches_momentum import MOST_LEVELS, MeanSquares, stationary_squares
+from suspalign_fast.theory import batches_momentum, levels, resolution
+from suspalign_fast.theory.batches_momentum import (
+    MOST_LEVELS,
+    MeanSquares,
+    by_matrices,
+    stationary_squares,
+)
 
 from .test_momentum_moves import data_step, exact_moves, products_for
 
@@ -22,10 +27,13 @@ WEIGHTS = [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (0.5, 1.7)]
 def differences(found, expected):
     """Largest relative difference of the moments that are known."""
     names = [name for name in theory.MOMENTS if name not in expected.unknown]
-    return max(
-        float(np.max(np.abs(np.divide(getattr(found, name), getattr(expected, name)) - 1.0)))
-        for name in names
-    )
+    largest = 0.0
+    for name in names:
+        x, y = (np.atleast_1d(getattr(moments, name)) for moments in (found, expected))
+        assert np.array_equal(x == 0.0, y == 0.0)
+        x, y = x[y != 0.0], y[y != 0.0]
+        largest = max(largest, float(np.max(np.abs(x / y - 1.0), initial=0.0)))
+    return largest
 
 
 # --- additive noise --------------------------------------------------------------------------
@@ -100,7 +108,7 @@ def literal(problem, sizes, optimizer, times, runs, seed, weights=(1.0, 1.0)):
 
 
 def scores(samples, exact):
-    """Scores of sample means and deviations, in standard errors."""
+    """Scores of sample means and variances, in standard errors; 0 where tails are too heavy."""
     names = ("alignment", "loss", "loss_dominant", "loss_bulk")
     runs, z = samples.shape[-1], []
     for column, name in enumerate(names):
@@ -108,8 +116,11 @@ def scores(samples, exact):
         mean, std = getattr(exact, f"{name}_mean"), getattr(exact, f"{name}_std")
         centered = (x - x.mean(1, keepdims=True)) ** 2
         variance = centered.mean(1)
-        z.append((x.mean(1) - mean) / np.sqrt(variance / runs))
-        z.append((variance - std**2) / (centered.std(1) / np.sqrt(runs)))
+        tails = centered.std(1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            z.append((x.mean(1) - mean) / np.sqrt(variance / runs))
+            light = tails < 5.0 * variance
+            z.append(np.where(light, variance - std**2, 0.0) / tails * np.sqrt(runs))
     return np.array(z)
 
 
@@ -195,9 +206,8 @@ def test_beta_zero_is_plain_sgd(noise):
         for sizes in (0.03, np.full(30, 0.03)):
             plain = theory.expected(problem, sizes, [0, 1, 5, 30])
             assert theory.expected(problem, sizes, [0, 1, 5, 30], optimizer=optimizer) == plain
-        assert theory.stationary(problem, 0.03, optimizer=optimizer) == theory.stationary(
-            problem, 0.03
-        )
+        rest = theory.stationary(problem, 0.03, optimizer=optimizer)
+        assert differences(rest, theory.stationary(problem, 0.03)) == 0.0
     # And so is the limit of what momentum takes instead.
     for optimizer in (sa.Momentum(1e-15), sa.Momentum(1e-15, nesterov=True)):
         for sizes in (0.03, np.full(30, 0.03)):
@@ -226,7 +236,7 @@ def test_theory_is_silent_past_divergence():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda p: theory.stationary(p, 2.0, optimizer=BALL), r"below 3.8 / lambda = 1.9 .* 2.0"),
+        (lambda p: theory.stationary(p, 2.0, optimizer=BALL), r"below 3.8 / lambda = 1.9.* 2.0"),
         (lambda p: theory.stationary(p, 0.1, update="bulk", optimizer=BALL), "positive in both"),
         (lambda p: theory.stationary(p, 0.1, optimizer=0.9), "optimizer must be SGD"),
         (lambda p: theory.expected(p, 0.1, 1, optimizer="sgd"), "optimizer must be SGD"),
@@ -272,7 +282,8 @@ def test_few_levels_are_fine_enough(name, part, beta, monkeypatch):
 
 def test_levels_are_made_finer_where_they_must_be():
     """Those for plain SGD are wrong in the second digit where directions swing."""
-    problem = sa.Quadratic(MANY["power"], sa.IsotropicNoise(0.5), initial=10.0)
+    spectrum = sa.Spectrum.linear_bands(40_000, 300)
+    problem = sa.Quadratic(spectrum, sa.IsotropicNoise(0.5), initial=10.0)
     optimizer = sa.Momentum(0.99)
     eta = 0.9 * optimizer.largest / float(problem.spectrum.eigenvalues[0])
     used = {}
@@ -292,7 +303,7 @@ def test_levels_are_made_finer_where_they_must_be():
         assert found == pytest.approx(moments(problem), rel=1e-11)
     assert counts[0] < counts[1] < problem.spectrum.num_levels
     coarse = sa.Quadratic(problem.spectrum.compress(), problem.noise, problem.initial)
-    assert np.abs(moments(coarse) / moments(problem) - 1.0).max() > 1e-7
+    assert np.abs(moments(coarse) / moments(problem) - 1.0).max() > 1e-2
 
 
 def test_all_levels_are_taken_where_few_do_not_stand_for_them():
@@ -364,7 +375,8 @@ def test_any_time_of_mini_batches_is_the_recursion(spectrum, weights, batch, opt
         for t, found in zip(steps, squares.at(np.array(steps)), strict=True):
             etas = [eta * spectrum.per_level(weights)] * t
             expected = recursion(spectrum, initial, etas, noise, optimizer)
-            np.testing.assert_allclose(found, expected, rtol=1e-10)
+            # Where they grow, sums in a matrix's powers cancel.
+            np.testing.assert_allclose(found, expected, rtol=1e-9 if share > 1.0 else 1e-11)
 
 
 def test_schedules_of_mini_batches_are_the_recursion(spectrum):
@@ -498,20 +510,33 @@ def test_literal_batches_have_these_means(optimizer):
     assert score() < 4.5
     # What is off is seen: one sample more, another noise of the labels, another kind of momentum.
     assert score(noise=sa.DataNoise(4, 0.4)) > 6.0
-    assert score(noise=sa.DataNoise(3, 0.45)) > 6.0
+    assert score(noise=sa.DataNoise(3, 0.6)) > 6.0
     assert score(optimizer=sa.Momentum(0.8, not optimizer.nesterov)) > 6.0
     assert score(optimizer=sa.Momentum(0.81, optimizer.nesterov)) > 6.0
 
 
-def test_many_levels_are_followed_step_by_step(monkeypatch):
-    spectrum, noise = sa.Spectrum.linear_bands(MOST_LEVELS + 1, 10), sa.DataNoise(16, 0.5)
-    problem = sa.Quadratic(spectrum, noise, 2.0)
-    stepped = theory.expected(problem, 1e-4, [0, 1, 30], optimizer=BALL)
-    monkeypatch.setattr("suspalign_fast.theory.batches_momentum.MOST_LEVELS", 1_000)
-    assert differences(stepped, theory.expected(problem, 1e-4, [0, 1, 30], optimizer=BALL)) < 1e-11
+def test_steps_one_by_one_and_powers_of_a_matrix_agree(spectrum, monkeypatch):
+    problem, times = sa.Quadratic(spectrum, sa.DataNoise(16, 0.5), 2.0), [0, 1, 30, 2_000]
+    for optimizer in (BALL, NESTEROV):
+        eta = 0.5 * theory.stability(problem, 0.0, optimizer=optimizer).largest
+        found = []
+        for choice in (True, False):
+            monkeypatch.setattr(batches_momentum, "by_matrices", lambda *_, choice=choice: choice)
+            found.append(theory.expected(problem, eta, times, optimizer=optimizer))
+        assert differences(*found) < 1e-11
+        monkeypatch.undo()
+        late = theory.expected(problem, eta, [10**9], optimizer=optimizer)
+        assert differences(late, theory.stationary(problem, eta, optimizer=optimizer)) < 1e-9
+
+
+def test_the_cheaper_way_is_taken():
+    assert not by_matrices(400, 100)
+    assert by_matrices(400, 10**5)
+    assert by_matrices(MOST_LEVELS, 10**9)
+    assert not by_matrices(MOST_LEVELS + 1, 10**9)
 
 
 def test_what_is_not_stable_is_refused():
     problem = sa.Quadratic(sa.Spectrum.two_level(100, 1, 10.0, 1.0), sa.DataNoise(1, 0.5))
-    with pytest.raises(ValueError, match=r"step_size must be below 0\.001802"):
+    with pytest.raises(ValueError, match=r"step_size must be below 0\.00180187"):
         theory.stationary(problem, 0.002, optimizer=BALL)

@@ -26,8 +26,10 @@ from ..stability import of_batches, returned_loss
 from ..step_size import ConstantStep, KnownStepSize
 from .result import Array
 
-#: Levels from which on steps are followed one by one: a matrix has nine times as many numbers.
-MOST_LEVELS = 700
+#: Levels from which on matrices are too large: they have nine numbers for each pair of them.
+MOST_LEVELS = 1_500
+#: Nominal seconds of a multiplication in a product of matrices, and of a step and a level in it.
+PRODUCT, STEP, LEVEL = 6e-11, 5e-5, 2e-8
 
 
 def stationary_squares(
@@ -187,6 +189,12 @@ def _squared(matrix: Array, lack: Array) -> tuple[Array, Array]:
     return square, lacking
 
 
+def by_matrices(num_levels: int, last: int) -> bool:
+    """Whether powers of a matrix are possible, and take less time than one step after another."""
+    products = last.bit_length() * PRODUCT * (3.0 * num_levels) ** 3
+    return num_levels <= MOST_LEVELS and products < last * (STEP + LEVEL * num_levels)
+
+
 def squares_at(
     problem: Quadratic,
     rule: KnownStepSize,
@@ -198,7 +206,8 @@ def squares_at(
     spectrum, noise = problem.spectrum, problem.noise
     assert isinstance(noise, DataNoise)
     initial = problem.initial_squares
-    if type(rule) is ConstantStep and spectrum.num_levels <= MOST_LEVELS:
+    last = int(times.max(initial=0))
+    if type(rule) is ConstantStep and by_matrices(spectrum.num_levels, last):
         squares = MeanSquares(spectrum, initial, rule.value, noise, weights, optimizer)
         yield from squares.at(times)
         return

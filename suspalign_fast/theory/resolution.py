@@ -16,9 +16,9 @@ from . import levels
 from .result import Array
 
 #: Logarithmic widths of bins and nodes in them, ever finer.
-RESOLUTIONS = ((0.5, 10), (0.25, 12), *((0.15 / 2**i, 16) for i in range(12)))
-#: Relative difference of the moments of two resolutions that both are right to.
-TOLERANCE = 1e-11
+RESOLUTIONS = ((0.7, 8), (0.5, 10), (0.25, 12), *((0.15 / 2**i, 16) for i in range(12)))
+#: Largest relative difference of the moments of two resolutions that will do.
+TOLERANCE = 1e-12
 #: Few levels are at most this part of all.
 WORTH = 0.25
 #: Largest step size, as a part of the largest stable one, that they are made for.
