@@ -38,5 +38,6 @@ class Conditions(NamedTuple):
     def part(self, read: Callable[[str], NDArray[Any]]) -> Part:
         """Return rows that `read` reads as functions of columns take them."""
         at = self.noise.constants_at if self.noise.depends_on_state else None
-        factors = self.optimizer.factors if self.optimizer.has_velocity else None
+        pull, carry, _ = self.optimizer.factors
+        factors = (pull, carry) if self.optimizer.has_velocity else None
         return Part(read, self.constants, self.update, at, factors)

@@ -9,9 +9,9 @@ from .noise import Array, Noise, Scaling
 from .optimizer import PLAIN, Optimizer
 from .power_sums import Prediction, Weights
 from .rise import NoiseShape
+from .row import Velocity
 from .spec import NOISES
 from .spectrum import Spectrum
-from .velocity_rows import Velocity
 
 #: Batches up to here: all integers that a float64 tells apart.
 MAX_BATCH = 2**53

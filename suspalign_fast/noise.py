@@ -13,9 +13,9 @@ from . import stability as stable
 from ._travel import Travels
 from .optimizer import PLAIN, Optimizer
 from .rise import NoiseShape
+from .row import Velocity
 from .spec import NOISES
 from .spectrum import Spectrum
-from .velocity_rows import Velocity
 
 Array = NDArray[np.float64]
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from ._equality import same_values
 from .kernels.row_terms import critical_terms, loss_bound_terms
 from .rise import NoiseShape, fourth_of_velocity, probability_of_rise, shape_of_constants
-from .velocity_rows import Velocity, for_loss, for_odds, for_step
+from .row import Velocity
+from .velocity_rows import for_loss, for_odds, for_step
 
 Array = NDArray[np.float64]
 Weights = tuple[float, float]
@@ -259,7 +260,7 @@ def predict_alignment(
     fourth = None
     if velocity is not None:
         fourth = fourth_of_velocity(power_sums, noise_sums, eta, shape, velocity)
-        shape = shape._replace(sixth=velocity.factors.pull**2 * shape.sixth)
+        shape = shape._replace(sixth=velocity.pull**2 * shape.sixth)
     power_sums, noise_sums, constants = for_step(power_sums, noise_sums, constants, eta, velocity)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         s2, s3, s4 = (power_sums[..., p] for p in (1, 2, 3))

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._lazy import special
-from .velocity_rows import Velocity, after
+from .row import Velocity
+from .velocity_rows import after
 
 Array = NDArray[np.float64]
 
@@ -176,7 +177,7 @@ def fourth_of_velocity(
     logarithm of such sums is taken for a parabola in the power of lambda, otherwise s^2 for as
     strong in u as it is in c.
     """
-    p = velocity.factors.pull
+    p = velocity.pull
     with np.errstate(all="ignore"):
         m1, m2, r4 = after(power_sums, noise_sums, eta, velocity)
         if np.isnan(shape.variance):

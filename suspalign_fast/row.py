@@ -17,8 +17,6 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .velocity_rows import Velocity
-
 Array = NDArray[np.float64]
 
 BANDS = ("dominant", "bulk")
@@ -180,6 +178,22 @@ NUM_FACTORS = 2
 RULE_COLUMNS = VECTOR * -(-(FACTORS_AT + NUM_FACTORS) // VECTOR)
 
 
+class Velocity(NamedTuple):
+    """What rows have beside their sums where there is a velocity.
+
+    Attributes
+    ----------
+    sums : ndarray of float64, shape (..., 2, 8)
+        Those of `CROSS_SUMS` of both bands.
+    pull, carry : float
+        What the optimizer multiplies gradient and velocity by in a step.
+    """
+
+    sums: Array
+    pull: float
+    carry: float
+
+
 # --- columns of a trace ------------------------------------------------------------------------
 
 
@@ -198,8 +212,8 @@ class Part:
     constants_at : callable, optional
         ``constants_at(constants, power_sums, noise_sums)`` returns those of rows, where noise
         depends on the state.
-    factors : Factors, optional
-        Those of the optimizer, where there is a velocity.
+    factors : tuple of two float, optional
+        Those of gradient and velocity in a step, where there is a velocity.
 
     Attributes
     ----------
@@ -213,7 +227,7 @@ class Part:
         constants: Array,
         update: tuple[float, float],
         constants_at: Callable[[Array, Array, Array], Array] | None = None,
-        factors: Any = None,
+        factors: tuple[float, float] | None = None,
     ) -> None:
         self._read = read
         self._factors = factors
@@ -231,7 +245,7 @@ class Part:
     @functools.cached_property
     def velocity(self) -> Velocity | None:
         """What rows have where there is a velocity, None without."""
-        return None if self._factors is None else Velocity(self.cross_sums, self._factors)
+        return None if self._factors is None else Velocity(self.cross_sums, *self._factors)
 
     def __getattr__(self, name: str) -> NDArray[Any]:
         if name not in recorded(has_velocity=self.__dict__.get("_factors") is not None):

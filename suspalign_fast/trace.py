@@ -30,6 +30,7 @@ from .row import (
     values_of,
 )
 from .run import Run, Update, update_weights
+from .trace_columns import TraceColumns
 
 Array = NDArray[np.float64]
 
@@ -55,7 +56,7 @@ class _InMemory(NamedTuple):
         return self.conditions
 
 
-class Trace(Travels):
+class Trace(Travels, TraceColumns):
     """Rows of a run, in memory or read from its file column by column on first use.
 
     Columns are attributes and items: ``trace.alignment`` or ``trace["alignment"]``. Made by
@@ -310,54 +311,6 @@ class Trace(Travels):
         return spec
 
     @property
-    def step(self) -> NDArray[np.int64]:
-        """Step t of every row, shape (rows,)."""
-        return self["step"]
-
-    @property
-    def step_size(self) -> Array:
-        """Step size assigned at every row; NaN where a schedule has ended."""
-        return self["step_size"]
-
-    @property
-    def loss(self) -> Array:
-        """Loss ``L(theta)``."""
-        return self["loss"]
-
-    @property
-    def loss_dominant(self) -> Array:
-        """Loss in the dominant subspace."""
-        return self["loss_dominant"]
-
-    @property
-    def loss_bulk(self) -> Array:
-        """Loss in the bulk subspace."""
-        return self["loss_bulk"]
-
-    @property
-    def grad_sq_dominant(self) -> Array:
-        """Squared norm of the gradient in the dominant subspace."""
-        return self["grad_sq_dominant"]
-
-    @property
-    def grad_sq_bulk(self) -> Array:
-        """Squared norm of the gradient in the bulk subspace."""
-        return self["grad_sq_bulk"]
-
-    @property
-    def alignment(self) -> Array:
-        """Alignment A in [0, 1]; NaN where the gradient is zero."""
-        return self["alignment"]
-
-    @property
-    def critical_step_size(self) -> Array:
-        """Critical step size under the run's update; see `power_sums.critical_step_size`.
-
-        +inf where alignment falls and 0 where it rises for every step size.
-        """
-        return self["critical_step_size"]
-
-    @property
     def regime(self) -> NDArray[np.str_]:
         """Where each row's step size stands under the run's update; see `power_sums.regime`.
 
@@ -387,25 +340,6 @@ class Trace(Travels):
             None if self.problem is None else self.problem.noise_shape,
             self._part(self.__getitem__).velocity,
         )
-
-    @property
-    def power_sums(self) -> Array:
-        """S_1 ... S_4 of the dominant and the bulk band, shape (rows, 2, 4)."""
-        return self["power_sums"]
-
-    @property
-    def noise_sums(self) -> Array:
-        """R_4 ... R_6 of the dominant and the bulk band, shape (rows, 2, 3)."""
-        return self["noise_sums"]
-
-    @property
-    def cross_sums(self) -> Array:
-        """C_1 ... C_3, V_1, V_2, X_4, X_5, W_4 of both bands under momentum, shape (rows, 2, 8).
-
-        ``C_p = sum lambda^p c v`` with the velocity v, ``V_p = sum lambda^p v^2``; X and W the same
-        with ``s^2`` in every term.
-        """
-        return self["cross_sums"]
 
     def __repr__(self) -> str:
         where = "" if self.path is None else f", path={str(self.path)!r}"

@@ -13,38 +13,22 @@ that is all there is here (docs/momentum.md). Functions are vectorized over lead
 what they are given where there is no velocity.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
 from .kernels.row_terms import pull_term, push_term
-from .optimizer import Factors
+from .row import Velocity
 
 Array = NDArray[np.float64]
 #: Sums of a band in the order of `row.CROSS_SUMS`.
 C1, C2, C3, V1, V2, X4, X5, W4 = range(8)
 
 
-class Velocity(NamedTuple):
-    """What a row has beside its sums where there is a velocity.
-
-    Attributes
-    ----------
-    sums : ndarray of float64, shape (..., 2, 8)
-        C_1, C_2, C_3, V_1, V_2, X_4, X_5, W_4 of both bands.
-    factors : Factors
-    """
-
-    sums: Array
-    factors: Factors
-
-
 def for_odds(power_sums: Array, constants: Array, velocity: Velocity | None) -> tuple[Array, Array]:
     """Return sums and constants of which S_2, S_3 and ``S_4 + N_2`` are those of the next odds."""
     if velocity is None:
         return power_sums, constants
-    (p, q, _), extra = velocity.factors, velocity.sums
+    extra, p, q = velocity
     sums, noise = power_sums.copy(), constants.copy()
     with np.errstate(over="ignore", invalid="ignore"):
         sums[..., 2] = pull_term(p, q, power_sums[..., 2], extra[..., C2])
@@ -57,7 +41,7 @@ def for_loss(power_sums: Array, constants: Array, velocity: Velocity | None) -> 
     """Return sums and constants of which S_2 and ``S_3 + N_1`` are those of the next losses."""
     if velocity is None:
         return power_sums, constants
-    (p, q, _), extra = velocity.factors, velocity.sums
+    extra, p, q = velocity
     sums, noise = power_sums.copy(), constants.copy()
     with np.errstate(over="ignore", invalid="ignore"):
         sums[..., 1] = pull_term(p, q, power_sums[..., 1], extra[..., C1])
@@ -86,7 +70,7 @@ def for_step(
     """
     if velocity is None:
         return power_sums, noise_sums, constants
-    (p, q, _), extra = velocity.factors, velocity.sums
+    extra, p, q = velocity
     sums, noise = for_odds(power_sums, constants, velocity)
     moved = noise_sums.copy()
     with np.errstate(over="ignore", invalid="ignore"):
@@ -106,7 +90,7 @@ def after(
 
     ``u = c - eta (p lambda c + q v)`` is where it leads without noise; shapes (..., 2).
     """
-    (p, q, _), extra = velocity.factors, velocity.sums
+    extra, p, q = velocity
     pull, shift = eta * p, eta * q
     s, r = power_sums, noise_sums
 
