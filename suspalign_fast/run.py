@@ -99,6 +99,7 @@ class Run(Travels):
         }
         devices.check(self.device, self.engine)
         _check_velocity(self.optimizer, self.engine, self.device)
+        self.problem.check_swings(self.optimizer)
         if self.device == "cuda" and self.problem.noise.depends_on_state:
             raise ValueError(
                 "device must be 'cpu' under noise that depends on the state, got 'cuda' for "

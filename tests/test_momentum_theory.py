@@ -333,7 +333,7 @@ def test_all_levels_are_taken_where_few_do_not_stand_for_them():
 SPECTRA = {
     "two levels": lambda: sa.Spectrum.two_level(200, 3, 10.0, 1.0),
     "zeros": lambda: sa.Spectrum([5.0, 4.0, 1.0, 0.0], 3, [1, 2, 7, 3]),
-    "compressed": lambda: sa.Spectrum.power_law(50_000, 10, 1.0).compress(1e-4),
+    "few levels": lambda: sa.Spectrum.power_law(50_000, 10, 1.0).resolved(1.4, 5),
     "distinct": lambda: sa.Spectrum.linear_bands(60, 5, (10.0, 8.0), (1.0, 0.01)),
 }
 

@@ -155,8 +155,9 @@ class LevelsEngine(SteppingEngine):
         counts = self.run.problem.spectrum.multiplicities.astype(np.float64)
         if ((counts > 1.0) & (counts < 2.0)).any():
             raise ValueError(
-                f"problem must have levels of one or of at least two directions under "
-                f"{self.run.optimizer!r}, and its compressed spectrum has some between"
+                f"spectrum must have levels of one or of at least two directions under "
+                f"{self.run.optimizer!r}, as those of Spectrum.resolved, got "
+                f"{self.run.problem.spectrum!r}"
             )
         rest = np.where(counts > 2.0, counts - 2.0, counts - 1.0)
         self.levels = levels_of(self.run.problem, freedom=rest)

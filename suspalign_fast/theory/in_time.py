@@ -61,6 +61,7 @@ def expected(
     times = _times(steps, rule)
     if not isinstance(problem, Quadratic):
         raise _checks.wrong("problem", problem, "a Quadratic")
+    problem.check_swings(optimizer)
     order = np.argsort(times, kind="stable")
 
     def rows_of(few: Quadratic) -> Array:
