@@ -74,19 +74,6 @@ def test_the_path_is_that_of_the_formulas(name, engine, optimizer):
     np.testing.assert_allclose(made.state, c[-1], rtol=0, atol=1e-12 * np.abs(c).max())
 
 
-def test_pytorch_goes_the_same_way(optimizer):
-    torch = pytest.importorskip("torch")
-    problem, eta = PROBLEMS["few"], 0.1
-    lam, c = literal(problem, eta, 100, optimizer)
-    theta = torch.tensor(c[0], requires_grad=True)
-    sgd = torch.optim.SGD([theta], lr=eta, momentum=optimizer.beta, nesterov=optimizer.nesterov)
-    for step in range(100):
-        xi = 0.3 * standard_normals(0, domains.STEP, step, lam.size)
-        theta.grad = torch.tensor(lam) * theta.detach() + torch.tensor(xi)
-        sgd.step()
-        np.testing.assert_allclose(theta.detach().numpy(), c[step + 1], rtol=0, atol=1e-12)
-
-
 RULES = {
     "constant": lambda eta: eta,
     "schedule": lambda eta: eta * np.linspace(1.0, 0.0, 40),
