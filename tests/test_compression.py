@@ -232,6 +232,14 @@ def test_resolved_levels_have_one_direction_or_two_at_least(spectrum):
     assert spectrum.resolved(0.25, 12) is few
 
 
+def test_few_levels_of_quantized_ones_say_both_errors():
+    coarse = SPECTRUM.quantize(5_000)
+    assert coarse.quantization_error > 0.0
+    for few in (coarse.compress(), coarse.resolved(0.5, 8)):
+        assert few.num_levels < 1_000
+        assert few.quantization_error == coarse.quantization_error
+
+
 @pytest.mark.parametrize(("width", "nodes", "message"), [
     (0.0, 8, "width must be a finite number above zero, got 0.0"),
     (1e-7, 8, "width must be at least 1e-06, got 1e-07"),

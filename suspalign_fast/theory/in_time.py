@@ -47,7 +47,8 @@ def expected(
     Raises
     ------
     ValueError
-        If the steps are negative or not integers, or the step size depends on the state.
+        If the steps are negative or not integers, the step size depends on the state, or the
+        spectrum is one of `Spectrum.compress` under momentum.
 
     Notes
     -----
