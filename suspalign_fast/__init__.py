@@ -16,6 +16,7 @@ from .ensemble import simulate_ensemble
 from .estimate import estimate
 from .kernels.rules import Row
 from .noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise
+from .optimizer import SGD, Momentum
 from .plot import plot_trace
 from .plot_studies import plot_study
 from .problem import Quadratic
@@ -32,6 +33,7 @@ from .verify import verify
 __version__ = "0.1.0"
 
 __all__ = [
+    "SGD",
     "ConstantStep",
     "CriticalStep",
     "DataNoise",
@@ -42,6 +44,7 @@ __all__ = [
     "Interrupted",
     "IsotropicNoise",
     "LossIntervalStep",
+    "Momentum",
     "Noise",
     "OnlineCriticalStep",
     "Quadratic",

@@ -7,7 +7,7 @@ from pathlib import Path
 _EMPTY = re.compile(r"^(Failed in \w+ mode pipeline|- Resolution failure|Invalid use of|>>>|\s*$)")
 _PLACE = re.compile(r'^File "(?P<file>.+)", line (?P<line>\d+):$')
 _MARK = re.compile(r"^\s*\^\s*$")
-_ROW_TYPE = re.compile(r"Row\(int64(, array\(float64, \dd, \w\))*\)")
+_ROW_TYPE = re.compile(r"Row\(int64(, (array\(float64, \dd, \w\)|float64))*\)")
 _NO_FLOAT = re.compile(r"No conversion from (?P<type>.+) to float64 for")
 
 

@@ -10,6 +10,7 @@ from . import _checks
 from .data_noise import DataNoise
 from .kernels import built_in_rules
 from .kernels.rules import entry_address
+from .optimizer import Optimizer
 from .problem import Quadratic
 from .spec import RULES
 from .step_size import AdaptiveStepSize
@@ -39,6 +40,13 @@ class _CappedStep(AdaptiveStepSize):
     def address(self) -> int:
         """Address of its C function."""
         return entry_address(self._entry)
+
+    def memory_for(self, problem: Quadratic, optimizer: Optimizer) -> NDArray[np.float64]:
+        """Return parameters and memory, the cap half of the optimizer's largest stable step."""
+        memory = self.memory(problem)
+        if self.max_step is None and optimizer.has_velocity:
+            memory[1] = optimizer.largest / float(problem.spectrum.eigenvalues[0]) / 2.0
+        return memory
 
     def _cap(self, problem: Quadratic) -> float:
         if self.max_step is not None:

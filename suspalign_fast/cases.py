@@ -19,7 +19,7 @@ from .trace import Trace
 
 Array = NDArray[np.float64]
 #: What a case may say of its runs beside the problem.
-OPTIONS = ("step_size", "engine", "device", "dtype", "update")
+OPTIONS = ("step_size", "engine", "device", "dtype", "update", "optimizer")
 #: Status of a run whose case or rule raised, and of one that nobody got to.
 ERROR, MISSING = "error", "missing"
 #: Statuses of runs that are done for good.
@@ -142,7 +142,13 @@ class Work:
         if not isinstance(run.step_size, KnownStepSize):
             return {}
         with np.errstate(all="ignore"):
-            exact = theory.expected(run.problem, run.step_size, self.plan.steps, update=run.update)
+            exact = theory.expected(
+                run.problem,
+                run.step_size,
+                self.plan.steps,
+                update=run.update,
+                optimizer=run.optimizer,
+            )
         return {name: getattr(exact, name) for name in theory.MOMENTS}
 
 

@@ -39,4 +39,4 @@ def _alignment(part: Part) -> Array:
 
 @derived("critical_step_size", unit="theta^2/loss", meaning="critical step size eta*_t")
 def _critical_step_size(part: Part) -> Array:
-    return physics.critical_step_size(part.power_sums, part.constants, part.update)
+    return physics.critical_step_size(part.power_sums, part.constants, part.update, part.velocity)

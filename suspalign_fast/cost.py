@@ -74,6 +74,8 @@ def _few(run: Run) -> Quadratic:
 
     Rules of the package take no step above 1 / lambda_1 unless they are told to.
     """
+    if run.optimizer.has_velocity:  # the error of a compression is that of plain SGD
+        return run.problem
     top = float(run.problem.spectrum.eigenvalues[0])
     largest = 1.0 / top if top > 0.0 else float("nan")
     if isinstance(run.step_size, KnownStepSize):

@@ -6,8 +6,10 @@ from typing import ClassVar
 from . import _checks, batch_rows
 from . import stability as stable
 from .noise import Array, Noise, Scaling
+from .optimizer import PLAIN, Optimizer
 from .power_sums import Prediction, Weights
 from .rise import NoiseShape
+from .row import Velocity
 from .spec import NOISES
 from .spectrum import Spectrum
 
@@ -86,15 +88,28 @@ class DataNoise(Noise):
         step_size: Array | float,
         update: Weights,
         shape: NoiseShape | None,
+        velocity: Velocity | None = None,
     ) -> Prediction:
-        """Predict the alignment one step after each row; see `batch_rows.predict_alignment`."""
+        """Predict the alignment one step after each row; see `batch_rows.predict_alignment`.
+
+        Raises
+        ------
+        ValueError
+            Under momentum, where the law of a step on a batch is not known here.
+        """
+        if velocity is not None:
+            raise ValueError("a trace must be of plain SGD to predict steps on mini-batches")
         return batch_rows.predict_alignment(
             power_sums, noise_sums, constants, step_size, update, shape, self.batch_size,
             self.label_std,
         )  # fmt: skip
 
     def stability(
-        self, spectrum: Spectrum, step_size: float, weights: Weights = (1.0, 1.0)
+        self,
+        spectrum: Spectrum,
+        step_size: float,
+        weights: Weights = (1.0, 1.0),
+        optimizer: Optimizer = PLAIN,
     ) -> stable.Stability:
         """Return how far a step size is from the largest stable one, in mean square."""
-        return stable.of_batches(spectrum, step_size, self.batch_size, weights)
+        return stable.of_batches(spectrum, step_size, self.batch_size, weights, optimizer)

@@ -18,7 +18,7 @@ class DeviceError(RuntimeError):
     """A device was asked for that is not there, or does not finish its work."""
 
 
-def resolve(device: Any, engine: str, noise: Any = None) -> str:
+def resolve(device: Any, engine: str, noise: Any = None, optimizer: Any = None) -> str:
     """Return the device that an argument ``device=`` stands for.
 
     Parameters
@@ -28,6 +28,8 @@ def resolve(device: Any, engine: str, noise: Any = None) -> str:
     engine : str
     noise : Noise, optional
         Model of the run; one that depends on the state keeps "auto" on the CPU.
+    optimizer : Optimizer, optional
+        That of the run; momentum keeps "auto" on the CPU.
 
     Raises
     ------
@@ -38,7 +40,7 @@ def resolve(device: Any, engine: str, noise: Any = None) -> str:
     """
     check(device, engine)
     if device == "auto":
-        if getattr(noise, "depends_on_state", False):
+        if getattr(noise, "depends_on_state", False) or getattr(optimizer, "has_velocity", False):
             return "cpu"
         usable = "cuda" in ENGINES[engine].devices() and not is_simulated() and why_not() is None
         return "cuda" if usable else "cpu"

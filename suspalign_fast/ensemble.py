@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from . import _checks, _progress, _threads, cost, devices, labelled
 from .driver import run_in_memory, run_together, warn_unstable
 from .labelled_runs import LabelledRuns
+from .optimizer import PLAIN, Optimizer
 from .problem import Quadratic
 from .run import EngineName, Run, Update
 from .sink import MemoryTrace
@@ -36,6 +37,7 @@ def simulate_ensemble(
     device: devices.DeviceName = ...,
     dtype: DTypeLike = ...,
     update: Update = ...,
+    optimizer: Optimizer = ...,
     num_threads: int | None = ...,
     variables: None = ...,
     progress: bool = ...,
@@ -55,6 +57,7 @@ def simulate_ensemble(
     device: devices.DeviceName = ...,
     dtype: DTypeLike = ...,
     update: Update = ...,
+    optimizer: Optimizer = ...,
     num_threads: int | None = ...,
     variables: Sequence[str],
     progress: bool = ...,
@@ -73,6 +76,7 @@ def simulate_ensemble(
     device: devices.DeviceName = "cpu",
     dtype: DTypeLike = "float64",
     update: Update = "full",
+    optimizer: Optimizer = PLAIN,
     num_threads: int | None = None,
     variables: Sequence[str] | None = None,
     progress: bool = False,
@@ -90,7 +94,7 @@ def simulate_ensemble(
         Of these three, what is not a sequence is the same in every run; the sequences must be of
         one length, the number of runs. A schedule of step sizes for one run is a ``Schedule`` or
         an array inside the sequence.
-    num_steps, record_every, record_at, engine, device, dtype, update
+    num_steps, record_every, record_at, engine, device, dtype, update, optimizer
         As in `simulate`, the same in every run.
     num_threads : int, optional
         Runs at a time, by default as many as the machine has cores. On a GPU it is one.
@@ -142,7 +146,7 @@ def simulate_ensemble(
     named = cost.first_engine(engine)
     noises = [getattr(problem, "noise", None) for problem in _as_list(given["problems"])]
     of_state = (noise for noise in noises if getattr(noise, "depends_on_state", False))
-    where = devices.resolve(device, named, next(of_state, None))
+    where = devices.resolve(device, named, next(of_state, None), optimizer)
     if where == "cuda":
         workers = 1  # one run after the other has the whole GPU
     runs = [
@@ -157,6 +161,7 @@ def simulate_ensemble(
             device=where,
             dtype=dtype,  # type: ignore[arg-type]
             update=update,  # type: ignore[arg-type]
+            optimizer=optimizer,
         )
         for i in range(count)
     ]

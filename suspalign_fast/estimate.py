@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
 from .ensemble import simulate_ensemble
+from .optimizer import PLAIN, Optimizer
 from .problem import Quadratic
 from .run import MAX_STEPS, EngineName, Update
 from .step_size import ConstantStep, Schedule, StepSizeLike, as_step_size
@@ -26,6 +27,7 @@ def estimate(
     seed: int = 0,
     engine: EngineName | Literal["auto"] = "levels",
     update: Update = "full",
+    optimizer: Optimizer = PLAIN,
     num_threads: int | None = None,
     progress: bool = False,
 ) -> Expected[Array]:
@@ -48,7 +50,7 @@ def estimate(
     engine : {"levels", "step", "jump", "reference", "auto"}
         "levels" has the exact law at a cost that the dimension does not enter, and takes
         compressed spectra.
-    update, num_threads, progress
+    update, optimizer, num_threads, progress
         As in `simulate_ensemble`.
 
     Returns
@@ -89,6 +91,7 @@ def estimate(
         record_at=at,
         engine=engine,
         update=update,
+        optimizer=optimizer,
         num_threads=num_threads,
         progress=progress,
     )
@@ -96,7 +99,7 @@ def estimate(
     stable = None
     if type(rule) is ConstantStep:
         run = traces[0].run
-        stable = problem.noise.stability(problem.spectrum, rule.value, run.update)
+        stable = problem.noise.stability(problem.spectrum, rule.value, run.update, run.optimizer)
     return Expected(times.astype(np.int64), **moments, stability=stable)
 
 

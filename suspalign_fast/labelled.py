@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _checks
-from .row import BANDS, SUMS, columns
+from .row import BANDS, CROSS_SUMS, SUMS, columns
 
 #: Dimension of the powers of each group of sums.
-POWERS = {sums.name: sums.dimension for sums in SUMS}
+POWERS = {sums.name: sums.dimension for sums in (*SUMS, CROSS_SUMS)}
 
 
 def load_xarray() -> Any:
@@ -73,7 +73,7 @@ def dims_of(name: str) -> tuple[str, ...]:
 
 def attributes_of(name: str) -> dict[str, str]:
     """Return units and long name of a column."""
-    column = columns()[name]
+    column = columns(has_velocity=True)[name]
     return {"units": column.unit, "long_name": column.meaning}
 
 
@@ -84,6 +84,8 @@ def coordinates_of(names: Mapping[str, Any] | list[str]) -> dict[str, Any]:
         if sums.name in names:
             found["band"] = list(BANDS)
             found[POWERS[sums.name]] = np.array(sums.powers)
+    if CROSS_SUMS.name in names:
+        found["band"], found["cross"] = list(BANDS), list(CROSS_SUMS.labels)
     return found
 
 

@@ -15,7 +15,7 @@ def label(group: h5py.Group) -> None:
     group : h5py.Group
         Where every column is a dataset already. Coordinates are added; that of rows is a column.
     """
-    datasets = {name: group[name] for name in columns()}
+    datasets = {name: group[name] for name in columns(has_velocity=True) if name in group}
     netcdf.make_scale(datasets["step"], "step", 0)
     scales = {"step": datasets["step"]}
     for number, (name, values) in enumerate(coordinates_of(datasets).items(), 1):

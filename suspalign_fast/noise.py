@@ -11,7 +11,9 @@ from . import _checks
 from . import power_sums as physics
 from . import stability as stable
 from ._travel import Travels
+from .optimizer import PLAIN, Optimizer
 from .rise import NoiseShape
+from .row import Velocity
 from .spec import NOISES
 from .spectrum import Spectrum
 
@@ -98,17 +100,22 @@ class Noise(Travels, ABC):
         step_size: Array | float,
         update: tuple[float, float],
         shape: NoiseShape | None,
+        velocity: Velocity | None = None,
     ) -> physics.Prediction:
         """Predict the alignment one step after each row; see `power_sums.predict_alignment`."""
         return physics.predict_alignment(
-            power_sums, noise_sums, constants, step_size, update, shape
+            power_sums, noise_sums, constants, step_size, update, shape, velocity
         )
 
     def stability(
-        self, spectrum: Spectrum, step_size: float, weights: tuple[float, float] = (1.0, 1.0)
+        self,
+        spectrum: Spectrum,
+        step_size: float,
+        weights: tuple[float, float] = (1.0, 1.0),
+        optimizer: Optimizer = PLAIN,
     ) -> stable.Stability:
         """Return how far a step size is from the largest stable one, in mean square."""
-        return stable.additive(spectrum, step_size, weights)
+        return stable.additive(spectrum, step_size, weights, optimizer)
 
 
 @NOISES.register("isotropic")

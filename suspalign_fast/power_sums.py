@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from ._equality import same_values
 from .kernels.row_terms import critical_terms, loss_bound_terms
-from .rise import NoiseShape, probability_of_rise, shape_of_constants
+from .rise import NoiseShape, fourth_of_velocity, probability_of_rise, shape_of_constants
+from .row import Velocity
+from .velocity_rows import for_loss, for_odds, for_step
 
 Array = NDArray[np.float64]
 Weights = tuple[float, float]
@@ -59,7 +61,9 @@ def alignment(power_sums: Array) -> Array:
         return dominant / (dominant + bulk)
 
 
-def critical_step_size(power_sums: Array, constants: Array, update: Weights = FULL) -> Array:
+def critical_step_size(
+    power_sums: Array, constants: Array, update: Weights = FULL, velocity: Velocity | None = None
+) -> Array:
     """Step size at which the expected odds ``S_2^dom / S_2^bulk`` neither rise nor fall.
 
     ``eta* = 2 (a_D S_3^D S_2^B - a_B S_3^B S_2^D) / (a_D^2 T^D S_2^B - a_B^2 T^B S_2^D)`` with
@@ -71,6 +75,8 @@ def critical_step_size(power_sums: Array, constants: Array, update: Weights = FU
         See the module.
     update : tuple of two float
         Weights of the dominant and the bulk part of the update.
+    velocity : Velocity, optional
+        That of momentum, which puts other sums in the place of S_3 and T (`velocity_rows`).
 
     Returns
     -------
@@ -83,7 +89,8 @@ def critical_step_size(power_sums: Array, constants: Array, update: Weights = FU
         - numerator not positive, denominator not negative: 0, it rises for every step size;
         - both negative: a reversed threshold, it rises below and falls above it (`is_reversed`).
 
-        With full updates the numerator is not negative, which leaves the first two. NaN where the
+        With full updates and no momentum the numerator is not negative, which leaves the first
+        two. NaN where the
         gradient is zero, where a step changes no odds at all, and where sums have underflowed so
         far that they cannot tell.
 
@@ -92,6 +99,7 @@ def critical_step_size(power_sums: Array, constants: Array, update: Weights = FU
     Sources: arXiv 2601.11789 (critical step size). The odds change by
     ``eta (eta denominator - numerator)`` over a positive number; both are first divided by S_2.
     """
+    power_sums, constants = for_odds(power_sums, constants, velocity)
     numerator, denominator, known = _critical_parts(power_sums, constants, update)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
         critical = np.where(denominator > 0.0, numerator / denominator, np.inf)
@@ -101,11 +109,14 @@ def critical_step_size(power_sums: Array, constants: Array, update: Weights = FU
     return np.where(known, critical, np.nan)
 
 
-def is_reversed(power_sums: Array, constants: Array, update: Weights = FULL) -> NDArray[np.bool_]:
+def is_reversed(
+    power_sums: Array, constants: Array, update: Weights = FULL, velocity: Velocity | None = None
+) -> NDArray[np.bool_]:
     """Whether alignment rises below and falls above the critical step size, shape (...,).
 
-    It happens only to updates whose weights differ; see `critical_step_size`.
+    It happens only to updates whose weights differ, and under momentum; see `critical_step_size`.
     """
+    power_sums, constants = for_odds(power_sums, constants, velocity)
     numerator, denominator, known = _critical_parts(power_sums, constants, update)
     reverses: NDArray[np.bool_] = known & (numerator < 0.0) & (denominator < 0.0)
     return reverses
@@ -163,17 +174,19 @@ def regime(
     return np.where(np.isnan(step_size) | np.isnan(critical), "", names)
 
 
-def loss_interval(power_sums: Array, constants: Array) -> Array:
+def loss_interval(power_sums: Array, constants: Array, velocity: Velocity | None = None) -> Array:
     """Bounds of the step sizes of the loss interval, shape (..., 2): lower, upper.
 
     A step projected on the dominant subspace raises the expected loss for ``eta > lower``, one
     projected on the bulk lowers it for ``eta < upper``; the interval is not empty where
     ``lower < upper``. ``2 S_2 / (S_3 + N_1)`` of the dominant and of the bulk band; NaN where a
-    band has neither gradient nor noise.
+    band has neither gradient nor noise. Under momentum a bound is 0 where the band's loss rises for
+    every step size.
     """
+    power_sums, constants = for_loss(power_sums, constants, velocity)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         above, below = loss_bound_terms(power_sums[..., 1], power_sums[..., 2], constants[..., 0])
-        return above / below
+        return above / below if velocity is None else np.maximum(above, 0.0) / below
 
 
 class Prediction(NamedTuple):
@@ -217,6 +230,7 @@ def predict_alignment(
     step_size: Array | float,
     update: Weights = FULL,
     shape: NoiseShape | None = None,
+    velocity: Velocity | None = None,
 ) -> Prediction:
     """Predict the alignment one step after each row.
 
@@ -229,6 +243,8 @@ def predict_alignment(
         Weights of the dominant and the bulk part of the update.
     shape : NoiseShape, optional
         `Quadratic.noise_shape`, for `probability`; by default noise as strong in all of a band.
+    velocity : Velocity, optional
+        That of momentum.
 
     Notes
     -----
@@ -240,6 +256,12 @@ def predict_alignment(
     ``m^(2/3) a``, ``a = v / (9 m^2)``. In bands of many directions it is ``change / std``.
     """
     eta = np.asarray(step_size)[..., None] * np.asarray(update)
+    shape = shape_of_constants(constants) if shape is None else shape
+    fourth = None
+    if velocity is not None:
+        fourth = fourth_of_velocity(power_sums, noise_sums, eta, shape, velocity)
+        shape = shape._replace(sixth=velocity.pull**2 * shape.sixth)
+    power_sums, noise_sums, constants = for_step(power_sums, noise_sums, constants, eta, velocity)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         s2, s3, s4 = (power_sums[..., p] for p in (1, 2, 3))
         r4, r5, r6 = (noise_sums[..., p] for p in (0, 1, 2))
@@ -259,6 +281,5 @@ def predict_alignment(
         z = (score[..., 0] - score[..., 1]) / np.sqrt(((1.0 + root) ** 2 * a).sum(-1))
         still = (growth == 0.0).all(-1) & (variance == 0.0).all(-1) & (total > 0.0)
         z = np.where(still, 0.0, z)
-    shape = shape_of_constants(constants) if shape is None else shape
-    probability = probability_of_rise(power_sums, noise_sums, constants, eta, shape)
+    probability = probability_of_rise(power_sums, noise_sums, constants, eta, shape, fourth)
     return Prediction(mean, std, change, z, probability)

@@ -22,6 +22,7 @@ from .noise import (
     in_level_order,
     law_of,
 )
+from .optimizer import Optimizer
 from .rise import MAX_POWER, NoiseShape, tilted_variances
 from .row import CONSTANTS_SHAPE
 from .spec import NOISES
@@ -202,6 +203,15 @@ class Quadratic(Travels):
             for start in range(first, last, PIECE):
                 part = slice(start, min(last, start + PIECE))
                 yield band, spectrum.eigenvalues[part], stds[part], spectrum.multiplicities[part]
+
+    def check_swings(self, optimizer: Optimizer) -> None:
+        """Raise ValueError where the levels of the spectrum do not stand for all under momentum."""
+        if optimizer.has_velocity and not self.spectrum.stands_for_swings:
+            raise ValueError(
+                "spectrum must have all its levels, or those of Spectrum.resolved, under "
+                f"{optimizer!r}: those of Spectrum.compress are for plain SGD, got "
+                f"{self.spectrum!r}"
+            )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Quadratic):

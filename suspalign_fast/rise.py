@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._lazy import special
+from .row import Velocity
+from .velocity_rows import after
 
 Array = NDArray[np.float64]
 
@@ -91,7 +93,12 @@ def tilted_variances(lam: Array, std: Array, count: Array) -> Array:
 
 
 def probability_of_rise(
-    power_sums: Array, noise_sums: Array, constants: Array, eta: Array, shape: NoiseShape
+    power_sums: Array,
+    noise_sums: Array,
+    constants: Array,
+    eta: Array,
+    shape: NoiseShape,
+    fourth: Array | None = None,
 ) -> Array:
     """Return the chance that alignment rises in one step, shape (...,).
 
@@ -102,6 +109,8 @@ def probability_of_rise(
     eta : ndarray of float64, shape (..., 2)
         Step size of each band, NaN where there is none.
     shape : NoiseShape
+    fourth : ndarray of float64, shape (..., 2), optional
+        ``sum m^2 w^2 / eta^4``, by default estimated from the sums.
 
     Returns
     -------
@@ -116,7 +125,10 @@ def probability_of_rise(
         r4, r5, r6 = (noise_sums[..., p] / s2 for p in (0, 1, 2))
         signal = np.maximum(r4 - 2.0 * eta * r5 + eta**2 * r6, 0.0)
         variance = (4.0 * eta**2 * signal + 2.0 * eta**4 * (k / s2)) / s2
-        third = _third(power_sums, noise_sums, eta, shape)
+        if fourth is None:
+            third = _third(power_sums, eta, shape, _fourth(power_sums, noise_sums, eta, shape))
+        else:
+            third = _third(power_sums, eta, shape, fourth / s2 / s2 / s2)
         std = np.sqrt(variance)
         skewness = np.where(std > 0.0, third / std / variance, 0.0)
         probability = _above_zero(growth, std, skewness)
@@ -155,10 +167,41 @@ def chi_square_tail(z: Array, skewness: Array) -> Array:
     return np.where(skewed, np.where(skewness > 0.0, upper, lower), special.ndtr(z))
 
 
-def _third(power_sums: Array, noise_sums: Array, eta: Array, shape: NoiseShape) -> Array:
-    """Third cumulant of each band's ``S_2' / S_2``."""
+def fourth_of_velocity(
+    power_sums: Array, noise_sums: Array, eta: Array, shape: NoiseShape, velocity: Velocity
+) -> Array:
+    """Estimate ``sum m^2 w^2 / eta^4`` of each band under momentum, shape (..., 2).
+
+    With ``u = c~ - eta p lambda c`` it is ``p^4 sum lambda^6 s^4 u^2``. Rows have the sums of
+    ``lambda u^2``, ``lambda^2 u^2`` and ``lambda^4 s^2 u^2``: under a law of the noise the
+    logarithm of such sums is taken for a parabola in the power of lambda, otherwise s^2 for as
+    strong in u as it is in c.
+    """
+    p = velocity.pull
+    with np.errstate(all="ignore"):
+        m1, m2, r4 = after(power_sums, noise_sums, eta, velocity)
+        if np.isnan(shape.variance):
+            q6, _, _ = _fourth_order_sums(power_sums, noise_sums, shape)
+            s2 = power_sums[..., 1]
+            ratio = np.where(noise_sums[..., 0] > 0.0, q6 / (noise_sums[..., 0] / s2 / s2), 0.0)
+            return np.maximum(p**4 * r4 * ratio * s2, 0.0)
+        high = 4 + shape.power
+        logs = np.log([np.maximum(m, 0.0) for m in (m1, m2, r4 / shape.variance)])
+        ends = logs[1] + (high - 2) * (logs[1] - logs[0])
+        bend = (logs[2] - ends) / ((high - 1) * (high - 2))
+        power = 6 + 2 * shape.power
+        log = logs[1] + (power - 2) * (logs[1] - logs[0]) + bend * (power - 1) * (power - 2)
+        return np.where(r4 > 0.0, p**4 * shape.variance**2 * np.exp(log), 0.0)
+
+
+def _fourth(power_sums: Array, noise_sums: Array, eta: Array, shape: NoiseShape) -> Array:
+    """``sum m^2 w^2 / eta^4`` of each band, over ``S_2^3``."""
     q6, q7, q8 = _fourth_order_sums(power_sums, noise_sums, shape)
-    signal = np.maximum(q6 - 2.0 * eta * q7 + eta**2 * q8, 0.0)
+    return np.maximum(q6 - 2.0 * eta * q7 + eta**2 * q8, 0.0)
+
+
+def _third(power_sums: Array, eta: Array, shape: NoiseShape, signal: Array) -> Array:
+    """Third cumulant of each band's ``S_2' / S_2``."""
     return 8.0 * (eta**2 * (shape.sixth / power_sums[..., 1])) ** 3 + 24.0 * eta**4 * signal
 
 

@@ -89,6 +89,71 @@ SLICES = _slices()
 SUM_POWERS = tuple((power, sums.takes_noise) for sums in SUMS for power in sums.powers)
 
 
+class CrossSums(NamedTuple):
+    """The group of sums that rows have where there is a velocity v beside the coefficients.
+
+    Attributes
+    ----------
+    name : str
+        Of the column.
+    labels : tuple of str
+        Names of the sums, like C1.
+    terms : tuple of tuple
+        Power of lambda, whether it takes s^2, and whether it is of c v or of v^2, of each.
+    meaning : str
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    terms: tuple[tuple[int, bool, bool], ...]
+    meaning: str
+
+    @property
+    def dimension(self) -> str:
+        """Name of the dimension of the sums."""
+        return "cross"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of a row of the column: bands and sums."""
+        return NUM_BANDS, len(self.terms)
+
+
+_CROSS = {
+    "C1": (1, False, True), "C2": (2, False, True), "C3": (3, False, True),
+    "V1": (1, False, False), "V2": (2, False, False),
+    "X4": (4, True, True), "X5": (5, True, True), "W4": (4, True, False),
+}  # fmt: skip
+CROSS_SUMS = CrossSums(
+    "cross_sums",
+    tuple(_CROSS),
+    tuple(_CROSS.values()),
+    "C_p = sum lambda^p c v, V_p of v^2, X_p = sum lambda^p s^2 c v, W_p of v^2, of each band",
+)
+#: With a velocity kernels sum three parts of ROW_SIZE numbers, laid out alike: of c^2, c v and v^2.
+CROSS_ROW_SIZE = 3 * ROW_SIZE
+#: Where the sums of `CROSS_SUMS` lie in them.
+CROSS_COLUMNS = tuple(
+    ROW_SIZE * (1 if is_of_both else 2) + SUM_POWERS.index((power, takes_noise))
+    for power, takes_noise, is_of_both in CROSS_SUMS.terms
+)
+
+
+def cross_sums_of(sums: Array) -> Array:
+    """Return the sums of `CROSS_SUMS` of rows of three parts, none of rows of one."""
+    columns = CROSS_COLUMNS if sums.shape[-1] == CROSS_ROW_SIZE else ()
+    return sums[..., list(columns)] if columns else sums[..., :0]
+
+
+def cross_terms(lam: Array, std: Array, c: Array, v: Array) -> list[Array]:
+    """Return what directions add to every sum of `CROSS_SUMS`."""
+    products = {True: c * v, False: v * v}
+    return [
+        (lam**power * std**2 if takes_noise else lam**power) * products[is_of_both]
+        for power, takes_noise, is_of_both in CROSS_SUMS.terms
+    ]
+
+
 def sum_weights(lam: Array, std: Array) -> list[Array]:
     """Return what c^2 is multiplied by in every sum, for directions of given lambda and s."""
     return [lam**power * std**2 if takes_noise else lam**power for power, takes_noise in SUM_POWERS]
@@ -106,7 +171,27 @@ NUM_NOISY = len(NOISY_POWERS)
 CONSTANTS_AT = ROW_SIZE
 NOISY_AT = CONSTANTS_AT + len(NOISE_CONSTANTS)
 WEIGHT_AT = NOISY_AT + NUM_NOISY
-RULE_COLUMNS = VECTOR * -(-(WEIGHT_AT + 1) // VECTOR)
+#: Where there is a velocity, also its sums and the factors of the optimizer: pull and carry.
+CROSS_AT = VECTOR * -(-(WEIGHT_AT + 1) // VECTOR)
+FACTORS_AT = CROSS_AT + len(CROSS_SUMS.terms)
+NUM_FACTORS = 2
+RULE_COLUMNS = VECTOR * -(-(FACTORS_AT + NUM_FACTORS) // VECTOR)
+
+
+class Velocity(NamedTuple):
+    """What rows have beside their sums where there is a velocity.
+
+    Attributes
+    ----------
+    sums : ndarray of float64, shape (..., 2, 8)
+        Those of `CROSS_SUMS` of both bands.
+    pull, carry : float
+        What the optimizer multiplies gradient and velocity by in a step.
+    """
+
+    sums: Array
+    pull: float
+    carry: float
 
 
 # --- columns of a trace ------------------------------------------------------------------------
@@ -127,6 +212,8 @@ class Part:
     constants_at : callable, optional
         ``constants_at(constants, power_sums, noise_sums)`` returns those of rows, where noise
         depends on the state.
+    factors : tuple of two float, optional
+        Those of gradient and velocity in a step, where there is a velocity.
 
     Attributes
     ----------
@@ -140,8 +227,10 @@ class Part:
         constants: Array,
         update: tuple[float, float],
         constants_at: Callable[[Array, Array, Array], Array] | None = None,
+        factors: tuple[float, float] | None = None,
     ) -> None:
         self._read = read
+        self._factors = factors
         self._constants = constants
         self._constants_at = constants_at
         self.update = update
@@ -153,8 +242,13 @@ class Part:
             return self._constants
         return self._constants_at(self._constants, self.power_sums, self.noise_sums)
 
+    @functools.cached_property
+    def velocity(self) -> Velocity | None:
+        """What rows have where there is a velocity, None without."""
+        return None if self._factors is None else Velocity(self.cross_sums, *self._factors)
+
     def __getattr__(self, name: str) -> NDArray[Any]:
-        if name not in RECORDED:
+        if name not in recorded(has_velocity=self.__dict__.get("_factors") is not None):
             raise AttributeError(name)
         values = self.__dict__[name] = self._read(name)
         return values
@@ -189,10 +283,21 @@ _STEP = Column("step", "1", "step t", np.int64)
 _STEP_SIZE = Column("step_size", "theta^2/loss", "step size that the rule assigns at the row")
 _OF_SUMS = tuple(Column(s.name, "varies", s.meaning, shape=s.shape) for s in SUMS)
 
-#: Columns that engines record; all others follow from them.
+#: Columns that engines record; all others follow from them. With a velocity there is one more.
 RECORDED = {column.name: column for column in (_STEP, _STEP_SIZE, *_OF_SUMS)}
-#: Bytes of a recorded row.
-RECORDED_BYTES = sum(8 * int(np.prod(column.shape)) for column in RECORDED.values())
+_CROSS_COLUMN = Column(CROSS_SUMS.name, "varies", CROSS_SUMS.meaning, shape=CROSS_SUMS.shape)
+
+
+def recorded(*, has_velocity: bool = False) -> dict[str, Column]:
+    """Return the columns that engines record, by name."""
+    return RECORDED | {_CROSS_COLUMN.name: _CROSS_COLUMN} if has_velocity else RECORDED
+
+
+def recorded_bytes(*, has_velocity: bool = False) -> int:
+    """Return the bytes of a recorded row."""
+    every = recorded(has_velocity=has_velocity).values()
+    return sum(8 * int(np.prod(column.shape)) for column in every)
+
 
 _derived: dict[str, Column] = {}
 _Function = TypeVar("_Function", bound=Callable[[Part], Array])
@@ -243,10 +348,11 @@ def remove(name: str) -> None:
     del _derived[name]
 
 
-def columns() -> dict[str, Column]:
+def columns(*, has_velocity: bool = False) -> dict[str, Column]:
     """Return all columns by name: step and step size, the derived ones, the sums."""
     head = {column.name: column for column in (_STEP, _STEP_SIZE)}
-    return head | _derived | {column.name: column for column in _OF_SUMS}
+    sums = (*_OF_SUMS, _CROSS_COLUMN) if has_velocity else _OF_SUMS
+    return head | _derived | {column.name: column for column in sums}
 
 
 def derived_columns(part: Part) -> dict[str, Array]:
@@ -259,7 +365,8 @@ def check_columns(part_of: Callable[[Callable[[str], NDArray[Any]]], Part]) -> N
 
     ``part_of(read)`` returns the `Part` of rows that `read` reads.
     """
-    ones = {name: np.ones((2, *column.shape), column.dtype) for name, column in RECORDED.items()}
+    every = recorded(has_velocity=True)
+    ones = {name: np.ones((2, *column.shape), column.dtype) for name, column in every.items()}
     with np.errstate(all="ignore"):
         derived_columns(part_of(ones.__getitem__))
 

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from . import _checks, devices
 from ._equality import same_values
 from ._travel import Travels
+from .optimizer import PLAIN, Optimizer, as_optimizer
 from .problem import Quadratic
-from .spec import ENGINES, NOISES, RULES, Arrays
+from .spec import ENGINES, NOISES, OPTIMIZERS, RULES, Arrays
 from .spectrum import Spectrum
 from .step_size import ConstantStep, KnownStepSize, StepSize, as_step_size
 
@@ -79,6 +80,7 @@ class Run(Travels):
     dtype: str = "float64"
     update: tuple[float, float] = (1.0, 1.0)
     record_at: NDArray[np.int64] | None = None
+    optimizer: Optimizer = PLAIN
 
     def __post_init__(self) -> None:
         if not isinstance(self.problem, Quadratic):
@@ -93,8 +95,11 @@ class Run(Travels):
             "dtype": _dtype(self.dtype),
             "update": update_weights(self.update),
             "record_at": _record_at(self.record_at, self.num_steps, self.record_every),
+            "optimizer": as_optimizer(self.optimizer),
         }
         devices.check(self.device, self.engine)
+        _check_velocity(self.optimizer, self.engine, self.device)
+        self.problem.check_swings(self.optimizer)
         if self.device == "cuda" and self.problem.noise.depends_on_state:
             raise ValueError(
                 "device must be 'cpu' under noise that depends on the state, got 'cuda' for "
@@ -121,7 +126,7 @@ class Run(Travels):
         if type(self.step_size) is not ConstantStep:
             return ""
         eta, noise = self.step_size.value, self.problem.noise
-        found = noise.stability(self.problem.spectrum, eta, self.update)
+        found = noise.stability(self.problem.spectrum, eta, self.update, self.optimizer)
         if found.is_stable or eta <= found.largest:
             return ""
         weighted = "" if set(self.update) <= {0.0, 1.0} else " (weights of the update counted)"
@@ -129,6 +134,8 @@ class Run(Travels):
             edge = f"eta_max = {found.largest:.4g}, the edge of stability: K = {found.feedback:.4g}"
         else:
             edge = f"2 / lambda = {found.largest:.4g}"
+            if self.optimizer.has_velocity:
+                edge = f"the edge of stability {found.largest:.4g} of {self.optimizer!r}"
         return f"step size {eta:g} is above {edge}{weighted}"
 
     @property
@@ -175,6 +182,8 @@ class Run(Travels):
         if self.record_at is not None:
             spec["record_at"] = {"array": "record_at"}
             arrays["record_at"] = self.record_at
+        if self.optimizer != PLAIN:  # as in files of earlier versions
+            spec["optimizer"] = OPTIMIZERS.describe(self.optimizer, arrays)
         return json.dumps(spec), arrays
 
     def _noise_spec(self, arrays: Arrays) -> dict[str, Any]:
@@ -211,6 +220,7 @@ class Run(Travels):
                 update=tuple(spec["update"]),
                 record_at=arrays["record_at"] if "record_at" in spec else None,
                 dtype=spec.get("dtype", "float64"),
+                optimizer=stored_optimizer(spec),
                 **{
                     name: spec[name]
                     for name in ("num_steps", "seed", "record_every", "engine", "device")
@@ -218,6 +228,28 @@ class Run(Travels):
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"the run's description is damaged: {error!r}") from error
+
+
+def _check_velocity(optimizer: Optimizer, engine: str, device: str) -> None:
+    """Raise ValueError unless an engine has a plane for the velocity of an optimizer."""
+    if not (isinstance(optimizer, Optimizer) and optimizer.has_velocity):
+        return
+    if device == "cuda":
+        raise ValueError(f"device must be 'cpu' under momentum, got 'cuda' for {optimizer!r}")
+    if not ENGINES[engine].takes_velocity:
+        known = [name for name in ENGINES.names() if ENGINES[name].takes_velocity]
+        raise ValueError(
+            f"engine must be one of {', '.join(map(repr, known))} under momentum, got {engine!r} "
+            f"for {optimizer!r}"
+        )
+
+
+def stored_optimizer(spec: dict[str, Any]) -> Optimizer:
+    """Return the optimizer of a stored run; plain SGD where it does not say."""
+    if "optimizer" not in spec:
+        return PLAIN
+    made: Optimizer = OPTIMIZERS.make(spec["optimizer"], {})
+    return made
 
 
 def _dtype(value: Any) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from . import _checks, _progress, _threads, checkpoint, cost, devices, executors
 from .driver import quiet, run_in_memory, run_to_file, tidy, warn_unstable
 from .engines import Engine, make_engine
+from .optimizer import PLAIN, Optimizer
 from .problem import Quadratic
 from .run import MAX_STEPS, EngineName, Run, Update
 from .sink import MemoryTrace
@@ -47,6 +48,7 @@ def simulate(
     device: devices.DeviceName = "cpu",
     dtype: DTypeLike = "float64",
     update: Update = "full",
+    optimizer: Optimizer = PLAIN,
     path: _files.AnyPath | None = None,
     overwrite: bool = False,
     compression: Literal["gzip", "none"] = "gzip",
@@ -79,9 +81,9 @@ def simulate(
         recorded row, "levels" two random numbers a level and row: both have exactly the same law
         at the recorded rows. "jump" needs step sizes known in advance. "reference" is "step" in
         plain NumPy. "auto" takes what has the same law in the least time: "step", "jump" or
-        "levels", the last also on a compressed spectrum (`Spectrum.compress`) where noise and
-        initial state are smooth in lambda. ``trace.run`` says what it took, and so does a line on
-        standard error with `progress`.
+        "levels", the last also on a compressed spectrum (`Spectrum.compress`) under plain SGD where
+        noise and initial state are smooth in lambda. ``trace.run`` says what it took, and so does a
+        line on standard error with `progress`.
     device : {"cpu", "cuda", "auto"}
         Where the engine runs. "cuda" is an NVIDIA GPU, for engines "step" and "jump": the same
         noise and coefficients, sums that differ in the last digits (the order of addition is
@@ -93,6 +95,8 @@ def simulate(
         changes it by less than 6e-8 of itself. Arithmetic and sums are float64 either way.
     update : {"full", "dominant", "bulk"} or tuple of two float
         Weights of the dominant and the bulk part of the update: "dominant" is Dom-SGD, (1, 0).
+    optimizer : SGD or Momentum
+        Plain SGD, the heavy ball or Nesterov's momentum.
     path : path-like, optional
         Stream the trace to this HDF5 file; memory then does not grow with the number of steps.
     overwrite : bool
@@ -163,9 +167,10 @@ def simulate(
         record_every=record_every,
         record_at=record_at,  # type: ignore[arg-type]
         engine=named,
-        device=devices.resolve(device, named, getattr(problem, "noise", None)),
+        device=devices.resolve(device, named, getattr(problem, "noise", None), optimizer),
         dtype=dtype,  # type: ignore[arg-type]
         update=update,  # type: ignore[arg-type]
+        optimizer=optimizer,
     )
     run, chosen = cost.settled(run, engine)
     if chosen and progress:
@@ -288,7 +293,8 @@ def resume(
             return load_trace(path)
         refuse_foreign(run.step_size)
         _check_noise(run, trace)
-        run = dataclasses.replace(run, device=devices.resolve(where, run.engine, run.problem.noise))
+        where = devices.resolve(where, run.engine, run.problem.noise, run.optimizer)
+        run = dataclasses.replace(run, device=where)
         with _where(executor, num_threads) as make, quiet():
             engine = _restored(run, trace, make)
             writer = TraceWriter.continued(trace, run, lock=lock)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from . import _memory
 from .engines import Rows
-from .row import RECORDED, RECORDED_BYTES
+from .row import recorded, recorded_bytes
 from .run import Run
 from .trace import STATUSES, Trace
 
@@ -58,12 +58,14 @@ class MemoryTrace(Sink):
     def check_memory(runs: Sequence[Run]) -> None:
         """Raise MemoryError if the rows of so many runs cannot fit."""
         count = sum(run.num_rows for run in runs)
-        _memory.check(f"a trace of {count:,} rows in memory", count * RECORDED_BYTES)
+        has_velocity = any(run.optimizer.has_velocity for run in runs)
+        needed = count * recorded_bytes(has_velocity=has_velocity)
+        _memory.check(f"a trace of {count:,} rows in memory", needed)
 
     def append(self, rows: Rows) -> None:
         """Keep rows."""
         stop = self._count + len(rows)
-        for name in RECORDED:
+        for name in recorded(has_velocity=self._run.optimizer.has_velocity):
             values = getattr(rows, name)
             if name not in self._columns:
                 # Memory that is never written to is never taken.

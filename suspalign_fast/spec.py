@@ -211,7 +211,8 @@ def takes_numbers(cls: type[Any]) -> bool:
     )
 
 
-#: Noise models, step-size rules and engines; ``register`` adds one.
+#: Noise models, step-size rules, engines and optimizers; ``register`` adds one.
 NOISES: Registry[Any] = Registry("noise", "model")
 RULES: Registry[Any] = Registry("step_size", "rule", "a number, an array or ")
 ENGINES: Registry[Any] = Registry("engine", "engine")
+OPTIMIZERS: Registry[Any] = Registry("optimizer", "optimizer")

@@ -19,6 +19,7 @@ from ._numba_errors import explain
 from ._travel import Travels
 from .kernels import built_in_rules
 from .kernels.rules import compile_rule, entry_address, row_of, with_memory
+from .optimizer import Optimizer
 from .problem import Quadratic
 from .spec import RULES
 
@@ -127,6 +128,10 @@ class AdaptiveStepSize(StepSize):
     @abstractmethod
     def memory(self, problem: Quadratic) -> NDArray[np.float64]:
         """Return the parameters and the initial memory of the rule for a problem."""
+
+    def memory_for(self, problem: Quadratic, optimizer: Optimizer) -> NDArray[np.float64]:
+        """Return the same for steps of an optimizer; by default that of plain SGD."""
+        return self.memory(problem)
 
     def raised(
         self, step: int, sums: NDArray[np.float64], memory: NDArray[np.float64]

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,7 @@ from . import storage as _hdf5
 from ._provenance import provenance
 from .conditions import Conditions
 from .engines import Rows
-from .row import RECORDED, check_columns, columns, derived_columns
+from .row import check_columns, columns, derived_columns, recorded
 from .run import Run
 from .sink import Sink
 from .storage import files as _files
@@ -113,7 +113,7 @@ class TraceWriter(Sink):
             writer._lay_out(run)
             for start in range(0, len(trace), COPY_ROWS):
                 stop = min(len(trace), start + COPY_ROWS)
-                rows = {name: trace.read(name, start, stop) for name in RECORDED}
+                rows = {name: trace.read(name, start, stop) for name in writer._recorded}
                 writer._extend(writer._completed(rows))
             writer._place.carry_over(new)
             for column in writer._columns.values():
@@ -146,7 +146,7 @@ class TraceWriter(Sink):
         chunk_rows = min(CHUNK_ROWS, run.num_rows)
         self._columns = {
             name: Column(trace, name, column.dtype, column.shape, chunk_rows, self._compression)
-            for name, column in columns().items()
+            for name, column in columns(has_velocity=run.optimizer.has_velocity).items()
         }
         labels.label(trace)
 
@@ -168,14 +168,18 @@ class TraceWriter(Sink):
         with self._writing():
             rows = Rows.joined(self._pending)
             now, later = rows[:count], rows[count:]
-            recorded = {name: getattr(now, name) for name in RECORDED}
-            self._extend(self._completed(recorded), last=last)
+            values = {name: getattr(now, name) for name in self._recorded}
+            self._extend(self._completed(values), last=last)
             self._pending = [later] if len(later) else []
         self._last_commit = time.monotonic()
 
-    def _completed(self, recorded: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    @property
+    def _recorded(self) -> Mapping[str, Any]:
+        return recorded(has_velocity=self.run.optimizer.has_velocity)
+
+    def _completed(self, values: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Add the derived columns to recorded ones."""
-        return recorded | derived_columns(self._conditions.part(recorded.__getitem__))
+        return values | derived_columns(self._conditions.part(values.__getitem__))
 
     def _extend(self, values: dict[str, NDArray[Any]], *, last: bool = False) -> None:
         """Write rows, all columns before the count that tells readers of them."""

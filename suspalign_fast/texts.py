@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _checks
+from .optimizer import PLAIN, Momentum, Optimizer
 from .spec import NOISES, RULES, Registry, takes_numbers, takes_one_number
 
 #: The rule that a number alone stands for.
@@ -150,6 +151,38 @@ def update(said: str, text: str) -> str | tuple[float, float]:
     except ValueError:
         raise ValueError(f"{said} must be two weights like '1,0.5', got {text!r}") from None
     return dominant, bulk
+
+
+def optimizer(said: str, momentum: Any, *, nesterov: bool = False) -> Optimizer:
+    """Return the optimizer of a share of the velocity that is kept; plain SGD where none is given.
+
+    Parameters
+    ----------
+    said : str
+        What errors call the share.
+    momentum : float or None
+    nesterov : bool
+
+    Raises
+    ------
+    ValueError
+        If the share is not from 0 to below 1, or there is none for Nesterov's momentum.
+    """
+    if momentum is None:
+        if nesterov:
+            raise ValueError(f"nesterov must go with {said}, and there is none")
+        return PLAIN
+    try:
+        return Momentum(momentum, nesterov=nesterov)
+    except ValueError as error:
+        raise ValueError(f"{said}{str(error).removeprefix('beta')}") from None
+
+
+def described_optimizer(optimizer: Optimizer) -> str:
+    """Return an optimizer in words."""
+    if not isinstance(optimizer, Momentum):
+        return "plain SGD"
+    return f"{'Nesterov momentum' if optimizer.nesterov else 'momentum'} {optimizer.beta:g}"
 
 
 def logarithmic(rows: int, steps: int) -> NDArray[np.int64]:

@@ -16,8 +16,21 @@ from ._equality import same_values
 from ._travel import Travels
 from .conditions import Conditions
 from .problem import Quadratic
-from .row import BANDS, CONSTANTS_SHAPE, RECORDED, SUMS, Part, columns, values_of
+from .row import (
+    BANDS,
+    CONSTANTS_SHAPE,
+    CROSS_SUMS,
+    RECORDED,
+    SUMS,
+    CrossSums,
+    Part,
+    Sums,
+    columns,
+    recorded,
+    values_of,
+)
 from .run import Run, Update, update_weights
+from .trace_columns import TraceColumns
 
 Array = NDArray[np.float64]
 
@@ -43,7 +56,7 @@ class _InMemory(NamedTuple):
         return self.conditions
 
 
-class Trace(Travels):
+class Trace(Travels, TraceColumns):
     """Rows of a run, in memory or read from its file column by column on first use.
 
     Columns are attributes and items: ``trace.alignment`` or ``trace["alignment"]``. Made by
@@ -177,7 +190,7 @@ class Trace(Travels):
         )
         if not same_values(mine, its) or (self._given_run is not None and self.run != other.run):
             return False
-        return all(same_values([self[name]], [other[name]]) for name in RECORDED)
+        return all(same_values([self[name]], [other[name]]) for name in self._recorded)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -187,7 +200,7 @@ class Trace(Travels):
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self._cache:
             self._check_name(name)
-            if name in RECORDED:
+            if name in self._recorded:
                 self._cache[name] = self._read(name, 0, len(self))
             else:
                 self._cache[name] = values_of(columns()[name], self._part(self.__getitem__))
@@ -207,7 +220,7 @@ class Trace(Travels):
         start, stop, _ = slice(start, stop).indices(len(self))
         if name in self._cache:
             return self._cache[name][start:stop]
-        if name in RECORDED:
+        if name in self._recorded:
             return self._read(name, start, max(start, stop))
         part = self._part(lambda recorded: self.read(recorded, start, stop))
         return values_of(columns()[name], part)
@@ -215,26 +228,38 @@ class Trace(Travels):
     def _part(self, read: Callable[[str], NDArray[Any]]) -> Part:
         return self._conditions.part(read)
 
+    @cached_property
+    def _has_velocity(self) -> bool:
+        return self._conditions.optimizer.has_velocity
+
+    @property
+    def _recorded(self) -> Mapping[str, Any]:
+        return recorded(has_velocity=self._has_velocity)
+
+    def _columns(self) -> Mapping[str, Any]:
+        return columns(has_velocity=self._has_velocity)
+
     def _check_name(self, name: str) -> None:
-        if name not in columns():
-            raise KeyError(f"a trace has no column {name!r}; it has {', '.join(columns())}")
+        if name not in columns() and name not in self._columns():
+            raise KeyError(f"a trace has no column {name!r}; it has {', '.join(self._columns())}")
 
     def __getattr__(self, name: str) -> NDArray[Any]:
-        if name.startswith("_") or name not in columns():
+        if name.startswith("_") or name not in self._columns():
             raise AttributeError(f"a trace has no attribute {name!r}")
         return self[name]
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """Return all columns by name."""
-        return {name: self[name] for name in columns()}
+        return {name: self[name] for name in self._columns()}
 
     def table(self) -> dict[str, NDArray[Any]]:
         """Return all columns as one-dimensional ones: ``pandas.DataFrame(trace.table())``.
 
         The sums are named ``S1_dominant``, ``S1_bulk``, ... ``R6_bulk``.
         """
-        flat = {name: self[name] for name in columns() if self[name].ndim == 1}
-        for sums in SUMS:
+        flat = {name: self[name] for name in self._columns() if self[name].ndim == 1}
+        groups: list[Sums | CrossSums] = [*SUMS, *([CROSS_SUMS] if self._has_velocity else [])]
+        for sums in groups:
             for (band, name), (p, label) in itertools.product(
                 enumerate(BANDS), enumerate(sums.labels)
             ):
@@ -261,7 +286,7 @@ class Trace(Travels):
         ('step',)
         """
         about = {"spec": json.dumps(self.spec), "status": self.status, "source": self.source}
-        return labelled.dataset(self.__getitem__, list(columns()), about)
+        return labelled.dataset(self.__getitem__, list(self._columns()), about)
 
     @cached_property
     def constants(self) -> Array:
@@ -286,54 +311,6 @@ class Trace(Travels):
         return spec
 
     @property
-    def step(self) -> NDArray[np.int64]:
-        """Step t of every row, shape (rows,)."""
-        return self["step"]
-
-    @property
-    def step_size(self) -> Array:
-        """Step size assigned at every row; NaN where a schedule has ended."""
-        return self["step_size"]
-
-    @property
-    def loss(self) -> Array:
-        """Loss ``L(theta)``."""
-        return self["loss"]
-
-    @property
-    def loss_dominant(self) -> Array:
-        """Loss in the dominant subspace."""
-        return self["loss_dominant"]
-
-    @property
-    def loss_bulk(self) -> Array:
-        """Loss in the bulk subspace."""
-        return self["loss_bulk"]
-
-    @property
-    def grad_sq_dominant(self) -> Array:
-        """Squared norm of the gradient in the dominant subspace."""
-        return self["grad_sq_dominant"]
-
-    @property
-    def grad_sq_bulk(self) -> Array:
-        """Squared norm of the gradient in the bulk subspace."""
-        return self["grad_sq_bulk"]
-
-    @property
-    def alignment(self) -> Array:
-        """Alignment A in [0, 1]; NaN where the gradient is zero."""
-        return self["alignment"]
-
-    @property
-    def critical_step_size(self) -> Array:
-        """Critical step size under the run's update; see `power_sums.critical_step_size`.
-
-        +inf where alignment falls and 0 where it rises for every step size.
-        """
-        return self["critical_step_size"]
-
-    @property
     def regime(self) -> NDArray[np.str_]:
         """Where each row's step size stands under the run's update; see `power_sums.regime`.
 
@@ -341,14 +318,14 @@ class Trace(Travels):
         step size, "rising-below" and "falling-above" a reversed one.
         """
         part = self._part(self.__getitem__)
-        reverses = physics.is_reversed(part.power_sums, part.constants, part.update)
+        reverses = physics.is_reversed(part.power_sums, part.constants, part.update, part.velocity)
         return physics.regime(self.step_size, self.critical_step_size, reverses)
 
     @property
     def loss_interval(self) -> Array:
         """Bounds (lower, upper) of claim 3, shape (rows, 2); see `power_sums.loss_interval`."""
         part = self._part(self.__getitem__)
-        return physics.loss_interval(part.power_sums, part.constants)
+        return physics.loss_interval(part.power_sums, part.constants, part.velocity)
 
     @property
     def predicted(self) -> physics.Prediction:
@@ -361,17 +338,8 @@ class Trace(Travels):
             self.step_size,
             conditions.update,
             None if self.problem is None else self.problem.noise_shape,
+            self._part(self.__getitem__).velocity,
         )
-
-    @property
-    def power_sums(self) -> Array:
-        """S_1 ... S_4 of the dominant and the bulk band, shape (rows, 2, 4)."""
-        return self["power_sums"]
-
-    @property
-    def noise_sums(self) -> Array:
-        """R_4 ... R_6 of the dominant and the bulk band, shape (rows, 2, 3)."""
-        return self["noise_sums"]
 
     def __repr__(self) -> str:
         where = "" if self.path is None else f", path={str(self.path)!r}"

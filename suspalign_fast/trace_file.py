@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from . import storage as _hdf5
 from .conditions import Conditions
 from .noise import state_noise
-from .row import CONSTANTS_SHAPE, RECORDED
-from .run import Recording, Run, update_weights
+from .row import CONSTANTS_SHAPE, recorded
+from .run import Recording, Run, stored_optimizer, update_weights
 from .spec import arrays_in
 from .spectrum import Spectrum
 from .storage import files as _files
@@ -105,7 +105,8 @@ class TraceFile:
         with self._open("the constants of the noise") as file:
             spec = json.loads(_spec(file))
             weights, noise = update_weights(spec["update"]), state_noise(spec["noise"])
-            return Conditions(file.read("run/noise_constants"), weights, noise)
+            constants = file.read("run/noise_constants")
+            return Conditions(constants, weights, noise, stored_optimizer(spec))
 
     def column(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Read rows of a column."""
@@ -157,7 +158,8 @@ class _Header(NamedTuple):
         return header
 
     def _check_columns(self, file: _hdf5.Reader) -> None:
-        for name, wanted in RECORDED.items():
+        has_velocity = stored_optimizer(json.loads(_spec(file))).has_velocity
+        for name, wanted in recorded(has_velocity=has_velocity).items():
             column = file.dataset(f"trace/{name}")
             if column.dtype != np.dtype(wanted.dtype):
                 raise ValueError(f"column {name!r} has type {column.dtype}")

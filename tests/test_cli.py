@@ -16,6 +16,8 @@ from suspalign_fast.run import Run
 from suspalign_fast.store import TraceWriter
 from suspalign_fast.trace import Trace
 
+from .conftest import assert_same_bits
+
 
 @pytest.fixture
 def spectrum_file(tmp_path):
@@ -102,6 +104,12 @@ def test_plot_draws_a_trace_again(suspalign, tmp_path):
         (("run", "--rows", "1"), "--rows must be an integer of at least 2"),
         (("run", "--update", "1,x"), "--update must be two weights"),
         (("run", "--update", "half"), "--update must be 'full'"),
+        (("run", "--momentum", "1"), "--momentum must be from 0 to below 1, got 1.0"),
+        (("run", "--momentum", "-0.1"), "--momentum must be a finite number of at least zero"),
+        (("run", "--momentum", "nan"), "--momentum must be a finite number of at least zero"),
+        (("run", "--momentum", "much"), "Invalid value for '--momentum'"),
+        (("run", "--nesterov"), "--nesterov must go with --momentum, and there is none"),
+        (("run", "--momentum", "0.9", "--engine", "jump"), "--engine must be one of 'step', 'lev"),
         (("run", "--threads", "0"), "--threads must be an integer of at least 1"),
         (("verify", "--states", "0"), "--states must be an integer"),
         (("fly",), "No such command"),
@@ -233,6 +241,39 @@ def test_an_interrupted_run_says_how_to_resume_and_resumes(suspalign, tmp_path, 
     ends = [line for line in whole.output.splitlines() if line.startswith("alignment")]
     assert ends[0] in result.output
     assert suspalign("resume", "trace.h5", "--steps", "100").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "optimizer", "words"),
+    [
+        (("--momentum", "0.9"), sa.Momentum(0.9), "momentum 0.9"),
+        (
+            ("--momentum", "0.9", "--nesterov", "--engine", "auto"),
+            sa.Momentum(0.9, nesterov=True),
+            "Nesterov momentum 0.9",
+        ),
+        (("--momentum", "0"), sa.Momentum(0.0), "momentum 0"),
+    ],
+)
+def test_momentum_reaches_the_run_which_says_it(suspalign, tmp_path, arguments, optimizer, words):
+    result = suspalign("run", *arguments)
+    assert result.exit_code == 0, result.output
+    assert f"200 steps of size 0.003, {words}, hessian noise 0.3, initial std 10" in result.output
+    trace = sa.load_trace(tmp_path / "trace.h5")
+    assert trace.run.optimizer == optimizer
+    said = suspalign("info", "trace.h5").output
+    assert f"optimizer  {words}\n" in said
+    assert ("cross_sums" in said) == optimizer.has_velocity
+    result = suspalign("resume", "trace.h5", "--steps", "250")
+    assert result.exit_code == 0, result.output
+    problem, engine = trace.run.problem, trace.run.engine
+    whole = sa.simulate(problem, 0.003, 250, engine=engine, optimizer=optimizer)
+    assert_same_bits(sa.load_trace(tmp_path / "trace.h5"), whole)
+
+
+def test_plain_sgd_is_not_said_in_every_line(suspalign):
+    assert "200 steps of size 0.003, hessian noise" in suspalign("run", "--no-plot").output
+    assert "optimizer  plain SGD\n" in suspalign("info", "trace.h5").output
 
 
 # --- how a run ends --------------------------------------------------------------------------

@@ -229,6 +229,36 @@ def test_texts_are_axes_and_options():
             np.testing.assert_array_equal(found, trace.loss)
 
 
+def test_momentum_is_an_option_and_an_axis():
+    plain = swept(SHORT)
+    problem = sa.Quadratic(sa.Spectrum.two_level(100, 3, 5.0, 1.0))
+    one = swept("momentum = 0.9\nnesterov = true\n" + SHORT)
+    ball = sa.Momentum(0.9, nesterov=True)
+    trace = sa.simulate(problem, sa.CriticalStep(0.9), 5, optimizer=ball)
+    np.testing.assert_array_equal(one.loss.sel(seed=0), trace.loss)
+    assert not np.array_equal(one.loss, plain.loss)
+    assert_same(swept("nesterov = false\n" + SHORT), plain)
+    for kind, nesterov in (("", False), ("nesterov = true\n", True)):
+        text = "theory = true\n" + kind + SHORT.replace('"critical:0.9"', "0.01")
+        study = swept(f"{text}[over]\nmomentum = [0, 0.5, 0.9]")
+        assert study.momentum.values.tolist() == [0.0, 0.5, 0.9]
+        for beta in (0.0, 0.5, 0.9):
+            optimizer = sa.Momentum(beta, nesterov=nesterov)
+            found = study.sel(momentum=beta)
+            trace = sa.simulate(problem, 0.01, 5, optimizer=optimizer)
+            np.testing.assert_array_equal(found.loss.sel(seed=0), trace.loss)
+            exact = sa.theory.expected(problem, 0.01, study.step.values, optimizer=optimizer)
+            np.testing.assert_array_equal(found.exact_loss_mean, exact.loss_mean)
+
+
+def test_a_study_of_plain_sgd_goes_on_from_before_there_was_momentum():
+    """What tells a point's content is that of the same case in Python."""
+    case = toml_study.toml.of_table(tomllib.loads(SHORT)).case
+    problem, options = case()
+    run = sa.run.Run(problem, num_steps=5, **options)
+    assert "optimizer" not in run.to_json()[0]
+
+
 @pytest.mark.parametrize(
     ("problem", "over", "make"),
     [
@@ -333,6 +363,14 @@ BAD = [
     ('engine = "levels"', 'engine = "warp"', "engine must be one of 'step'"),
     ('engine = "levels"', 'update = "half"', "update must be 'full'"),
     ('engine = "levels"', 'dtype = "float16"', "dtype must be"),
+    ('engine = "levels"', "momentum = 1.0", "momentum must be from 0 to below 1, got 1.0"),
+    ('engine = "levels"', "momentum = '0.9'", "momentum must be a finite number of at least zero"),
+    ('engine = "levels"', "momentum = true", "momentum must be a finite number of at least zero"),
+    ('engine = "levels"', "nesterov = true", "nesterov must go with momentum, and there is none"),
+    ('engine = "levels"', "nesterov = 1", "nesterov must be true or false, got 1"),
+    ('engine = "levels"', "engine = 'jump'\nmomentum = 0.9", "engine must be one of 'step', 'lev"),
+    ("gap_ratio = [10.0, 50.0]", "momentum = [0.9, 1.0]", "got 1.0 (at momentum = 1.0"),
+    ("gap_ratio = [10.0, 50.0]", "nesterov = [1]", "[over] must have no keys but dim"),
     ('["alignment", "loss", "power_sums"]', '["speed"]', "variables must be columns of a trace"),
     ('["alignment", "loss", "power_sums"]', "3", "variables must be a text or a list of texts"),
     ("[problem]", "[problems]", "no keys but problem, over"),
@@ -407,8 +445,13 @@ def keys(table, *above):
 
 def test_no_value_of_any_key_is_a_traceback():
     whole = tomllib.loads(STUDY) | {"step_size": 1e-3, "update": "full", "dtype": "float64"}
-    whole |= {"device": "cpu", "until": {"stderr": 1, "variable": "loss", "first": 3}}
-    others = [("over", name) for name in ("dim", "bulk", "noise", "std", "engine", "update")]
+    whole |= {
+        "momentum": 0.5,
+        "nesterov": True,
+        "device": "cpu",
+        "until": {"stderr": 1, "variable": "loss", "first": 3},
+    }
+    others = [("over", name) for name in ("dim", "bulk", "noise", "std", "engine", "momentum")]
     refused = 0
     for *above, key in [*keys(whole), *others]:
         for value in WEIRD:

@@ -208,6 +208,112 @@ def test_theory_is_direct_where_compression_is_not_for(monkeypatch):
         assert few(problem, size) is problem
 
 
+# --- under momentum --------------------------------------------------------------------------
+
+BALL = sa.Momentum(0.9)
+
+
+def test_resolved_levels_have_one_direction_or_two_at_least(spectrum):
+    sizes = []
+    for width, nodes in ((0.7, 8), (0.5, 10), (0.25, 12)):
+        few = spectrum.resolved(width, nodes)
+        sizes.append(few.num_levels)
+        counts = few.multiplicities
+        if few is not spectrum:
+            assert few.is_compressed
+            assert np.isnan(few.compression_error)
+        assert few.quantization_error == spectrum.quantization_error
+        assert ((counts == 1.0) | (counts >= 2.0)).all()
+        assert few.band_sums(few.eigenvalues) == pytest.approx(
+            spectrum.band_sums(spectrum.eigenvalues), rel=1e-11
+        )
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1] <= spectrum.num_levels
+    assert spectrum.resolved(0.25, 12) is few
+
+
+def test_few_levels_of_quantized_ones_say_both_errors():
+    coarse = SPECTRUM.quantize(5_000)
+    assert coarse.quantization_error > 0.0
+    for few in (coarse.compress(), coarse.resolved(0.5, 8)):
+        assert few.num_levels < 1_000
+        assert few.quantization_error == coarse.quantization_error
+
+
+@pytest.mark.parametrize(("width", "nodes", "message"), [
+    (0.0, 8, "width must be a finite number above zero, got 0.0"),
+    (1e-7, 8, "width must be at least 1e-06, got 1e-07"),
+    ([1.0], 8, "width must be a finite number above zero"),
+    (0.5, 0, "nodes must be an integer of at least 1 and at most 64, got 0"),
+    (0.5, 65, "nodes must be an integer"),
+    (0.5, 2.5, "nodes must be an integer"),
+])  # fmt: skip
+def test_levels_that_cannot_be_made_are_named(width, nodes, message):
+    with pytest.raises(ValueError, match=message):
+        SPECTRUM.resolved(width, nodes)
+    for few in (SPECTRUM.compress(), SPECTRUM.resolved(0.5, 8)):
+        with pytest.raises(ValueError, match="must not be compressed to be resolved"):
+            few.resolved(0.5, 8)
+
+
+def test_levels_of_plain_sgd_are_refused_under_momentum(tmp_path):
+    """Their moments swing out of step: wrong in the third digit and worse."""
+    problem = sa.Quadratic(SPECTRUM.compress(), initial=10.0)
+    message = r"those of Spectrum\.resolved, under Momentum\(beta=0\.9.* got Spectrum\(dim=60000"
+    for run in (
+        lambda: sa.simulate(problem, 0.1, 5, engine="levels", optimizer=BALL),
+        lambda: sa.simulate(problem, 0.1, 5, engine="auto", optimizer=BALL),
+        lambda: sa.simulate_ensemble(problem, 0.1, 5, engine="levels", optimizer=BALL),
+        lambda: theory.expected(problem, 0.1, [5], optimizer=BALL),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run()
+    still = sa.Momentum(0.0)  # that is plain SGD
+    trace = sa.simulate(problem, 0.1, 5, engine="levels", optimizer=still)
+    assert_same_bits(trace, sa.simulate(problem, 0.1, 5, engine="levels"))
+
+
+def test_the_stationary_state_does_not_swing():
+    for optimizer in (BALL, sa.Momentum(0.99, nesterov=True)):
+        found = [
+            theory.stationary(sa.Quadratic(levels), 0.3, optimizer=optimizer)
+            for levels in (SPECTRUM, SPECTRUM.compress())
+        ]
+        for name in theory.MOMENTS:
+            one, other = (getattr(exact, name) for exact in found)
+            assert other == pytest.approx(one, rel=1e-11), name
+
+
+@pytest.mark.parametrize("optimizer", [BALL, sa.Momentum(0.9, nesterov=True)])
+def test_runs_with_resolved_levels_have_the_exact_moments_of_all(optimizer):
+    many = sa.Spectrum.linear_bands(20_000, 200)
+    few = many.resolved(0.25, 12)
+    assert few.num_levels < 1_000
+    eta, times = 0.3 * optimizer.largest / 100.0, [1, 4, 15, 60]
+    how = {"record_at": times, "engine": "levels", "optimizer": optimizer}
+    noise, runs = sa.IsotropicNoise(0.5), 400
+    traces = sa.simulate_ensemble(
+        sa.Quadratic(few, noise, initial=1.0), eta, 60, seeds=range(runs), **how
+    )
+    exact = theory.expected(sa.Quadratic(many, noise, initial=1.0), eta, times, optimizer=optimizer)
+    for name in ("alignment", "loss"):
+        values = np.stack([trace[name][1:] for trace in traces])
+        mean, std = getattr(exact, f"{name}_mean"), getattr(exact, f"{name}_std")
+        assert (np.abs(values.mean(0) - mean) < 5.0 * std / np.sqrt(runs)).all()
+        assert (np.abs(values.std(0) / std - 1.0) < 5.0 / np.sqrt(2.0 * runs) + 0.1).all()
+
+
+def test_files_keep_runs_with_resolved_levels(tmp_path):
+    problem = sa.Quadratic(SPECTRUM.resolved(0.5, 8), initial=1.0)
+    how = {"engine": "levels", "optimizer": BALL}
+    trace = sa.simulate(problem, 0.1, 20, path=tmp_path / "run.h5", **how)
+    loaded = sa.load_trace(tmp_path / "run.h5")
+    assert np.isnan(loaded.run.problem.spectrum.compression_error)
+    assert loaded == trace
+    longer = sa.resume(tmp_path / "run.h5", num_steps=30)
+    assert_same_bits(longer, sa.simulate(problem, 0.1, 30, **how))
+
+
 # --- runs ------------------------------------------------------------------------------------
 
 

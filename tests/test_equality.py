@@ -21,7 +21,14 @@ MAKERS = {
     "run": lambda: Run(MAKERS["problem"](), sa.Schedule([1e-3, 0.0]), 2, record_at=[0, 2]),
     "expected": lambda: sa.theory.expected(MAKERS["problem"](), 1e-3, [0, 1]),
     "prediction": lambda: sa.simulate(MAKERS["problem"](), np.array([1e-3] * 3), 3).predicted,
-    "row": lambda: sa.Row(0, *(np.arange(1.0, 9.0).reshape(2, 4) for _ in range(4)), np.ones(2)),
+    "row": lambda: sa.Row(
+        0,
+        *(np.arange(1.0, 9.0).reshape(2, 4) for _ in range(4)),
+        np.ones(2),
+        np.zeros((2, 8)),
+        1.0,
+        0.0,
+    ),
 }
 
 

@@ -15,6 +15,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
 import suspalign_fast as sa
+from suspalign_fast._picture import caption, panels
 from suspalign_fast.cli import main
 from suspalign_fast.plot import plot_trace
 from suspalign_fast.row import RECORDED
@@ -447,6 +448,20 @@ def test_text_in_vectors_is_truetype(tmp_path, ending):
         assert b"/CIDFontType2" in content or b"/TrueType" in content
     else:
         assert b"/FontType 42 def" in content
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_momentum_is_said_and_the_exact_curve_is_its_own(nesterov):
+    optimizer = sa.Momentum(0.9, nesterov=nesterov)
+    trace = simulated(0.1, optimizer=optimizer)
+    words = "Nesterov momentum 0.9" if nesterov else "momentum 0.9"
+    assert words in caption.caption(trace)
+    assert not [part for part in caption.caption(simulated(0.1)) if "momentum" in part]
+    exact, _ = panels.expected(trace)
+    own = sa.theory.expected(trace.problem, 0.1, exact.step, optimizer=optimizer)
+    np.testing.assert_array_equal(exact.alignment_mean, own.alignment_mean)
+    rule = simulated(sa.CriticalStep(0.5), optimizer=optimizer)
+    assert plot_trace(rule).axes
 
 
 def test_a_size_is_that_of_the_picture(tmp_path):

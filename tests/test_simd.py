@@ -240,6 +240,11 @@ def test_zero_where_zero():
     check(simd.zero_where_zero, expected, a, b)
 
 
+def test_one_of_two_where_zero():
+    a, b, c = DOUBLES, np.roll(DOUBLES, 3), np.roll(DOUBLES, 5)
+    check(simd.select_zero, np.where(a == 0.0, b, c), a, b, c)
+
+
 def test_conversions():
     check(simd.unsigned_to_float, WORDS.astype(np.float32), WORDS)
     check(simd.signed_to_float, WORDS.view(np.int32).astype(np.float32), WORDS)

@@ -4,6 +4,7 @@ from dataclasses import MISSING, fields
 
 import numpy as np
 
+from .. import texts
 from ..data_noise import DataNoise
 from ..noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise
 from ..run import UPDATES, Run
@@ -44,6 +45,7 @@ def caption(trace: Trace) -> list[str]:
         return [status(trace)]
     run = trace.run
     parts = [f"engine {run.engine}", noise(run.problem.noise), _initial(run), rule(run.step_size)]
+    parts += [texts.described_optimizer(run.optimizer)] if run.optimizer.has_velocity else []
     parts += [_update(run.update)] if run.update != UPDATES["full"] else []
     parts += [run.dtype] if run.dtype != "float64" else []
     parts += [f"on {run.device}"] if run.device != "cpu" else []
@@ -76,7 +78,7 @@ def why_no_exact(trace: Trace, most_levels: int) -> str:
     if not isinstance(rule, KnownStepSize):
         return "no exact curve under a rule"
     last = int(trace.step[-1])
-    levels = levels_needed(trace.problem, rule, last, trace.run.update)
+    levels = levels_needed(trace.problem, rule, last, trace.run.update, trace.run.optimizer)
     if trace.problem.noise.depends_on_state:  # levels are coupled: by a matrix, or step by step
         most_levels = MOST_COUPLED if type(rule) is ConstantStep else MOST_STEPS // max(last, 1)
     if levels > most_levels:

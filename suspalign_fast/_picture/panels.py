@@ -89,7 +89,9 @@ def expected(trace: Trace) -> tuple[theory.Expected | None, str]:
     assert isinstance(run.step_size, KnownStepSize)
     times = step_axis.spaced_steps(int(trace.step[-1]), EXACT_POINTS)
     with np.errstate(all="ignore"):
-        exact = theory.expected(run.problem, run.step_size, times, update=run.update)
+        exact = theory.expected(
+            run.problem, run.step_size, times, update=run.update, optimizer=run.optimizer
+        )
     if not np.isfinite(_center(exact)).any():
         return None, "no exact curve: not finite"
     return exact, ""

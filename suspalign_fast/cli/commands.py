@@ -69,6 +69,13 @@ def main() -> None:
 @click.option("--dtype", type=click.Choice(DTYPES), default="float64", help="Type of the state.")
 @click.option("--update", default="full", help="full, dominant, bulk or two weights '1,0.5'.")
 @click.option(
+    "--momentum",
+    type=float,
+    metavar="BETA",
+    help="Share of the velocity that is kept in a step, from 0 to below 1.  [default: plain SGD]",
+)
+@click.option("--nesterov", is_flag=True, help="Nesterov's momentum instead of the heavy ball.")
+@click.option(
     "-o", "--output", type=click.Path(path_type=Path), default=Path("trace.h5"), help="Trace file."
 )
 @click.option("--overwrite", is_flag=True, help="Replace existing output files.")
@@ -92,6 +99,8 @@ def run(
     device: devices.DeviceName,
     dtype: str,
     update: str,
+    momentum: float | None,
+    nesterov: bool,
     output: Path,
     overwrite: bool,
     compression: Literal["gzip", "none"],
@@ -116,15 +125,16 @@ def run(
     if plot:
         options.check_free(picture, overwrite)
     rule = options.step_size(step_size)
+    optimizer = options.optimizer(momentum, nesterov=nesterov)
     named = first_engine(engine)
-    where: Any = devices.resolve(device, named, problems.noise(noise, noise_std))
+    where: Any = devices.resolve(device, named, problems.noise(noise, noise_std), optimizer)
     workers = options.threads(threads)
     problem = problems.load(source, noise, noise_std, initial)
     spectrum = problem.spectrum
     say(f"spectrum   {source.label}: {text.spectrum(spectrum)}")
     say(
-        f"run        {steps:,} steps of size {step_size}, {text.noise(noise, noise_std)}, "
-        f"initial std {initial:g}, seed {seed}"
+        f"run        {steps:,} steps of size {step_size}, {text.optimizer(optimizer)}"
+        f"{text.noise(noise, noise_std)}, initial std {initial:g}, seed {seed}"
     )
     plan = Run(
         problem,
@@ -137,6 +147,7 @@ def run(
         device=where,
         dtype=dtype,
         update=update_weights(options.update(update)),
+        optimizer=optimizer,
     )
     plan, chosen = settled(plan, engine)
     if chosen:
@@ -276,7 +287,8 @@ def info(file: Path, follow: bool) -> None:
     say(f"file       {file} ({text.file_size(file)})")
     for name, value in text.description(trace).items():
         say(f"{name:<10} {value}")
-    say(f"{'columns':<10} {', '.join(columns())}")
+    has_velocity = trace.problem is not None and trace.run.optimizer.has_velocity
+    say(f"{'columns':<10} {', '.join(columns(has_velocity=has_velocity))}")
     if len(trace):
         text.say_summary(trace)
     text.say_end(trace, file)

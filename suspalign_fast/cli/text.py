@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from .. import _threads
+from .. import _threads, texts
 from ..cost import estimate_seconds, faster_engine, seconds_per_normal
+from ..optimizer import PLAIN, Optimizer
 from ..run import Run
 from ..spectrum import Spectrum
 from ..summary import Course, courses
@@ -24,6 +25,11 @@ def spectrum(of: Spectrum) -> str:
 def noise(name: str, std: float) -> str:
     """Name a noise model as options do."""
     return f"noise {name}" if ":" in name else f"{name} noise {std:g}"
+
+
+def optimizer(of: Optimizer) -> str:
+    """Name momentum, with a comma; nothing for plain SGD."""
+    return "" if of == PLAIN else f"{texts.described_optimizer(of)}, "
 
 
 def workers(device: str, threads: int | None) -> str:
@@ -96,6 +102,7 @@ def description(trace: Trace) -> dict[str, str]:
     }
     for name in ("engine", "device", "noise", "initial", "step_size", "update", "num_steps"):
         lines[name] = plain(spec[name])
+    lines["optimizer"] = texts.described_optimizer(run.optimizer)
     given = run.record_at is not None
     every = "at given steps" if given else f"every {run.record_every} steps"
     return lines | {"seed": f"{run.seed}, recorded {every}"}

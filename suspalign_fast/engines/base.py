@@ -10,7 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.normals import seed_key
-from ..row import CONSTANTS_AT, NOISY_AT, NUM_BANDS, RULE_COLUMNS, SLICES, WEIGHT_AT
+from ..row import (
+    CONSTANTS_AT,
+    CROSS_ROW_SIZE,
+    FACTORS_AT,
+    NOISY_AT,
+    NUM_BANDS,
+    NUM_FACTORS,
+    ROW_SIZE,
+    RULE_COLUMNS,
+    SLICES,
+    WEIGHT_AT,
+    cross_sums_of,
+)
 from ..run import Run
 
 
@@ -25,19 +37,22 @@ class Rows:
         The size the rule assigns at the row; NaN where a schedule has ended.
     power_sums : ndarray of float64, shape (rows, 2, 4)
     noise_sums : ndarray of float64, shape (rows, 2, 3)
+    cross_sums : ndarray of float64, shape (rows, 2, 8), or (rows, 2, 0) without a velocity
     """
 
     step: NDArray[np.int64]
     step_size: NDArray[np.float64]
     power_sums: NDArray[np.float64]
     noise_sums: NDArray[np.float64]
+    cross_sums: NDArray[np.float64]
 
     @classmethod
     def from_sums(
         cls, step: NDArray[np.int64], step_size: NDArray[np.float64], sums: NDArray[np.float64]
     ) -> "Rows":
         """Split sums of shape (rows, bands, NUM_SUMS or more) into their groups."""
-        return cls(step, step_size, *(sums[..., part] for part in SLICES.values()))
+        power, noise = (sums[..., part] for part in SLICES.values())
+        return cls(step, step_size, power, noise, cross_sums_of(sums))
 
     @classmethod
     def joined(cls, parts: "list[Rows]") -> "Rows":
@@ -52,10 +67,11 @@ class Rows:
 
     def finite_prefix(self) -> "Rows":
         """Return the rows before the first one with a sum that is not finite."""
+        every = (self.power_sums, self.noise_sums, self.cross_sums)
         with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(self.power_sums.sum() + self.noise_sums.sum()):
+            if np.isfinite(sum(sums.sum() for sums in every)):
                 return self
-        finite = np.isfinite(self.power_sums).all((1, 2)) & np.isfinite(self.noise_sums).all((1, 2))
+        finite = np.logical_and.reduce([np.isfinite(sums).all((1, 2)) for sums in every])
         if finite.all():
             return self
         return self[: int(np.argmin(finite))]
@@ -115,6 +131,7 @@ def fill_constants(table: NDArray[np.float64], run: Run) -> None:
     """Write what no step changes to a rule's table: constants and weights."""
     table[:, CONSTANTS_AT:NOISY_AT] = run.problem.noise_constants
     table[:, WEIGHT_AT] = run.update
+    table[:, FACTORS_AT : FACTORS_AT + NUM_FACTORS] = run.optimizer.factors[:NUM_FACTORS]
 
 
 def fill_constants_at_row(table: NDArray[np.float64], run: Run) -> None:
@@ -125,8 +142,8 @@ def fill_constants_at_row(table: NDArray[np.float64], run: Run) -> None:
     table[:, CONSTANTS_AT:NOISY_AT] = at
 
 
-#: The plane that every engine has.
-STATE = "state"
+#: The plane that every engine has, and that of the velocity under momentum.
+STATE, VELOCITY = "state", "velocity"
 
 
 class Stretches(NamedTuple):
@@ -181,6 +198,11 @@ class Engine(ABC):
         return self.planes[STATE]
 
     @property
+    def row_size(self) -> int:
+        """Numbers of a band in the rows that kernels write."""
+        return CROSS_ROW_SIZE if self.run.optimizer.has_velocity else ROW_SIZE
+
+    @property
     def width(self) -> int:
         """Numbers that a step works on."""
         return self.run.problem.spectrum.dim
@@ -200,6 +222,8 @@ class Engine(ABC):
     is_exact_in_law: ClassVar[bool] = False
     #: Whether it is here to be compared with, slowly.
     is_oracle: ClassVar[bool] = False
+    #: Whether it has a plane for a velocity.
+    takes_velocity: ClassVar[bool] = False
     #: Whether it takes a `Shard` of a run's directions, with rows of parts.
     can_be_sharded: ClassVar[bool] = False
 
@@ -222,7 +246,8 @@ class Engine(ABC):
     def takes(cls, run: Run) -> bool:
         """Whether it can do a run, whichever engine that names."""
         foreseen = run.is_foreseeable or not cls.needs_known_steps
-        return foreseen and run.device in cls.devices()
+        moves = cls.takes_velocity or not run.optimizer.has_velocity
+        return foreseen and moves and run.device in cls.devices()
 
     @classmethod
     def on(cls, device: str) -> "type[Engine]":

@@ -53,7 +53,7 @@ class BatchSteps(AdaptiveSteps):
 
     def start(self, sums: Array) -> Array:
         """Return the size of the first step."""
-        self.ruling.sums[:, :ROW_SIZE] = sums
+        self.ruling.sums[:, :ROW_SIZE] = sums[:, :ROW_SIZE]
         fill_constants_at_row(self.ruling.sums, self.engine.run)
         return super().start(sums)
 

@@ -22,6 +22,7 @@ class JumpEngine(StepEngine):
     """Moves from recorded row to recorded row: exact in law there, for known step sizes."""
 
     jumps = True
+    takes_velocity = False
     elsewhere: ClassVar[Mapping[str, tuple[str, str]]] = {
         "cuda": ("suspalign_fast.engines.gpu", "GpuJumpEngine")
     }

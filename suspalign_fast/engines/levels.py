@@ -6,20 +6,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _memory, _threads
-from ..kernels import data_levels, levels
+from ..kernels import data_levels, levels, momentum_levels
+from ..kernels.data_noise import Batches, make_batches
 from ..kernels.levels import Levels, make_levels
 from ..kernels.normals import seed_key
 from ..problem import Quadratic
 from ..row import NUM_BANDS, ROW_SIZE, sum_weights
 from ..run import Run
 from ..spec import ENGINES
-from .base import STATE, Rows
+from .base import STATE, VELOCITY, Rows
 from .batches import BatchSteps, batches_of
 from .steppers import AdaptiveSteps, Jumps, SteppingEngine
 
 Array = NDArray[np.float64]
 #: Arrays with an entry for every level that the engine holds at once.
 ARRAYS = 48
+#: What the velocity of a level has across its coefficients; VELOCITY is what it has along them.
+ACROSS = "across"
 #: Lanes of a part: what threads share.
 PART = 2048
 
@@ -28,15 +31,20 @@ PART = 2048
 ROW_SECONDS, LEVEL_SECONDS = 1e-7, 5e-9
 
 
-def levels_of(problem: Quadratic, part: slice = slice(None), begin: int = 0) -> Levels:
-    """Return a slice of a problem's levels as kernels take them, the first lane being `begin`."""
+def levels_of(
+    problem: Quadratic, part: slice = slice(None), begin: int = 0, freedom: Array | None = None
+) -> Levels:
+    """Return a slice of a problem's levels as kernels take them, the first lane being `begin`.
+
+    Chi-squares have as many degrees of freedom as a level has directions, less one, by default.
+    """
     spectrum = problem.spectrum
     lam, std = spectrum.eigenvalues[part], problem.stds[part]
     first, last, _ = part.indices(spectrum.num_levels)
     return make_levels(
         lam,
         std,
-        spectrum.multiplicities[part].astype(np.float64) - 1.0,
+        spectrum.multiplicities[part].astype(np.float64) - 1.0 if freedom is None else freedom,
         np.array(sum_weights(lam, std)),
         min(max(spectrum.num_dominant_levels - first, 0), last - first),
         begin,
@@ -100,6 +108,7 @@ class LevelsEngine(SteppingEngine):
 
     can_be_probed = True
     is_exact_in_law = True
+    takes_velocity = True
 
     @classmethod
     def takes(cls, run: Run) -> bool:
@@ -109,7 +118,8 @@ class LevelsEngine(SteppingEngine):
     @classmethod
     def seconds(cls, run: Run, threads: int, normal: float) -> float:
         """Return the expected time of a run."""
-        rows = run.num_rows if run.is_foreseeable else run.num_steps + 1
+        jumps = run.is_foreseeable and not run.optimizer.has_velocity
+        rows = run.num_rows if jumps else run.num_steps + 1
         return rows * (ROW_SECONDS + LEVEL_SECONDS * run.problem.spectrum.num_levels)
 
     def __init__(self, run: Run, *, serial: bool = False) -> None:
@@ -123,7 +133,11 @@ class LevelsEngine(SteppingEngine):
         self.levels: Levels = levels_of(problem)
         self.planes = {STATE: self._initial_state(self.key)}
         batches = batches_of(problem)
-        self.jumps: bool = run.is_foreseeable
+        self.jumps: bool = run.is_foreseeable and not run.optimizer.has_velocity
+        if run.optimizer.has_velocity:
+            self._prepare_velocity(batches)
+            self.advance(0)
+            return
         # Else all levels take each step together, in one thread.
         if batches is not None:
             kernel = data_levels.advance_level_batches
@@ -136,14 +150,39 @@ class LevelsEngine(SteppingEngine):
             self.stepper = AdaptiveSteps(self, levels.advance_levels, self.state, self.levels)
         self.advance(0)  # compiles, so that a progress bar starts with the steps
 
+    def _prepare_velocity(self, batches: Batches | None) -> None:
+        """Set up norms of levels and what their velocities have along and across them."""
+        counts = self.run.problem.spectrum.multiplicities.astype(np.float64)
+        if ((counts > 1.0) & (counts < 2.0)).any():
+            raise ValueError(
+                f"spectrum must have levels of one or of at least two directions under "
+                f"{self.run.optimizer!r}, as those of Spectrum.resolved, got "
+                f"{self.run.problem.spectrum!r}"
+            )
+        rest = np.where(counts > 2.0, counts - 2.0, counts - 1.0)
+        self.levels = levels_of(self.run.problem, freedom=rest)
+        merged = self.levels.lane[counts <= 2.0]
+        np.sqrt(self.state, out=self.state)
+        for name in (VELOCITY, ACROSS):
+            self.planes[name] = np.zeros_like(self.state)
+        no_batches = make_batches(1, 0.0, np.zeros((NUM_BANDS, 3)))
+        self.stepper = BatchSteps(
+            self, momentum_levels.advance_velocity_levels, *self.planes.values(), self.levels,
+            merged, tuple(self.run.optimizer.factors), batches or no_batches, batches is not None,
+        )  # fmt: skip
+
     @property
     def width(self) -> int:
         """Numbers that a step works on."""
         return self.run.problem.spectrum.num_levels
 
     def initial_sums(self) -> Array:
-        """Sums of the state, shape (bands, ROW_SIZE)."""
-        return self.sums_of(self.state)
+        """Sums of the state, shape (bands, row_size)."""
+        if VELOCITY not in self.planes:
+            return self.sums_of(self.state)
+        sums = np.empty((NUM_BANDS, self.row_size))
+        momentum_levels.sum_velocity_levels(*self.planes.values(), self.levels, sums)
+        return sums
 
     def sums_of(self, state: Array) -> Array:
         """Sums of both bands of a state, laid out as ``row`` says, shape (bands, ROW_SIZE)."""
@@ -178,6 +217,10 @@ class LevelsEngine(SteppingEngine):
 
     def observe(self, out: Array) -> None:
         """Write the sums of the next step's noisy gradient."""
+        if VELOCITY in self.planes:
+            model = self.stepper.model
+            momentum_levels.observe_velocity_levels(*model, self.step, *self.key, out)
+            return
         if isinstance(self.stepper, BatchSteps):
             data_levels.observe_level_batch(*self.stepper.model, self.step, *self.key, out)
             return
@@ -187,7 +230,8 @@ class LevelsEngine(SteppingEngine):
     def rows_of(cls, runs: Sequence[Run]) -> list[Rows] | None:
         """Return all rows of runs whose seeds alone differ: kernels do all of them in one call."""
         problem = runs[0].problem
-        if problem.spectrum.num_levels > PART or not runs[0].is_foreseeable:
+        steps_alone = not runs[0].is_foreseeable or runs[0].optimizer.has_velocity
+        if problem.spectrum.num_levels > PART or steps_alone:
             return None
         engine = cls(runs[0], serial=True)
         assert isinstance(engine.stepper, Jumps)

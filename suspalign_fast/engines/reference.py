@@ -10,12 +10,25 @@ from .. import _memory
 from ..data_noise import DataNoise
 from ..kernels import domains
 from ..kernels.plan import BLOCK
-from ..row import NOISY_AT, NOISY_POWERS, NUM_BANDS, NUM_SUMS, WEIGHT_AT, sum_weights
+from ..row import (
+    CROSS_AT,
+    CROSS_COLUMNS,
+    CROSS_ROW_SIZE,
+    NOISY_AT,
+    NOISY_POWERS,
+    NUM_BANDS,
+    NUM_SUMS,
+    WEIGHT_AT,
+    cross_sums_of,
+    cross_terms,
+    sum_weights,
+)
 from ..run import Run
 from ..spec import ENGINES
 from ..step_size import AdaptiveStepSize, KnownStepSize
 from .base import (
     STATE,
+    VELOCITY,
     Engine,
     Rows,
     check_step_size,
@@ -40,6 +53,7 @@ class ReferenceEngine(Engine):
     """One step after another on whole arrays of float64."""
 
     is_oracle = True
+    takes_velocity = True
 
     @classmethod
     def seconds(cls, run: Run, threads: int, normal: float) -> float:
@@ -64,12 +78,14 @@ class ReferenceEngine(Engine):
         else:
             state = np.repeat(initial, counts)
         self.planes = {STATE: state}
+        if run.optimizer.has_velocity:
+            self.planes[VELOCITY] = np.zeros_like(state)
         self._round()
         self.table: Array = rule_table(run)
         rule = run.step_size
         self.memory: Array = np.empty(0)
         if isinstance(rule, AdaptiveStepSize):
-            self.memory = rule.memory(run.problem)
+            self.memory = rule.memory_for(run.problem, run.optimizer)
         self._size = np.zeros(1)
 
     @property
@@ -105,7 +121,7 @@ class ReferenceEngine(Engine):
         for _ in range(num_steps):
             eta = self.step_size * self.weight
             with np.errstate(over="ignore", invalid="ignore"):
-                self.state[:] -= eta * self._gradient()
+                self._move(eta)
                 self._round()
                 self.step += 1
                 row = self._row(rows)
@@ -114,11 +130,25 @@ class ReferenceEngine(Engine):
                 rows.append(row)
             if not finite:
                 break
-        return Rows.joined(rows) if rows else self._row_of_sums(np.zeros((NUM_BANDS, NUM_SUMS)))[:0]
+        if rows:
+            return Rows.joined(rows)
+        return self._row_of_sums(np.zeros((NUM_BANDS, self.row_size)))[:0]
+
+    def _move(self, eta: Array) -> None:
+        """Do one step of sizes eta in the directions."""
+        h = self._gradient()
+        if VELOCITY not in self.planes:
+            self.state[:] -= eta * h
+            return
+        pull, carry, decay = self.run.optimizer.factors
+        v = self.planes[VELOCITY]
+        self.state[:] -= eta * (pull * h + carry * v)
+        v[:] = decay * v + h
 
     def _round(self) -> None:
-        """Leave of the state what its type can hold."""
-        self.state[:] = self.state.astype(self.run.dtype)
+        """Leave of the planes what their type can hold."""
+        for plane in self.planes.values():
+            plane[:] = plane.astype(self.run.dtype)
 
     def _gradient(self) -> Array:
         """Return the noisy gradient of the next step."""
@@ -154,6 +184,11 @@ class ReferenceEngine(Engine):
         """Return the row of the current state and choose the next step size."""
         c_sq = self.state**2
         sums = self._band_sums([w * c_sq for w in sum_weights(self.lam, self.std)])
+        if VELOCITY in self.planes:
+            v = self.planes[VELOCITY]
+            cross = self._band_sums(cross_terms(self.lam, self.std, self.state, v))
+            sums = np.pad(sums, ((0, 0), (0, CROSS_ROW_SIZE - NUM_SUMS)))
+            sums[:, CROSS_COLUMNS] = cross
         self._choose_step_size(sums, rows or [])
         return self._row_of_sums(sums)
 
@@ -173,7 +208,9 @@ class ReferenceEngine(Engine):
         if not np.isfinite(sums).all():
             self.step_size = np.nan
             return
-        self.table[:, :NUM_SUMS] = sums
+        self.table[:, :NUM_SUMS] = sums[:, :NUM_SUMS]
+        cross = cross_sums_of(sums)
+        self.table[:, CROSS_AT : CROSS_AT + cross.shape[1]] = cross
         fill_constants_at_row(self.table, self.run)
         if rule.observes:
             h = self._gradient()

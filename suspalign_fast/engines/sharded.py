@@ -150,6 +150,8 @@ def check_shardable(run: Run) -> None:
             f"executor takes runs whose noise is additive, got {run.problem.noise!r}, which "
             f"depends on the whole state at every step; {instead}"
         )
+    if run.optimizer.has_velocity:
+        raise ValueError(f"executor takes plain SGD, got {run.optimizer!r}; {instead}")
     if run.device != "cpu":
         raise ValueError(f"executor takes device 'cpu', got {run.device!r}")
     if not ENGINES[run.engine].can_be_sharded:

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _threads
-from ..kernels import advance, jump
+from ..kernels import advance, jump, momentum
 from ..kernels.plan import Plan
-from ..row import ROW_SIZE
 
 #: Blocks times steps from which on a second thread brings more than it costs.
 MIN_WORK = 256
@@ -49,7 +48,7 @@ class Shared:
         *most, out = arguments
         steps = most[-3].size
         parts = plan.parts.shape[0]
-        table = np.empty((parts, len(out), ROW_SIZE))
+        table = np.empty((parts, *out.shape[::2]))
 
         def work(first: int, last: int) -> None:
             self.kernel(first, last, state, plan, *most, table)
@@ -61,6 +60,8 @@ class Shared:
 
 #: Steps of known moves: (state, plan, first_step, moves, slots, key_0, key_1, out).
 advance_known = Shared(advance.advance_parts)
+#: The same with a velocity: (state, plan, velocity, factors, first_step, moves, slots, key_0, ...).
+advance_velocity_known = Shared(momentum.advance_velocity_parts)
 #: Moves to recorded rows: (state, plan, level_ends, a, b, steps, key_0, key_1, out).
 jump_rows = Shared(jump.jump_parts)
 #: Moves of one step size: (state, plan, lengths, eta, weights, log, steps, key_0, key_1, out).

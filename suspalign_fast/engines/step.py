@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _memory, _threads
-from ..kernels import advance, data_steps, domains
+from ..kernels import advance, data_steps, domains, momentum
 from ..kernels.batch import fill_normals
 from ..kernels.move import moves_of
 from ..kernels.normals import seed_key
@@ -19,10 +19,10 @@ from ..run import Run
 from ..shard import Shard
 from ..spec import ENGINES
 from ..step_size import AdaptiveStepSize, KnownStepSize
-from .base import STATE
+from .base import STATE, VELOCITY
 from .batches import BatchSteps, batches_of
 from .coordinates import check_directions, given_coefficients
-from .shares import Shared, advance_known
+from .shares import Shared, advance_known, advance_velocity_known
 from .steppers import AdaptiveSteps, KnownSteps, SteppingEngine
 
 #: Blocks from which on threads that meet at every step bring more than they cost.
@@ -48,6 +48,7 @@ class StepEngine(SteppingEngine):
         "cuda": ("suspalign_fast.engines.gpu", "GpuStepEngine")
     }
     can_be_probed = True
+    takes_velocity = True
     can_be_sharded = True
 
     def __init__(self, run: Run, *, serial: bool = False, shard: Shard | None = None) -> None:
@@ -86,7 +87,7 @@ class StepEngine(SteppingEngine):
         spectrum = run.problem.spectrum
         law = run.problem.noise_law
         own_noise = law is None or law.power > 0
-        size = np.dtype(run.dtype).itemsize * spectrum.dim
+        size = np.dtype(run.dtype).itemsize * spectrum.dim * (1 + run.optimizer.has_velocity)
         size += 8 * spectrum.num_levels * (law is not None and law.power > 0)
         if not spectrum.is_simple:  # blocks with several levels hold their values
             blocks = min(spectrum.dim // BLOCK + 2, spectrum.num_levels + 1)
@@ -101,6 +102,9 @@ class StepEngine(SteppingEngine):
 
     def _prepare(self) -> None:
         model = self.state, self.plan
+        if self.run.optimizer.has_velocity:
+            self._prepare_velocity(model)
+            return
         batches = batches_of(self.run.problem)
         if batches is None and isinstance(self.run.step_size, KnownStepSize):
             self.stepper = KnownSteps(self, self._finished(advance_known), *model)
@@ -108,10 +112,7 @@ class StepEngine(SteppingEngine):
         if batches is None and is_small(self.plan):
             self.stepper = AdaptiveSteps(self, advance_small, *model)
             return
-        if self.threads > 1 and self.plan.blocks.shape[0] >= MIN_BLOCKS:
-            _threads.start()
-            self.kernel_threads: int = self.threads
-        in_threads = self.kernel_threads > 1
+        in_threads = self._meets_at_every_step()
         if batches is not None:
             kernels = data_steps.advance_batches, data_steps.advance_batches_in_threads
             self.stepper = BatchSteps(self, kernels[in_threads], *model, batches)
@@ -119,13 +120,39 @@ class StepEngine(SteppingEngine):
             kernels = advance.advance_adaptive, advance.advance_adaptive_in_threads
             self.stepper = AdaptiveSteps(self, kernels[in_threads], *model)
 
+    def _prepare_velocity(self, model: tuple[NDArray[Any], Plan]) -> None:
+        if self.run.problem.noise.depends_on_state:
+            raise ValueError(
+                f"engine must be 'levels' or 'reference' under {self.run.optimizer!r} and "
+                f"{self.run.problem.noise!r}, got 'step'"
+            )
+        velocity = self.planes[VELOCITY] = np.zeros_like(self.state)
+        more = *model, velocity, tuple(self.run.optimizer.factors)
+        if isinstance(self.run.step_size, KnownStepSize):
+            self.stepper = KnownSteps(self, advance_velocity_known, *more)
+            return
+        in_threads = self._meets_at_every_step()
+        kernels = momentum.advance_velocity, momentum.advance_velocity_in_threads
+        self.stepper = AdaptiveSteps(self, kernels[in_threads], *more)
+
+    def _meets_at_every_step(self) -> bool:
+        """Whether threads share a step, whose sums decide on the next one."""
+        if self.threads > 1 and self.plan.blocks.shape[0] >= MIN_BLOCKS:
+            _threads.start()
+            self.kernel_threads: int = self.threads
+        return self.kernel_threads > 1
+
     def _finished(self, kernel: Shared) -> Shared:
         """Return a kernel that makes the rows of this engine."""
         return kernel if self.shard is None else kernel.apart()
 
     def initial_sums(self) -> NDArray[np.float64]:
-        """Sums of the state, shape (lines, ROW_SIZE)."""
-        return self.sums_of(self.state)
+        """Sums of the state, shape (bands, row_size)."""
+        if VELOCITY not in self.planes:
+            return self.sums_of(self.state)
+        sums = np.empty((NUM_BANDS, self.row_size))
+        momentum.sum_velocity(self.state, self.plan, self.planes[VELOCITY], sums)
+        return sums
 
     def sums_of(self, state: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sums of a state, laid out as ``row`` says, shape (lines, ROW_SIZE)."""

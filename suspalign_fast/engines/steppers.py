@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .. import _threads
 from ..kernels.move import moves_of
 from ..kernels.rules import Record, Ruling
-from ..row import NOISY_AT, NUM_BANDS, ROW_SIZE, WEIGHT_AT
+from ..row import CROSS_AT, NOISY_AT, NUM_BANDS, ROW_SIZE, WEIGHT_AT, cross_sums_of
 from ..run import Run
 from ..step_size import AdaptiveStepSize, ConstantStep, KnownStepSize
 from ..transition import log_factors
@@ -69,7 +69,7 @@ class KnownSteps(Stepper):
         first, recorded = self.engine.step, self.engine.recorded_steps(num_steps)
         slots = np.full(num_steps, -1, dtype=np.int64)
         slots[recorded - first - 1] = np.arange(recorded.size)
-        sums = np.empty((recorded.size, self.engine.lines, ROW_SIZE))
+        sums = np.empty((recorded.size, self.engine.lines, self.engine.row_size))
         sizes = self.rule.values(first, first + num_steps + 1)
         moves = moves_of(sizes[:-1], self.engine.run.update)
         self.kernel(*self.model, first, moves, slots, *self.engine.key, sums)
@@ -90,7 +90,7 @@ class AdaptiveSteps(Stepper):
         self.ruling: Ruling = Ruling(
             self.rule.address,
             self.rule.observes,
-            self.rule.memory(run.problem),
+            self.rule.memory_for(run.problem, run.optimizer),
             rule_table(run),
             np.zeros(1),
             np.array(run.update),
@@ -114,7 +114,9 @@ class AdaptiveSteps(Stepper):
     def start(self, sums: Array) -> Array:
         """Return the size of the first step."""
         ruling = self.ruling
-        ruling.sums[:, :ROW_SIZE] = sums
+        ruling.sums[:, :ROW_SIZE] = sums[:, :ROW_SIZE]
+        cross = cross_sums_of(sums)
+        ruling.sums[:, CROSS_AT : CROSS_AT + cross.shape[1]] = cross
         if np.isfinite(sums).all():
             if self.rule.observes:
                 self.engine.observe(ruling.sums[:, NOISY_AT:WEIGHT_AT])
@@ -128,7 +130,7 @@ class AdaptiveSteps(Stepper):
         capacity = wanted.size + 1  # a row that is not finite is recorded in any case
         record = Record(
             wanted,
-            np.empty((capacity, NUM_BANDS, ROW_SIZE)),
+            np.empty((capacity, NUM_BANDS, self.engine.row_size)),
             np.empty(capacity, np.int64),
             np.empty(capacity),
         )
@@ -177,7 +179,7 @@ class Jumps(Stepper):
     def advance(self, num_steps: int) -> Rows:
         """Move to the rows within the next `num_steps` steps and return them."""
         recorded = self.engine.recorded_steps(num_steps)
-        sums = np.empty((recorded.size, self.engine.lines, ROW_SIZE))
+        sums = np.empty((recorded.size, self.engine.lines, self.engine.row_size))
         for batch, a, b in self.moves.to(recorded):
             self.kernel(*self.model, a, b, recorded[batch], *self.engine.key, sums[batch])
         return Rows.from_sums(recorded, self.moves.sizes_at(recorded), sums)
@@ -212,7 +214,7 @@ class JumpsOfOneSize(Stepper):
     def advance(self, num_steps: int) -> Rows:
         """Move to the rows within the next `num_steps` steps and return them."""
         steps = self.engine.recorded_steps(num_steps)
-        sums = np.empty((steps.size, self.engine.lines, ROW_SIZE))
+        sums = np.empty((steps.size, self.engine.lines, self.engine.row_size))
         if steps.size:
             lengths = np.diff(steps, prepend=self.now[0]).astype(np.float64)
             self.kernel(

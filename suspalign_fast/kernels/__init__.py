@@ -26,6 +26,7 @@ Steps:
 - `plan`: how coordinates are cut into parts and blocks, and the three ways to sum.
 - `coordinates`: a vector of coordinates, its step and what it adds to the sums of a row.
 - `block`: the loops over a block that stays in cache.
+- `momentum_sums`: what a vector with a velocity adds to the sums of a row.
 - `edges`: where a block finds its numbers, one that is cut short in a buffer.
 - `work`: working memory of the threads.
 
@@ -39,12 +40,16 @@ Engines:
 
 - `small`: steps under a rule of a problem with one block a band.
 - `advance`: the engine `step`, of known sizes and under a rule.
+- `momentum`: the engine `step` with a velocity.
 - `powers`: coefficients of moves of many steps.
+- `double_double`: numbers of twice the digits.
+- `momentum_powers`: coefficients of moves of many steps with momentum.
 - `jump`: the engine `jump`, one move a recorded row.
 - `levels`: the engine `levels`, one move of a whole level.
 - `data_noise`: a step on a mini-batch of data, as the two numbers of a move.
 - `data_steps`: the engine `step` on mini-batches, one pass over the state a step.
 - `data_levels`: the engine `levels` on mini-batches.
+- `momentum_levels`: the engine `levels` with a velocity.
 - `gpu_thread`: what one thread of a GPU does.
 - `gpu`: what blocks of threads do together, and the kernels of `step` and `jump` there.
 

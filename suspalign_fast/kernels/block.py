@@ -137,7 +137,7 @@ _once_narrow_root, _sum_narrow_root = _make_of_roots(*NARROW_WAY)
 _once_equal_root, _sum_equal_root = _make_of_roots(*EQUAL_WAY)
 
 
-def _by_kind(direct, narrow, equal):
+def by_kind(direct, narrow, equal):
     """Build the loop that takes the way of a block's kind."""
 
     @inlined
@@ -155,19 +155,19 @@ def _by_kind(direct, narrow, equal):
 #: Apply TILE equal moves to a block and add its sums to ``rows``: (kind, c, lam, std, a, b,
 #: normals, groups, weights, rows). ``a`` and ``b`` hold drift times lambda and spread times s,
 #: ``normals`` TILE times BLOCK float32.
-step_tile = _by_kind(_tile_direct, _tile_narrow, _tile_equal)
+step_tile = by_kind(_tile_direct, _tile_narrow, _tile_equal)
 #: Apply one move to a block and add its sums to ``row``: (kind, c, lam, std, drift, spread,
 #: normals, groups, weights, row).
-step_once = _by_kind(_once_direct, _once_narrow, _once_equal)
+step_once = by_kind(_once_direct, _once_narrow, _once_equal)
 #: Set ``c`` to ``a c + b xi`` and add the sums of a block to ``row``: (kind, c, a, b, lam, std,
 #: normals, groups, weights, row).
-jump_block = _by_kind(_jump_direct, _jump_narrow, _jump_equal)
+jump_block = by_kind(_jump_direct, _jump_narrow, _jump_equal)
 #: Add the sums of a block's state to ``row``: (kind, c, lam, std, groups, weights, row).
-sum_block = _by_kind(_sum_direct, _sum_narrow, _sum_equal)
+sum_block = by_kind(_sum_direct, _sum_narrow, _sum_equal)
 
 #: As `step_once` and `sum_block`, of ``s = sqrt(lambda)`` and without lambda.
-step_once_of_roots = _by_kind(_once_direct_root, _once_narrow_root, _once_equal_root)
-sum_block_of_roots = _by_kind(_sum_direct_root, _sum_narrow_root, _sum_equal_root)
+step_once_of_roots = by_kind(_once_direct_root, _once_narrow_root, _once_equal_root)
+sum_block_of_roots = by_kind(_sum_direct_root, _sum_narrow_root, _sum_equal_root)
 
 
 @inlined

@@ -10,6 +10,8 @@ from .rules import read_row
 
 _critical_terms = numba.njit(row_terms.critical_terms)
 _loss_bound_terms = numba.njit(row_terms.loss_bound_terms)
+_pull_term = numba.njit(row_terms.pull_term)
+_push_term = numba.njit(row_terms.push_term)
 
 
 #: Where the memory of `online` has 1 / B, tau^2 and the average of P under batches of data.
@@ -36,8 +38,10 @@ def _capped_critical(fraction, cap, dominant, bulk, weights):
 
 @inlined
 def _band_terms(row, band):
-    s = row.power_sums
-    return s[band, 1], s[band, 2], s[band, 3] + row.constants[band, 1]
+    s, x, p, q = row.power_sums, row.cross_sums, row.pull, row.carry
+    pull = _pull_term(p, q, s[band, 2], x[band, 1])
+    push = _push_term(p, q, s[band, 3] + row.constants[band, 1], x[band, 2], x[band, 4])
+    return s[band, 1], pull, push
 
 
 @inlined
@@ -48,12 +52,19 @@ def critical(row, memory):
 
 
 @inlined
+def _band_bound(row, band):
+    s, x, p, q = row.power_sums, row.cross_sums, row.pull, row.carry
+    pull = _pull_term(p, q, s[band, 1], x[band, 0])
+    push = _push_term(p, q, s[band, 2], x[band, 1], x[band, 3])
+    return _loss_bound_terms(pull, push, p * p * row.constants[band, 0])
+
+
+@inlined
 def loss_interval(row, memory):
     """Rule of `LossIntervalStep`; its memory is the position and the cap."""
     position, cap = memory[0], memory[1]
-    s, n1 = row.power_sums, row.constants[:, 0]
-    above_d, below_d = _loss_bound_terms(s[0, 1], s[0, 2], n1[0])
-    above_b, below_b = _loss_bound_terms(s[1, 1], s[1, 2], n1[1])
+    above_d, below_d = _band_bound(row, 0)
+    above_b, below_b = _band_bound(row, 1)
     if not (below_d > 0.0 and below_b > 0.0 and above_d > 0.0 and above_b > 0.0):
         return cap
     step_size = (above_d / below_d) ** (1.0 - position) * (above_b / below_b) ** position

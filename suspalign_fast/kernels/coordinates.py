@@ -24,6 +24,12 @@ from .simd import (
 
 
 @inlined
+def rounded(state, c):
+    """A coefficient as the state can hold it."""
+    return rounded_like(state, c)
+
+
+@inlined
 def moved(state, c, a, b, xi):
     """``c + a c + b xi``: in this form no step size is too small to be felt.
 
@@ -105,7 +111,8 @@ def _no_moments(zero):
 
 
 @inlined
-def _powers_of_x(lam, std, weights):
+def powers_of_x(lam, std, weights):
+    """Return x, x^2 and x^3 of the eigenvalues of a narrow block."""
     x = fma(lam, broadcast(weights[SCALE], lam), broadcast(weights[OFFSET], lam))
     square = x * x
     return (x, square, square * x)
@@ -123,7 +130,8 @@ def _add_moments(moments, c, powers):
 
 
 @inlined
-def _add_weighted(total, weights, j, moment):
+def add_weighted(total, weights, j, moment):
+    """Add a moment, weighted for every sum, to a row."""
     weight = load(weights, ROW_SIZE * j, ROW_SIZE)
     return fma(weight, broadcast(horizontal_sum(moment), weight), total)
 
@@ -131,10 +139,10 @@ def _add_weighted(total, weights, j, moment):
 @inlined
 def _commit_moments(moments, weights, row):
     total = load(row, 0, ROW_SIZE)
-    total = _add_weighted(total, weights, 0, moments[0])
-    total = _add_weighted(total, weights, 1, moments[1])
-    total = _add_weighted(total, weights, 2, moments[2])
-    total = _add_weighted(total, weights, 3, moments[3])
+    total = add_weighted(total, weights, 0, moments[0])
+    total = add_weighted(total, weights, 1, moments[1])
+    total = add_weighted(total, weights, 2, moments[2])
+    total = add_weighted(total, weights, 3, moments[3])
     store(row, 0, total)
 
 
@@ -158,11 +166,11 @@ def _add_squares(squares, c, powers):
 
 @inlined
 def _commit_squares(squares, weights, row):
-    store(row, 0, _add_weighted(load(row, 0, ROW_SIZE), weights, 0, squares[0]))
+    store(row, 0, add_weighted(load(row, 0, ROW_SIZE), weights, 0, squares[0]))
 
 
 DIRECT_WAY = (no_sums, powers, add_sums, commit_sums)
-NARROW_WAY = (_no_moments, _powers_of_x, _add_moments, _commit_moments)
+NARROW_WAY = (_no_moments, powers_of_x, _add_moments, _commit_moments)
 EQUAL_WAY = (_no_squares, _no_powers, _add_squares, _commit_squares)
 
 # --- the noisy gradient ------------------------------------------------------------------------

@@ -15,5 +15,7 @@ LEVEL_ATTEMPTS = 64
 BATCH_STEP = LEVEL_STEP + LEVEL_ATTEMPTS
 #: The noise of a batch along each block of the state.
 BATCH_BLOCK = BATCH_STEP + LEVEL_ATTEMPTS
+#: The noise of a level along what its velocity has beside its coefficients.
+LEVEL_ACROSS = BATCH_BLOCK + 1
 #: Nobody draws from this domain or any later one.
-FREE = BATCH_BLOCK + 1
+FREE = LEVEL_ACROSS + 1

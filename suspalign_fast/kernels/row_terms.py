@@ -22,3 +22,16 @@ def critical_terms(
 def loss_bound_terms(s2: Any, s3: Any, n1: Any) -> Any:
     """Numerator and denominator of the step size at which a band's expected loss stands still."""
     return 2.0 * s2, s3 + n1
+
+
+def pull_term(p: Any, q: Any, s: Any, c: Any) -> Any:
+    """What stands in the place of ``S_p`` under momentum: ``p S_p + q C_(p-1)``.
+
+    ``p`` and ``q`` are the factors of gradient and velocity in a step (`optimizer`).
+    """
+    return p * s + q * c
+
+
+def push_term(p: Any, q: Any, s: Any, c: Any, v: Any) -> Any:
+    """What stands in the place of ``S_p + N``: ``p^2 (S_p + N) + 2 p q C_(p-1) + q^2 V_(p-2)``."""
+    return p * p * s + 2.0 * p * q * c + q * q * v

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from .._equality import same_values
 from ..row import (
     CONSTANTS_AT,
+    CROSS_AT,
+    FACTORS_AT,
     NOISE_SUMS,
     NOISY_AT,
     NUM_BANDS,
@@ -53,6 +55,10 @@ class Row(NamedTuple):
         very step: what a practitioner has. Zero unless the rule asks to observe them.
     weights : ndarray of float64, shape (2,)
         Weights of the dominant and the bulk part of the update; (1, 1) for full updates.
+    cross_sums : ndarray of float64, shape (2, 8)
+        C_1, C_2, C_3, V_1, V_2, X_4, X_5, W_4 of the velocity; zero under plain SGD.
+    pull, carry : float
+        Factors of gradient and velocity in a step (`Momentum.factors`).
     """
 
     step: int
@@ -61,6 +67,9 @@ class Row(NamedTuple):
     constants: NDArray[np.float64]
     noisy_sums: NDArray[np.float64]
     weights: NDArray[np.float64]
+    cross_sums: NDArray[np.float64]
+    pull: float
+    carry: float
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Row) and same_values(self, other)
@@ -79,6 +88,9 @@ def row_of(step, table):
         table[:, CONSTANTS_AT:NOISY_AT],
         table[:, NOISY_AT:WEIGHT_AT],
         table[:, WEIGHT_AT],
+        table[:, CROSS_AT:FACTORS_AT],
+        table[0, FACTORS_AT],
+        table[0, FACTORS_AT + 1],
     )
 
 

@@ -86,6 +86,17 @@ def zero_where_zero(typingctx, a, b):
 
 
 @intrinsic
+def select_zero(typingctx, a, b, c):
+    """``b`` in the lanes where ``a`` is 0, ``c`` in the others."""
+
+    def codegen(context, builder, sig, args):
+        zero = ir.Constant(args[0].type, None)
+        return builder.select(builder.fcmp_ordered("==", args[0], zero), args[1], args[2])
+
+    return a(a, b, c), codegen
+
+
+@intrinsic
 def lanes_not_below(typingctx, a, b):
     """Lanes where ``a`` is not below ``b``, or either is no number, as bits of a uint64."""
 

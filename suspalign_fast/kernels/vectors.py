@@ -32,6 +32,7 @@ _OPERATORS = {
     operator.add: ("add", "fadd"),
     operator.sub: ("sub", "fsub"),
     operator.mul: ("mul", "fmul"),
+    operator.truediv: (None, "fdiv"),
     operator.xor: ("xor", None),
     operator.and_: ("and_", None),
     operator.or_: ("or_", None),

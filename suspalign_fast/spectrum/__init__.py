@@ -6,6 +6,9 @@
 `few_levels`        levels that stand for the eigenvalues of two bands
 `families`          linear bands, two levels, power laws
 `bins`              levels joined into fewer
+`gauss`             few points that keep the moments of many
+`compression`       few levels that keep all smooth sums
+`compressible`      the methods of a spectrum that make them
 `stored`            spectra in files
 `spectrum`          the class `Spectrum`
 `listed`            eigenvalues of a ``.npy`` file

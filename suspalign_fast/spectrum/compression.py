@@ -37,6 +37,10 @@ EDGE = 5e-4
 FEW = 4
 #: Nodes in the index that stand for the eigenvalues of a bin given by formula.
 INDEX_NODES = 32
+#: With a velocity the law of a level needs two directions.
+LEAST_WITH_VELOCITY = 2.0
+#: Widths and numbers of nodes that can be asked for.
+NARROWEST, MOST_NODES = 1e-6, 64
 #: Tolerances that can be asked for.
 LEAST, MOST = 1e-14, 1e-2
 #: Powers of lambda, and parts of the largest stable step size, in the sums that are compared.
@@ -120,8 +124,8 @@ def compressed(bands: Sequence[Bins], tolerance: float, dim: int, num_dominant: 
         raise _checks.wrong("tolerance", tolerance, f"from {LEAST:g} to {MOST:g}")
     measures = [_Measure(_reduced(bins, *FINE)) for bins in bands]
     errors = []
-    for rule in RULES:
-        found = [_reduced(bins, *rule) for bins in bands]
+    for width_and_nodes in RULES:
+        found = [_reduced(bins, *width_and_nodes) for bins in bands]
         errors.append(max(m.error(part) for m, part in zip(measures, found, strict=True)))
         if errors[-1] <= wanted:
             lam, counts = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
@@ -130,19 +134,41 @@ def compressed(bands: Sequence[Bins], tolerance: float, dim: int, num_dominant: 
     raise _checks.wrong("tolerance", tolerance, f"at least {min(errors):.2g} for this spectrum")
 
 
-def _reduced(bins: Bins, width: float, nodes: int) -> Points:
-    """Levels of a band, largest first."""
-    parts = [_of_bin(x, weights, nodes) for x, weights in bins(width)]
+def rule(width: float, nodes: int) -> tuple[float, int]:
+    """Return logarithmic width of bins and number of nodes in them.
+
+    Raises
+    ------
+    ValueError
+        If one is out of range.
+    """
+    size = _checks.real("width", width, positive=True)
+    if size < NARROWEST:
+        raise _checks.wrong("width", width, f"at least {NARROWEST:g}")
+    return size, _checks.integer("nodes", nodes, 1, MOST_NODES)
+
+
+def resolved(bands: Sequence[Bins], width: float, nodes: int, dim: int, num_dominant: int) -> Parts:
+    """Return levels of bins of a width, with so many nodes each; their error is not known."""
+    found = [_reduced(bins, width, nodes, LEAST_WITH_VELOCITY) for bins in bands]
+    lam, counts = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    known = Compression(dim, found[0][0].size, float("nan"))
+    return Parts(lam, num_dominant, counts, 0.0, known)
+
+
+def _reduced(bins: Bins, width: float, nodes: int, least: float = 1.0) -> Points:
+    """Levels of a band, largest first; those made here have at least so many directions."""
+    parts = [_of_bin(x, weights, nodes, least) for x, weights in bins(width)]
     lam, counts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     order = np.argsort(-lam, kind="stable")
     return lam[order], counts[order]
 
 
-def _of_bin(x: Array, weights: Array, nodes: int) -> Points:
+def _of_bin(x: Array, weights: Array, nodes: int, least: float) -> Points:
     if x.size <= FEW * nodes and weights.sum() == x.size:  # eigenvalues one by one
         return x, weights
     found, counts = rule_of_points(x, weights, nodes)
-    return (found, counts) if counts.min() >= 1.0 else (x, weights)
+    return (found, counts) if counts.min() >= least else (x, weights)
 
 
 class _Measure:

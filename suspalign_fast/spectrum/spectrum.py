@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _checks
 from .._equality import same_values
 from .._travel import Travels
-from . import bins, compression
+from . import bins
+from .compressible import Compressible
 from .families import Families
 from .multiplicities import checked, is_ones, real
 from .parts import Compression, Parts
@@ -17,7 +18,7 @@ from .stored import Storable
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Spectrum(Travels, Storable, Families):
+class Spectrum(Travels, Compressible, Storable, Families):
     """Eigenvalues of a Hessian, largest first, and the number of dominant directions.
 
     Parameters
@@ -183,11 +184,6 @@ class Spectrum(Travels, Storable, Families):
         return self.num_levels == self.dim and not self.is_compressed
 
     @property
-    def is_compressed(self) -> bool:
-        """Whether multiplicities are real numbers (`compress`): there are no single directions."""
-        return self.multiplicities.dtype.kind == "f"
-
-    @property
     def gap_ratio(self) -> float:
         """Ratio lambda_k / lambda_{k+1} at the gap, infinite where the bulk is all zero."""
         k = self.num_dominant_levels
@@ -257,62 +253,6 @@ class Spectrum(Travels, Storable, Families):
         if error >= 1.0:
             raise _checks.wrong("max_relative_error", max_relative_error, "below 1")
         return self._binned(float(np.log1p(error)))
-
-    def compress(self, tolerance: float = 1e-12) -> "Spectrum":
-        """Return a spectrum of a few hundred levels that keeps all smooth sums over this one.
-
-        Levels get real multiplicities; bands do not mix, zeros stay apart, `dim` stays. With noise
-        and initial state that are smooth in lambda (scalar `initial`; noise of a law), exact theory
-        and the engine "levels" give the same moments and the same law of every row, to about the
-        tolerance, for step sizes up to 1.99 / lambda_1 and in times in which a band decays by up
-        to e^-40.
-
-        Parameters
-        ----------
-        tolerance : float
-            Largest relative error, from 1e-14 to 0.01, of the sums described in
-            ``spectrum.compression``: `compression_error` is what two resolutions differ by.
-
-        Returns
-        -------
-        Spectrum
-            This one where it has no more levels than the compressed one would have.
-
-        Raises
-        ------
-        ValueError
-            If the tolerance is out of range or cannot be reached.
-
-        Examples
-        --------
-        >>> import suspalign_fast as sa
-        >>> spectrum = sa.Spectrum.power_law(300_000, 10, 1.0)
-        >>> few = spectrum.compress()
-        >>> few.dim, few.num_levels < 300
-        (300000, True)
-        """
-        if self.is_compressed and self.compression_error <= tolerance:
-            return self
-        self._refuse_compressed("compressed further")
-        if tolerance not in self._few:  # type: ignore[attr-defined]
-            self._few[tolerance] = self._compressed(tolerance)  # type: ignore[attr-defined]
-        few: Spectrum = self._few[tolerance]  # type: ignore[attr-defined]
-        return few
-
-    def _compressed(self, tolerance: float) -> "Spectrum":
-        k = self.num_dominant_levels
-        bands = [
-            compression.bins_of_levels(self.eigenvalues[part], self.multiplicities[part])
-            for part in (slice(0, k), slice(k, None))
-        ]
-        parts = compression.compressed(bands, tolerance, self.dim, self.num_dominant)
-        if parts.eigenvalues.size >= self.num_levels:
-            return self
-        return Spectrum._of(parts)._with_error(self.quantization_error)
-
-    def _refuse_compressed(self, done: str) -> None:
-        if self.is_compressed:
-            raise ValueError(f"spectrum must not be compressed to be {done}, got {self!r}")
 
     def _binned(self, width: float) -> "Spectrum":
         """Join levels whose logarithms fall into one bin, counted from the top of the band."""

@@ -80,12 +80,12 @@ def check_group(file: Reader) -> None:
             raise ValueError(f"arrays of shapes {shapes}")
 
 
-def _stored_error(file: Reader, name: str) -> float:
+def _stored_error(file: Reader, name: str, *, may_be_unknown: bool = False) -> float:
     try:
         error = float(file.attribute("spectrum", name))
     except KeyError:  # as in files of earlier versions
         return 0.0
-    if not error >= 0.0:
+    if not (error >= 0.0 or (may_be_unknown and np.isnan(error))):
         raise _checks.wrong(name, error, "a number of at least zero")
     return error
 
@@ -96,7 +96,8 @@ def _compression(file: Reader) -> Compression | None:
     except KeyError:
         return None
     levels = file.attribute("spectrum", "num_dominant_levels")
-    return Compression(dim, levels, _stored_error(file, "compression_error"))
+    error = _stored_error(file, "compression_error", may_be_unknown=True)
+    return Compression(dim, levels, error)
 
 
 @contextmanager

@@ -11,7 +11,9 @@ losses and squared gradients are infinite and alignments NaN, without a warning.
 `result`            what is returned
 `levels`            the levels of a problem, and moments of sums over them
 `in_time`           `expected`, `stationary` and `stability`
+`resolution`        moments under momentum from few levels, as many as it takes
 `batches`           the moments that are known under mini-batches of data
+`batches_momentum`  the same with momentum
 `next_step`         `expected_next_alignment`
 `first_root`        the first change of sign of a function
 `critical`          `exact_critical_step_size`

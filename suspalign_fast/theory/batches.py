@@ -24,11 +24,13 @@ from numpy.typing import NDArray
 
 from .. import _checks
 from ..data_noise import DataNoise
+from ..optimizer import PLAIN, Optimizer
 from ..problem import Quadratic
 from ..row import BANDS
 from ..spectrum import Spectrum
 from ..stability import of_batches
 from ..step_size import ConstantStep, KnownStepSize
+from . import batches_momentum
 from .result import MOMENTS, Array
 
 #: Levels from which on the matrix is too large; compressed spectra have fewer.
@@ -172,8 +174,12 @@ def squares_at(
     rule: KnownStepSize,
     times: NDArray[np.int64],
     weights: tuple[float, float],
+    optimizer: Optimizer = PLAIN,
 ) -> Iterator[Array]:
     """Yield the expected squared norms of the levels at ascending times."""
+    if optimizer.has_velocity:
+        yield from batches_momentum.squares_at(problem, rule, times, weights, optimizer)
+        return
     spectrum, noise = problem.spectrum, problem.noise
     assert isinstance(noise, DataNoise)
     initial = problem.initial_squares
@@ -218,9 +224,14 @@ def moments_of(problem: Quadratic, squares: Array) -> Array:
     return np.array([known.get(name, np.nan) for name in MOMENTS])
 
 
-def moments_at_rest(problem: Quadratic, eta: float, weights: tuple[float, float]) -> Array:
+def moments_at_rest(
+    problem: Quadratic, eta: float, weights: tuple[float, float], optimizer: Optimizer = PLAIN
+) -> Array:
     """Return the values of `MOMENTS` in the stationary state."""
-    noise = problem.noise
+    spectrum, noise = problem.spectrum, problem.noise
     assert isinstance(noise, DataNoise)
-    squares = stationary_squares(problem.spectrum, eta, noise.batch_size, noise.label_std, weights)
+    if optimizer.has_velocity:
+        squares = batches_momentum.stationary_squares(spectrum, eta, noise, weights, optimizer)
+    else:
+        squares = stationary_squares(spectrum, eta, noise.batch_size, noise.label_std, weights)
     return moments_of(problem, np.nan_to_num(squares, nan=0.0))

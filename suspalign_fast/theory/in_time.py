@@ -7,12 +7,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _checks
+from ..optimizer import PLAIN, Optimizer, as_optimizer
 from ..problem import Quadratic
 from ..run import Update, update_weights
 from ..stability import Stability
 from ..step_size import ConstantStep, KnownStepSize, Schedule, as_step_size
 from . import batches
 from .levels import Levels, with_few_levels
+from .resolution import through_few_levels
 from .result import MOMENTS, Array, Expected
 
 
@@ -22,6 +24,7 @@ def expected(
     steps: ArrayLike,
     *,
     update: Update = "full",
+    optimizer: Optimizer = PLAIN,
 ) -> Expected[Array]:
     """Return exact means and standard deviations of loss and alignment at the given steps.
 
@@ -34,6 +37,8 @@ def expected(
         Steps t >= 0, in any order; within the schedule if there is one.
     update : {"full", "dominant", "bulk"} or tuple of two float
         Weights of the dominant and the bulk part of the update.
+    optimizer : Optimizer
+        `SGD()` or `Momentum(beta)`, whose velocity starts at zero.
 
     Returns
     -------
@@ -42,38 +47,54 @@ def expected(
     Raises
     ------
     ValueError
-        If the steps are negative or not integers, or the step size depends on the state.
+        If the steps are negative or not integers, the step size depends on the state, or the
+        spectrum is one of `Spectrum.compress` under momentum.
 
     Notes
     -----
     Each coefficient is normal, with mean ``a^t c(0)`` and variance ``eta^2 s^2 (1 - a^2t) /
-    (1 - a^2)``, ``a = 1 - eta lambda``. Where the initial coefficients are random, the mean is
-    over them, too. Under `DataNoise` losses and squared gradients have exact means; what has no
-    closed form is NaN and named in ``unknown`` (`suspalign_fast.theory.batches`).
+    (1 - a^2)``, ``a = 1 - eta lambda``; with momentum it is so together with its velocity, and a
+    is a matrix (`suspalign_fast.momentum_moves`). Where the initial coefficients are random, the
+    mean is over them, too. Under `DataNoise` losses and squared gradients have exact means; what
+    has no closed form is NaN and named in ``unknown`` (`suspalign_fast.theory.batches`).
     """
-    rule, weights = _known(step_size), update_weights(update)
+    rule, weights, optimizer = _known(step_size), update_weights(update), as_optimizer(optimizer)
     times = _times(steps, rule)
     if not isinstance(problem, Quadratic):
         raise _checks.wrong("problem", problem, "a Quadratic")
-    last = int(times.max(initial=0))
-    few = with_few_levels(problem, largest_step(rule, last) * max(weights))
-    rows = np.empty((times.size, len(MOMENTS)))
+    problem.check_swings(optimizer)
     order = np.argsort(times, kind="stable")
-    for row, moments in zip(order, _moments(few, rule, times[order], weights), strict=True):
-        rows[row] = moments
-    return _expected(problem, times, rows.T, _stability(few, rule, weights))
+
+    def rows_of(few: Quadratic) -> Array:
+        rows = np.empty((times.size, len(MOMENTS)))
+        found = _moments(few, rule, times[order], weights, optimizer)
+        for row, moments in zip(order, found, strict=True):
+            rows[row] = moments
+        return rows
+
+    largest = largest_step(rule, int(times.max(initial=0))) * max(weights)
+    if optimizer.has_velocity:
+        few, rows = through_few_levels(problem, largest, optimizer, rows_of)
+    else:
+        few = with_few_levels(problem, largest)
+        rows = rows_of(few)
+    return _expected(problem, times, rows.T, _stability(few, rule, weights, optimizer))
 
 
 def _moments(
-    problem: Quadratic, rule: KnownStepSize, times: NDArray[np.int64], weights: tuple[float, float]
+    problem: Quadratic,
+    rule: KnownStepSize,
+    times: NDArray[np.int64],
+    weights: tuple[float, float],
+    optimizer: Optimizer,
 ) -> Iterator[Array]:
     """Yield the values of `MOMENTS` at ascending times."""
     if problem.noise.depends_on_state:
-        for squares in batches.squares_at(problem, rule, times, weights):
+        for squares in batches.squares_at(problem, rule, times, weights, optimizer):
             yield batches.moments_of(problem, squares)
         return
     model = Levels(problem, weights)
-    for mean, variance in model.trajectory(rule, times):
+    for mean, variance in model.trajectory(rule, times, optimizer):
         yield model.moments(mean, variance)
 
 
@@ -87,14 +108,20 @@ def _expected(
 
 
 def _stability(
-    problem: Quadratic, rule: KnownStepSize, weights: tuple[float, float]
+    problem: Quadratic, rule: KnownStepSize, weights: tuple[float, float], optimizer: Optimizer
 ) -> Stability | None:
     if type(rule) is not ConstantStep:
         return None
-    return problem.noise.stability(problem.spectrum, rule.value, weights)
+    return problem.noise.stability(problem.spectrum, rule.value, weights, optimizer)
 
 
-def stability(problem: Quadratic, step_size: float, *, update: Update = "full") -> Stability:
+def stability(
+    problem: Quadratic,
+    step_size: float,
+    *,
+    update: Update = "full",
+    optimizer: Optimizer = PLAIN,
+) -> Stability:
     """Return how far a step size is from the largest stable one, in mean square.
 
     Parameters
@@ -102,12 +129,14 @@ def stability(problem: Quadratic, step_size: float, *, update: Update = "full") 
     problem : Quadratic
     step_size : float
     update : {"full", "dominant", "bulk"} or tuple of two float
+    optimizer : Optimizer
 
     Returns
     -------
     Stability
         `feedback` K, below 1 where expected losses stay finite, and `largest`, the step size at
-        the edge: ``2 / lambda_1`` under noise that does not depend on the state.
+        the edge: ``2 / lambda_1`` under noise that does not depend on the state, with momentum
+        ``optimizer.largest / lambda_1``.
 
     Raises
     ------
@@ -125,7 +154,8 @@ def stability(problem: Quadratic, step_size: float, *, update: Update = "full") 
     """
     if not isinstance(problem, Quadratic):
         raise _checks.wrong("problem", problem, "a Quadratic")
-    return problem.noise.stability(problem.spectrum, step_size, update_weights(update))
+    weights = update_weights(update)
+    return problem.noise.stability(problem.spectrum, step_size, weights, as_optimizer(optimizer))
 
 
 def stationary(
@@ -133,6 +163,7 @@ def stationary(
     step_size: float,
     *,
     update: Update = "full",
+    optimizer: Optimizer = PLAIN,
 ) -> Expected[float]:
     """Return the exact means and standard deviations at t = infinity, as floats.
 
@@ -142,10 +173,12 @@ def stationary(
     ----------
     problem : Quadratic
     step_size : float
-        Below ``2 / (weight lambda_1)``, else there is no stationary state; under `DataNoise` below
-        ``stability(problem, step_size).largest``.
+        Below ``stability(problem, step_size).largest``, that is ``2 / lambda_1`` for full updates
+        of plain SGD and noise that does not depend on the state, else there is no stationary
+        state.
     update : {"full", "dominant", "bulk"} or tuple of two float
         Weights of both parts of the update; both must be positive.
+    optimizer : Optimizer
 
     Returns
     -------
@@ -155,31 +188,28 @@ def stationary(
     Raises
     ------
     ValueError
-        If the step size is 2 / lambda_1 or more, or a part is frozen.
+        If the step size is not below the edge of stability, or a part is frozen.
     """
     eta = _checks.real("step_size", step_size, positive=True)
-    weights = update_weights(update)
+    weights, optimizer = update_weights(update), as_optimizer(optimizer)
     if min(weights) == 0.0:
         raise _checks.wrong("update", update, "positive in both parts for a stationary state")
     if not isinstance(problem, Quadratic):
         raise _checks.wrong("problem", problem, "a Quadratic")
-    few = with_few_levels(problem, eta * max(weights))
-    stable = problem.noise.stability(few.spectrum, eta, weights)
-    if problem.noise.depends_on_state:
-        moments = batches.moments_at_rest(few, eta, weights)
-        return _expected(problem, None, moments.tolist(), stable)
-    model = Levels(few, weights)
-    x = eta * model.rate
-    if x.max() >= 2.0:
-        at = int(np.argmax(x))
-        raise ValueError(
-            f"step_size must be below 2 / lambda = {float(2.0 / model.rate[at])!r} for a "
-            f"stationary state, got {eta!r}"
-        )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        variance = eta * model.push**2 / (model.rate * (2.0 - x))
-    variance = np.where(model.lam > 0.0, variance, 0.0)
-    moments = model.moments(np.zeros_like(variance), variance)
+
+    def moments_of(few: Quadratic) -> Array:
+        if few.noise.depends_on_state:
+            return batches.moments_at_rest(few, eta, weights, optimizer)
+        model = Levels(few, weights)
+        variance = model.at_rest(eta, optimizer)
+        return model.moments(np.zeros_like(variance), variance)
+
+    if optimizer.has_velocity:
+        few, moments = through_few_levels(problem, eta * max(weights), optimizer, moments_of)
+    else:
+        few = with_few_levels(problem, eta * max(weights))
+        moments = moments_of(few)
+    stable = problem.noise.stability(few.spectrum, eta, weights, optimizer)
     return _expected(problem, None, moments.tolist(), stable)
 
 
@@ -190,8 +220,16 @@ def _known(step_size: Any) -> KnownStepSize:
     return rule
 
 
-def levels_needed(problem: Quadratic, step_size: KnownStepSize, last: int, update: Update) -> int:
-    """Return how many levels `expected` sums over for steps up to the last."""
+def levels_needed(
+    problem: Quadratic,
+    step_size: KnownStepSize,
+    last: int,
+    update: Update,
+    optimizer: Optimizer = PLAIN,
+) -> int:
+    """Return how many levels, at most, `expected` sums over for steps up to the last."""
+    if optimizer.has_velocity:
+        return problem.spectrum.num_levels
     largest = largest_step(step_size, last) * max(update_weights(update))
     return with_few_levels(problem, largest).spectrum.num_levels
 

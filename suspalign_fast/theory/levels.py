@@ -7,8 +7,11 @@ from numpy.typing import NDArray
 
 from .. import _checks
 from ..kernels.ratio import ratio_moments
+from ..momentum_moves import momentum_transition
+from ..optimizer import PLAIN, Optimizer
 from ..problem import Quadratic
 from ..spectrum import Spectrum
+from ..stability import rest_covariance
 from ..step_size import ConstantStep, KnownStepSize
 from ..transition import product, transition
 
@@ -28,17 +31,22 @@ def with_few_levels(problem: Quadratic, largest_step: float) -> Quadratic:
     Where noise and initial state are smooth in lambda, steps are stable, and the noise keeps sums
     from decaying without end; else nothing is saved.
     """
-    spectrum, law = problem.spectrum, problem.noise_law
+    spectrum = problem.spectrum
     largest = largest_step * float(spectrum.eigenvalues[0])
-    lasting = law is not None and law.sigma > 0.0 and problem.noise.is_lasting
-    smooth = lasting and not isinstance(problem.initial, np.ndarray)
-    if not smooth or spectrum.num_levels <= MANY or not largest <= LARGEST_STEP:
+    if not is_smooth(problem) or spectrum.num_levels <= MANY or not largest <= LARGEST_STEP:
         return problem
     try:
         few = spectrum.compress(TOLERANCE)
     except ValueError:  # eigenvalues that no few nodes stand for
         return problem
     return Quadratic(few, problem.noise, problem.initial)
+
+
+def is_smooth(problem: Quadratic) -> bool:
+    """Whether noise that lasts and initial state are smooth functions of lambda."""
+    law = problem.noise_law
+    lasting = law is not None and law.sigma > 0.0 and problem.noise.is_lasting
+    return lasting and not isinstance(problem.initial, np.ndarray)
 
 
 class Levels:
@@ -62,6 +70,8 @@ class Levels:
         self.lam: Array = spectrum.eigenvalues
         self.count: Array = spectrum.multiplicities.astype(np.float64)
         weight = spectrum.per_level(weights)
+        self.weight: Array = weight
+        self.stds: Array = stds
         #: Decay a step and a unit of step size, and noise entering a unit of step size.
         self.rate: Array = weight * self.lam
         self.push: Array = weight * stds
@@ -73,9 +83,12 @@ class Levels:
             self.variance += initial * initial
 
     def trajectory(
-        self, rule: KnownStepSize, times: NDArray[np.int64]
+        self, rule: KnownStepSize, times: NDArray[np.int64], optimizer: Optimizer = PLAIN
     ) -> Iterator[tuple[Array, Array]]:
         """Yield mean and variance of the coefficients at ascending times."""
+        if optimizer.has_velocity:
+            yield from self._with_velocity(rule, times, optimizer)
+            return
         mean, variance, now = self.mean, self.variance, 0
         constant = type(rule) is ConstantStep
         for t in times:
@@ -86,6 +99,45 @@ class Levels:
                 mean, variance = product(a, mean), product(a * a, variance) + b * b
             now = int(t)
             yield mean, variance
+
+    def _with_velocity(
+        self, rule: KnownStepSize, times: NDArray[np.int64], optimizer: Optimizer
+    ) -> Iterator[tuple[Array, Array]]:
+        """See `trajectory`; velocities start at zero."""
+        move, now = None, 0
+        constant = type(rule) is ConstantStep
+        for t in times:
+            if constant:  # from the start every time
+                move, now = None, 0
+            move = momentum_transition(rule, now, int(t), self.lam, self.weight, optimizer, move)
+            now = int(t)
+            with np.errstate(over="ignore"):
+                noise = product(self.stds, move.noise_cc)
+                variance = product(move.cc * move.cc, self.variance) + noise * noise
+                mean = product(move.cc, self.mean)
+            yield mean, variance
+
+    def at_rest(self, eta: float, optimizer: Optimizer = PLAIN) -> Array:
+        """Variance of the coefficients at t = infinity, zero where there is no curvature.
+
+        Raises
+        ------
+        ValueError
+            If the step size is not below the edge of stability.
+        """
+        x, edge = eta * self.rate, optimizer.largest
+        if x.max() >= edge:
+            at = int(np.argmax(x))
+            raise ValueError(
+                f"step_size must be below {edge:g} / lambda = {float(edge / self.rate[at])!r} for "
+                f"a stationary state, got {eta!r}"
+            )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if optimizer.has_velocity:
+                variance = (eta * self.push) ** 2 * rest_covariance(x, optimizer)[0]
+            else:
+                variance = eta * self.push**2 / (self.rate * (2.0 - x))
+        return np.where(self.lam > 0.0, variance, 0.0)
 
     def moments(self, mean: Array, variance: Array) -> Array:
         """Return the values of `MOMENTS` for independent Gaussian coefficients."""

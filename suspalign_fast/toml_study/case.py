@@ -16,6 +16,7 @@ KEPT = 4
 #: Axes beside the values of the family and the fields of noise and rule.
 OF_PROBLEM = ("noise", "initial")
 OF_RUN = ("step_size", "engine", "device", "dtype", "update")
+OF_OPTIMIZER = ("momentum",)
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class StudyCase:
     initial : float
     options : dict
         Of each run.
+    momentum : float or None
+        None for plain SGD.
+    nesterov : bool
     folder : str
         Where relative paths start; says nothing of what is run.
     """
@@ -42,13 +46,15 @@ class StudyCase:
     step_size: Part | None
     initial: float
     options: dict[str, Any]
+    momentum: float | None = None
+    nesterov: bool = False
     folder: str = field(default="", repr=False, compare=False)
 
     def axes(self) -> tuple[str, ...]:
         """Return what a point may say."""
         parts = (part.fields for part in (self.noise, self.step_size) if part is not None)
         fields = (name for of_part in parts for name in of_part)
-        return (*FAMILIES[self.family].parameters, *OF_PROBLEM, *OF_RUN, *fields)
+        return (*FAMILIES[self.family].parameters, *OF_PROBLEM, *OF_RUN, *OF_OPTIMIZER, *fields)
 
     def is_whole(self, name: str) -> bool:
         """Whether what a point says under a name is an integer."""
@@ -70,7 +76,9 @@ class StudyCase:
         if isinstance(options.get("update"), str):
             options["update"] = texts.update("update", options["update"])
         rule = rule_of("step_size", point["step_size"]) if "step_size" in point else self.step_size
-        return problem, options | {"step_size": _made(rule, point)}
+        momentum = point.get("momentum", self.momentum)
+        optimizer = texts.optimizer("momentum", momentum, nesterov=self.nesterov)
+        return problem, options | {"step_size": _made(rule, point), "optimizer": optimizer}
 
 
 def noise_of(said: str, value: Any) -> Part:

@@ -14,12 +14,14 @@ from ..cases import Plan
 from ..spectrum.named import FAMILIES
 from ..sweep import sweep
 from . import axes, tables
-from .case import OF_RUN, StudyCase, noise_of, rule_of
+from .case import OF_OPTIMIZER, OF_RUN, StudyCase, noise_of, rule_of
 from .tables import MISSING
 
 #: Ways to say which steps are kept, of which a study has at most one.
 ROWS = ("record_every", "record_at", "rows")
-KEYS = ("problem", "over", "num_steps", "seeds", *OF_RUN, *ROWS, "variables", "theory", "until")
+OPTIMIZER = (*OF_OPTIMIZER, "nesterov")
+KEPT = ("variables", "theory", "until")
+KEYS = ("problem", "over", "num_steps", "seeds", *OF_RUN, *OPTIMIZER, *ROWS, *KEPT)
 UNTIL = ("stderr", "variable", "first")
 
 
@@ -150,6 +152,8 @@ def _case(table: dict[str, Any], folder: str) -> StudyCase:
         None if rule is MISSING else rule_of("step_size", rule),
         _checks.real("initial", initial),
         options,
+        table.get("momentum"),
+        tables.truth("nesterov", table.get("nesterov", False)),
         folder,
     )
 
