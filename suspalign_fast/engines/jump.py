@@ -21,9 +21,11 @@ from .shares import jump_rows, jump_rows_by_size, jump_velocity_rows
 from .step import StepEngine
 from .steppers import Jumps, JumpsOfOneSize, check_known
 
-#: Work of a coordinate and row, in normals; with a velocity; of the move of a level with one, for
-#: each doubling of its steps, or for each step of a schedule.
-NORMALS, VELOCITY_NORMALS, DOUBLING, JOINING = 2.2, 4.0, 40.0, 100.0
+#: Work of a coordinate and row, in normals, and with a velocity.
+NORMALS, VELOCITY_NORMALS = 2.2, 4.0
+#: Work of the move of a level with a velocity, for each doubling of its steps, or for each step of
+#: a schedule.
+JOINING = 40.0
 
 
 @ENGINES.register("jump")
@@ -87,4 +89,4 @@ def _work_of_moves(run: Run) -> float:
         return levels * run.num_steps * JOINING
     moves = 1 if run.record_at is None else run.num_rows
     stride = max(1.0, run.num_steps / run.num_rows)
-    return levels * moves * (1.0 + math.log2(stride)) * DOUBLING
+    return levels * moves * (1.0 + math.log2(stride)) * JOINING

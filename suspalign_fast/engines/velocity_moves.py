@@ -3,17 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.momentum_powers import NUM_PARTS, write_velocity_moves
-from ..momentum_moves import momentum_transition
+from ..kernels.momentum_powers import NUM_PARTS, write_scheduled_moves, write_velocity_moves
 from ..run import Run
 from ..step_size import ConstantStep, KnownStepSize
-from ..transition import product
 from .moves import Array, Moves
-
-#: Parts of a move that noise makes: they come last.
-NOISY = 3
-#: Levels of a schedule worked on at once: its many temporaries stay in cache.
-PIECE = 2**13
 
 
 class VelocityMoves(Moves):
@@ -34,23 +27,21 @@ class VelocityMoves(Moves):
 
     def _write(self, steps: NDArray[np.int64], gaps: NDArray[np.int64], out: Array) -> None:
         """Write coefficients of moves that are `gaps` long and end at `steps`."""
-        problem, optimizer, rule = self.run.problem, self.run.optimizer, self.rule
-        lam, std, split = (
-            problem.spectrum.eigenvalues, problem.stds, problem.spectrum.num_dominant_levels
-        )  # fmt: skip
-        weights = np.array(self.run.update)
+        problem, rule, weights = self.run.problem, self.rule, np.array(self.run.update)
+        split = problem.spectrum.num_dominant_levels
+        model = problem.spectrum.eigenvalues, problem.stds, split
+        factors = [float(factor) for factor in self.run.optimizer.factors]
         if type(rule) is ConstantStep:
-            model = lam, std, split, rule.value * weights, *map(float, optimizer.factors)
-            self._share(lambda first, last: write_velocity_moves(first, last, gaps, *model, out))
+            more = *model, rule.value * weights, *factors, out
+            self._share(lambda first, last: write_velocity_moves(first, last, gaps, *more))
             return
+        sizes = [
+            np.ascontiguousarray(rule.values(stop - gap, stop), np.float64)
+            for stop, gap in zip(steps.tolist(), gaps.tolist(), strict=True)
+        ]
 
         def write(first: int, last: int) -> None:
-            for begin in range(first, last, PIECE):
-                part = slice(begin, min(begin + PIECE, last))
-                weight = weights[(np.arange(part.start, part.stop) >= split).astype(int)]
-                for i, (stop, gap) in enumerate(zip(steps.tolist(), gaps.tolist(), strict=True)):
-                    move = momentum_transition(rule, stop - gap, stop, lam[part], weight, optimizer)
-                    out[:-NOISY, i, part] = move[:-NOISY]
-                    out[-NOISY:, i, part] = [product(std[part], k) for k in move[-NOISY:]]
+            for i, some in enumerate(sizes):
+                write_scheduled_moves(first, last, some, *model, weights, *factors, i, out)
 
         self._share(write)

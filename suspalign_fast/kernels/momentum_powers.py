@@ -145,8 +145,8 @@ def write_momentum_moves(first, last, steps, x, p, q, beta, out):
 
 @inlined
 def _product(factor, value):
-    """``factor * value``, zero where the factor is, even if the value has overflowed."""
-    return 0.0 if factor == 0.0 else factor * value
+    """``factor * value``, zero where either is, even if the other has overflowed."""
+    return 0.0 if factor == 0.0 or value == 0.0 else factor * value
 
 
 @inlined
@@ -200,3 +200,63 @@ def write_velocity_moves(first, last, steps, lam, std, split, etas, p, q, beta, 
                 _unscale(parts, i, etas[0 if at < split else 1], lam[at], std[at], q)
             for part in range(NUM_PARTS):
                 copy_values(out[part, move], start, parts[part], 0, count)
+
+
+@inlined
+def _take_step(parts, i, eta, lam, p, q, beta):
+    """Make a move of c and v, of unit noise, one that has a step more.
+
+    The rows of its factor are those of three columns, the step's own noise the last; their last
+    entry is the area that both span over the length of the first, a root of a sum of squares.
+    """
+    a, b = 1.0 - p * eta * lam, -q * eta
+    cc, cv, vc, vv = parts[CC, i], parts[CY, i], parts[YC, i], parts[YY, i]
+    parts[CC, i] = number_or_infinite(_product(a, cc) + _product(b, vc))
+    parts[CY, i] = number_or_infinite(_product(a, cv) + _product(b, vv))
+    parts[YC, i] = number_or_infinite(_product(lam, cc) + _product(beta, vc))
+    parts[YY, i] = number_or_infinite(_product(lam, cv) + _product(beta, vv))
+    k_cc, k_vc, k_vv = parts[K_CC, i], parts[K_YC, i], parts[K_YY, i]
+    c1, c2, c3 = _product(a, k_cc) + _product(b, k_vc), _product(b, k_vv), p * eta
+    v1, v2, v3 = _product(lam, k_cc) + _product(beta, k_vc), _product(beta, k_vv), -1.0
+    minor_12, minor_13, minor_23 = c1 * v2 - c2 * v1, c1 * v3 - c3 * v1, c2 * v3 - c3 * v2
+    length = math.sqrt(c1 * c1 + c2 * c2 + c3 * c3)
+    area = math.sqrt(minor_12 * minor_12 + minor_13 * minor_13 + minor_23 * minor_23)
+    alone = math.sqrt(v1 * v1 + v2 * v2 + v3 * v3)
+    along = c1 * v1 + c2 * v2 + c3 * v3
+    parts[K_CC, i] = number_or_infinite(length)
+    parts[K_YC, i] = number_or_infinite(along / length) if length > 0.0 else 0.0
+    parts[K_YY, i] = number_or_infinite(area / length) if length > 0.0 else alone
+
+
+@kernel(error_model="numpy")
+def write_scheduled_moves(first, last, sizes, lam, std, split, weights, p, q, beta, move, out):
+    """Write a move of steps of some sizes, step after step; as `write_velocity_moves`.
+
+    Parameters
+    ----------
+    first, last : int
+    sizes : ndarray of float64, shape (steps,)
+    lam, std : ndarray of float64, shape (levels,)
+    split : int
+    weights : ndarray of float64, shape (2,)
+        What the sizes are multiplied by in each band.
+    p, q, beta : float
+    move : int
+        Which of the moves in `out` it is.
+    out : ndarray of float64, shape (7, moves, levels)
+    """
+    parts = np.empty((NUM_PARTS, CHUNK))
+    for start in range(first, last, CHUNK):
+        count = min(CHUNK, last - start)
+        for part in range(NUM_PARTS):
+            for i in range(count):
+                parts[part, i] = 1.0 if part == CC or part == YY else 0.0
+        for step in range(sizes.size):
+            for i in range(count):
+                eta = sizes[step] * weights[0 if start + i < split else 1]
+                _take_step(parts, i, eta, lam[start + i], p, q, beta)
+        for part in range(NUM_PARTS):
+            for i in range(count):
+                value = parts[part, i]
+                is_noise = part >= K_CC
+                out[part, move, start + i] = _product(std[start + i], value) if is_noise else value
