@@ -304,7 +304,7 @@ def test_bad_optimizers_are_named(how, message):
 
 def test_engines_without_a_velocity_are_named(monkeypatch):
     monkeypatch.setattr(spec.ENGINES["jump"], "takes_velocity", False)
-    with pytest.raises(ValueError, match="engine must be one of .* under momentum, got 'jump'"):
+    with pytest.raises(ValueError, match=r"engine must be one of .* under momentum, got 'jump'"):
         sa.simulate(PROBLEMS["few"], 0.1, 5, engine="jump", optimizer=sa.Momentum(0.9))
 
 

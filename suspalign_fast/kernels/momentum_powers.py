@@ -250,7 +250,7 @@ def write_scheduled_moves(first, last, sizes, lam, std, split, weights, p, q, be
         count = min(CHUNK, last - start)
         for part in range(NUM_PARTS):
             for i in range(count):
-                parts[part, i] = 1.0 if part == CC or part == YY else 0.0
+                parts[part, i] = 1.0 if part in (CC, YY) else 0.0
         for step in range(sizes.size):
             for i in range(count):
                 eta = sizes[step] * weights[0 if start + i < split else 1]
