@@ -331,6 +331,14 @@ def test_a_float32_state_is_rounded_to_at_every_row(optimizer):
     for name in ("power_sums", "noise_sums", "cross_sums"):
         scale = np.abs(double[name]).max(axis=0)
         assert (np.abs(single[name] - double[name]) < 1e-5 * scale).all()
+    # And sums are of what is kept, to more digits than it has.
+    engine = make_engine(Run(problem, as_step_size(1e-3), 5, dtype="float32", **how))
+    rows, (lam, std, _) = engine.advance(5), per_direction(problem, (1.0, 1.0))
+    c, v = (plane.astype(np.float64) for plane in engine.planes.values())
+    found = rows_of(lam, std, problem.spectrum.num_dominant, c, v, optimizer.factors)
+    np.testing.assert_allclose(rows.power_sums[0], found[0], rtol=1e-11)
+    scale = np.abs(rows.cross_sums).max()
+    np.testing.assert_allclose(rows.cross_sums[0], found[3].sums, rtol=1e-10, atol=1e-13 * scale)
 
 
 def test_a_run_that_is_longer_is_the_same_so_far(optimizer, tmp_path):
