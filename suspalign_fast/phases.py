@@ -175,6 +175,9 @@ def estimate(
 ) -> Estimate:
     r"""Estimate the transition times of a constant step size without following the trajectory.
 
+    Of plain SGD; with momentum squared gradients have no single rate, and `find` on
+    ``theory.expected(..., optimizer=)`` has the exact times (docs/momentum.md).
+
     Parameters
     ----------
     problem : Quadratic

@@ -78,12 +78,12 @@ def simulate(
         Record these steps instead, increasing and at most `num_steps`; step 0 is always recorded.
     engine : {"step", "jump", "levels", "reference", "auto"}
         "step" simulates every step of the sample path. "jump" draws one normal a coordinate and
-        recorded row, "levels" two random numbers a level and row: both have exactly the same law
-        at the recorded rows. "jump" needs step sizes known in advance. "reference" is "step" in
-        plain NumPy. "auto" takes what has the same law in the least time: "step", "jump" or
-        "levels", the last also on a compressed spectrum (`Spectrum.compress`) under plain SGD where
-        noise and initial state are smooth in lambda. ``trace.run`` says what it took, and so does a
-        line on standard error with `progress`.
+        recorded row, two with momentum, "levels" two random numbers a level and row: both have
+        exactly the same law at the recorded rows. "jump" needs step sizes known in advance.
+        "reference" is "step" in plain NumPy. "auto" takes what has the same law in the least time:
+        "step", "jump" or "levels", the last also on a compressed spectrum (`Spectrum.compress`)
+        under plain SGD where noise and initial state are smooth in lambda. ``trace.run`` says what
+        it took, and so does a line on standard error with `progress`.
     device : {"cpu", "cuda", "auto"}
         Where the engine runs. "cuda" is an NVIDIA GPU, for engines "step" and "jump": the same
         noise and coefficients, sums that differ in the last digits (the order of addition is

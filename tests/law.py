@@ -28,10 +28,12 @@ class Failure:
         return f"{self.check}: {self.z:.1f} standard errors"
 
 
-def stationary_rows(problem, step_size, engine, *, rows, stride, seed=0, burn_in=200):
+def stationary_rows(problem, step_size, engine, *, rows, stride, seed=0, burn_in=200, **how):
     """Rows of one long run after `burn_in` rows."""
     total = (rows + burn_in) * stride
-    trace = sa.simulate(problem, step_size, total, record_every=stride, engine=engine, seed=seed)
+    trace = sa.simulate(
+        problem, step_size, total, record_every=stride, engine=engine, seed=seed, **how
+    )
     return {name: trace[name][burn_in + 1 :] for name in COLUMNS}
 
 

@@ -13,6 +13,8 @@ from suspalign_fast.step_size import as_step_size
 LARGE = sa.Spectrum.power_law(60_000, 10, 1.0)
 FEW = sa.Spectrum.two_level(10**6, 10, 2.0, 0.1)
 ROUGH = sa.DiagonalNoise(np.linspace(0.1, 1.0, LARGE.dim))
+MOMENTUM = sa.Momentum(0.9)
+SCHEDULE = {"step_size": np.full(1000, 0.1), "record_every": 100}
 
 
 def chosen(problem, step_size=0.1, num_steps=1000, **options):
@@ -30,6 +32,11 @@ def chosen(problem, step_size=0.1, num_steps=1000, **options):
     (sa.Quadratic(LARGE, initial=np.ones(LARGE.dim)), {}, "step", False),
     (sa.Quadratic(FEW), {}, "levels", False),
     (sa.Quadratic(LARGE.compress()), {}, "levels", True),
+    (sa.Quadratic(LARGE), {"optimizer": MOMENTUM}, "step", False),
+    (sa.Quadratic(LARGE), {"optimizer": MOMENTUM, "record_every": 100}, "jump", False),
+    (sa.Quadratic(LARGE), {"optimizer": MOMENTUM, "record_at": [1, 9, 90]}, "jump", False),
+    (sa.Quadratic(LARGE), SCHEDULE | {"optimizer": MOMENTUM}, "step", False),
+    (sa.Quadratic(FEW), {"optimizer": MOMENTUM, "record_every": 100}, "levels", False),
 ])  # fmt: skip
 def test_what_it_takes(problem, options, engine, compressed):
     run = chosen(problem, **options)

@@ -39,16 +39,16 @@ def test_a_step_too_small_for_float32_moves_nothing():
     assert traces["float64"].loss[-1] < traces["float64"].loss[0]
 
 
+@pytest.mark.parametrize("optimizer", [sa.SGD(), sa.Momentum(0.9)], ids=str)
 @pytest.mark.parametrize("engine", ["step", "jump"])
-def test_pieces_threads_and_resumption_change_no_bit(problem, tmp_path, engine):
-    whole = sa.simulate(problem, 3e-3, 203, dtype="float32", engine=engine)
-    assert_same_bits(
-        sa.simulate(problem, 3e-3, 203, dtype="float32", engine=engine, num_threads=1), whole
-    )
-    sa.simulate(problem, 3e-3, 101, dtype="float32", engine=engine, path=tmp_path / "a.h5")
+def test_pieces_threads_and_resumption_change_no_bit(problem, tmp_path, engine, optimizer):
+    how = {"dtype": "float32", "engine": engine, "optimizer": optimizer}
+    whole = sa.simulate(problem, 3e-3, 203, **how)
+    assert_same_bits(sa.simulate(problem, 3e-3, 203, num_threads=1, **how), whole)
+    sa.simulate(problem, 3e-3, 101, path=tmp_path / "a.h5", **how)
     assert_same_bits(sa.resume(tmp_path / "a.h5", num_steps=203), whole)
     assert sa.load_trace(tmp_path / "a.h5").run.dtype == "float32"
-    run = Run(problem, sa.ConstantStep(3e-3), 203, dtype="float32", engine=engine)
+    run = Run(problem, sa.ConstantStep(3e-3), 203, **how)
     engine_, restored = make_engine(run), make_engine(run)
     engine_.advance(17)
     restored.restore(engine_.snapshot())

@@ -126,17 +126,25 @@ def test_moves_at_every_curvature(engine):
         assert error < 5 * exact.loss_bulk_std[0], x
 
 
+OPTIMIZERS = pytest.mark.parametrize(
+    "optimizer", [sa.SGD(), sa.Momentum(0.9), sa.Momentum(0.7, nesterov=True)], ids=str
+)
+
+
+@OPTIMIZERS
 @pytest.mark.parametrize("engine", ["jump", "levels"])
-def test_chunks_and_threads_change_no_bit(engine):
+def test_chunks_and_threads_change_no_bit(engine, optimizer):
     spectrum = sa.Spectrum.linear_bands(40_000, 500).quantize(300)
     problem = sa.Quadratic(spectrum, sa.HessianNoise(0.5))
-    every = sa.simulate(problem, 3e-3, 30_000, record_every=3, engine=engine, num_threads=1)
-    assert_same_bits(sa.simulate(problem, 3e-3, 30_000, record_every=3, engine=engine), every)
+    how = {"record_every": 3, "engine": engine, "optimizer": optimizer}
+    every = sa.simulate(problem, 3e-3, 30_000, num_threads=1, **how)
+    assert_same_bits(sa.simulate(problem, 3e-3, 30_000, **how), every)
     assert len(every) == 10_001
 
 
+@OPTIMIZERS
 @pytest.mark.parametrize("engine", ["jump", "levels"])
-def test_one_call_or_many_give_the_same_bits(engine):
+def test_one_call_or_many_give_the_same_bits(engine, optimizer):
     from suspalign_fast.engines import make_engine
     from suspalign_fast.run import Run
 
@@ -144,7 +152,8 @@ def test_one_call_or_many_give_the_same_bits(engine):
     at = [1, 2, 5, 10, 20, 30, 41, 100]
     for extra in ({"record_every": 4}, {"record_at": at}):
         for rule in (sa.ConstantStep(3e-3), sa.Schedule(np.linspace(1e-3, 5e-3, 100))):
-            run = Run(sa.Quadratic(spectrum), rule, 100, engine=engine, **extra)
+            how = {"engine": engine, "optimizer": optimizer} | extra
+            run = Run(sa.Quadratic(spectrum), rule, 100, **how)
             whole, pieces = make_engine(run), make_engine(run)
             rows = whole.advance(100)
             parts = [pieces.advance(n) for n in (1, 9, 31, 59)]
@@ -154,14 +163,15 @@ def test_one_call_or_many_give_the_same_bits(engine):
             np.testing.assert_array_equal(pieces.state, whole.state)
 
 
+@OPTIMIZERS
 @pytest.mark.parametrize("engine", ["step", "jump", "levels", "reference"])
-def test_record_at_records_these_steps(engine):
-    problem = problem_of("k = 7")
-    trace = sa.simulate(problem, ETA, 50, record_at=[3, 4, 50], engine=engine)
+def test_record_at_records_these_steps(engine, optimizer):
+    problem, how = problem_of("k = 7"), {"engine": engine, "optimizer": optimizer}
+    trace = sa.simulate(problem, ETA, 50, record_at=[3, 4, 50], **how)
     assert trace.step.tolist() == [0, 3, 4, 50]
     assert trace.run.num_rows == 4
     if engine in ("step", "reference"):
-        assert_same_bits(trace, sa.simulate(problem, ETA, 50, engine=engine), [0, 3, 4, 50])
+        assert_same_bits(trace, sa.simulate(problem, ETA, 50, **how), [0, 3, 4, 50])
 
 
 def test_record_at_under_a_rule_and_in_a_file(tmp_path):

@@ -161,19 +161,21 @@ def test_too_many_dimensions_for_one_number_each_are_refused():
         simulate(sa.Quadratic(sa.Spectrum.two_level(2**52, 10, 2.0, 1.0)))
 
 
+@pytest.mark.parametrize("optimizer", [sa.SGD(), sa.Momentum(0.9)], ids=str)
 @pytest.mark.parametrize("engine", ["jump", "levels"])
-@pytest.mark.parametrize("size", [3.0, "schedule"])
-def test_an_overflowed_factor_leaves_exact_zeros_alone(engine, size):
+@pytest.mark.parametrize("is_schedule", [False, True])
+def test_an_overflowed_factor_leaves_exact_zeros_alone(engine, is_schedule, optimizer):
     """|1 - eta lambda|^n is infinite for the first direction, whose coefficient is zero."""
-    sizes = np.full(3_000, 3.0) if size == "schedule" else size
+    size, how = 1.5 * optimizer.largest, {"engine": engine, "optimizer": optimizer}
+    sizes = np.full(3_000, size) if is_schedule else size
     noise = sa.DiagonalNoise([0.0, 0.1, 0.1])
     problem = sa.Quadratic(sa.Spectrum([1.0, 0.3, 0.1], 1), noise, [0.0, 2.0, 1.0])
-    trace = sa.simulate(problem, sizes, 3_000, record_every=1_500, engine=engine)
+    trace = sa.simulate(problem, sizes, 3_000, record_every=1_500, **how)
     assert trace.status == "complete"
     assert (trace.power_sums[:, 0] == 0.0).all()
     assert (trace.power_sums[:, 1] > 0.0).all()
     moving = sa.Quadratic(problem.spectrum, noise, [1.0, 2.0, 1.0])
-    assert sa.simulate(moving, sizes, 3_000, record_every=1_500, engine=engine).status == "diverged"
+    assert sa.simulate(moving, sizes, 3_000, record_every=1_500, **how).status == "diverged"
 
 
 def test_a_level_at_zero_takes_no_step_of_an_overflowed_factor():

@@ -16,6 +16,7 @@ from . import test_resume
 DIM = 3_000_000
 #: Temporaries of pieces, tables of blocks: whatever does not grow like the state.
 CONSTANT = 48e6
+MOMENTUM = sa.Momentum(0.9)
 ISOTROPIC, HESSIAN = sa.IsotropicNoise(0.5), sa.HessianNoise(0.5)
 AT = [1, 3, 7, 20, 40]
 CASES = {
@@ -31,6 +32,15 @@ CASES = {
     "jump, weights": (HESSIAN, 1.0, 3e-3, {"engine": "jump", "update": (0.5, 1.0)}),
     "jump, schedule": (
         ISOTROPIC, 1.0, np.linspace(1e-3, 3e-3, 40), {"engine": "jump", "record_at": AT}),
+    "momentum": (HESSIAN, 1.0, 3e-3, {"optimizer": MOMENTUM}),
+    "jump, momentum": (
+        ISOTROPIC, 1.0, 3e-3, {"engine": "jump", "record_every": 2, "optimizer": MOMENTUM}),
+    "jump, momentum, irregular": (
+        HESSIAN, 1.0, 3e-3, {
+            "engine": "jump", "record_at": AT, "update": (0.5, 1.0), "optimizer": MOMENTUM}),
+    "jump, momentum, schedule": (
+        ISOTROPIC, 1.0, np.linspace(1e-3, 3e-3, 40), {
+            "engine": "jump", "record_at": AT, "optimizer": MOMENTUM}),
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import pytest
 
 import suspalign_fast as sa
 from suspalign_fast import power_sums as physics
+from suspalign_fast import spec
 from suspalign_fast.engines import make_engine
 from suspalign_fast.engines.plain_normals import standard_normals
 from suspalign_fast.kernels import domains
@@ -277,7 +278,6 @@ def test_rules_stand_at_the_critical_step_size(optimizer):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"engine": "jump"}, "engine must be one of .* under momentum, got 'jump'"),
         ({"optimizer": "momentum"}, r"optimizer must be SGD\(\) or Momentum"),
         ({"optimizer": sa.Momentum}, r"optimizer must be SGD\(\) or Momentum"),
     ],
@@ -286,6 +286,12 @@ def test_bad_optimizers_are_named(how, message):
     given = {"optimizer": sa.Momentum(0.9)} | how
     with pytest.raises(ValueError, match=message):
         sa.simulate(PROBLEMS["few"], 0.1, 5, **given)
+
+
+def test_engines_without_a_velocity_are_named(monkeypatch):
+    monkeypatch.setattr(spec.ENGINES["jump"], "takes_velocity", False)
+    with pytest.raises(ValueError, match=r"engine must be one of .* under momentum, got 'jump'"):
+        sa.simulate(PROBLEMS["few"], 0.1, 5, engine="jump", optimizer=sa.Momentum(0.9))
 
 
 FEW = sa.Spectrum([3.0, 2.0, 1.0, 0.5, 0.2, 0.1], 3, [1, 2, 5, 1, 3, 40])

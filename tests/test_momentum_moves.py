@@ -4,7 +4,8 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from suspalign_fast import SGD, Momentum, Spectrum
+from suspalign_fast import SGD, DiagonalNoise, Momentum, Quadratic, Spectrum
+from suspalign_fast.engines.velocity_moves import VelocityMoves
 from suspalign_fast.kernels.momentum_powers import CHUNK
 from suspalign_fast.momentum_moves import (
     MomentumMove,
@@ -13,6 +14,7 @@ from suspalign_fast.momentum_moves import (
     momentum_transition,
     triangular,
 )
+from suspalign_fast.run import Run
 from suspalign_fast.stability import additive, of_batches, rest_covariance
 from suspalign_fast.step_size import ConstantStep, Schedule
 from suspalign_fast.transition import transition
@@ -136,6 +138,23 @@ def test_schedules_are_step_after_step(optimizer, count):
     # Of one step the noise is one number: nothing else, not even rounding.
     assert (move.noise_vv[WEIGHT > 0.0] == 0.0).all() == (count == 1)
     assert (move.noise_vc[WEIGHT == 0.0] == 0.0).all()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+@pytest.mark.parametrize("rule", [ConstantStep(0.2), Schedule(SIZES)], ids=["constant", "schedule"])
+@pytest.mark.parametrize("update", [(1.0, 1.0), (0.0, 1.7)])
+def test_engines_move_by_them(rule, update, optimizer):
+    """Several moves at once, of directions without curvature, noise or step among others."""
+    std = np.array([0.0, 1.0, 2.0, 3.0, 0.5])
+    problem = Quadratic(Spectrum(LAM, 2), DiagonalNoise(std))
+    run = Run(problem, rule, 8, engine="jump", update=update, optimizer=optimizer)
+    steps, gaps = np.array([1, 4, 8]), np.array([1, 3, 4])
+    lam, weight = problem.spectrum.eigenvalues, problem.spectrum.per_level(update)
+    for _, out in VelocityMoves(run).to(steps):
+        for i, (stop, gap) in enumerate(zip(steps.tolist(), gaps.tolist(), strict=True)):
+            move = momentum_transition(rule, stop - gap, stop, lam, weight, optimizer)
+            noisy = [problem.stds * part for part in move[4:]]
+            np.testing.assert_allclose(out[:, i], [*move[:4], *noisy], rtol=1e-15, atol=1e-300)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)

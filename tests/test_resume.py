@@ -50,10 +50,11 @@ def stop_after(monkeypatch, stretches):
     monkeypatch.setattr(module, "_bounded", counting)
 
 
+@pytest.mark.parametrize("optimizer", [sa.SGD(), sa.Momentum(0.9)], ids=str)
 @pytest.mark.parametrize(("engine", "rule"), CASES)
-def test_an_interrupted_run_ends_with_the_same_bits(engine, rule, tmp_path, monkeypatch):
+def test_an_interrupted_run_ends_with_the_same_bits(engine, rule, optimizer, tmp_path, monkeypatch):
     path = tmp_path / "trace.h5"
-    arguments = {"engine": engine, "record_every": 3, "seed": 5}
+    arguments = {"engine": engine, "record_every": 3, "seed": 5, "optimizer": optimizer}
     whole = sa.simulate(problem_of(), RULES[rule], STEPS, **arguments)
     with monkeypatch.context() as patch:
         stop_after(patch, 4)

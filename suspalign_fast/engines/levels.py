@@ -242,7 +242,7 @@ class LevelsEngine(SteppingEngine):
         for state, key, row in zip(states, keys, sums[:, 0], strict=True):
             state[:] = engine._initial_state(key)
             levels.sum_levels(state, engine.levels, row)
-        for batch, a, b in moves.to(steps):
+        for batch, (a, b) in moves.to(steps):
             out = np.empty((len(runs), steps[batch].size, NUM_BANDS, ROW_SIZE))
             levels.jump_ensemble(states, engine.levels, a, b, steps[batch], keys, out)
             sums[:, 1:][:, batch] = out

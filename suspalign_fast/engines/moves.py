@@ -1,6 +1,9 @@
 """Coefficients of the moves between recorded rows, a batch of rows at a time."""
 
-from collections.abc import Iterator
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,66 +19,73 @@ Array = NDArray[np.float64]
 MAX_VALUES = 2**16
 
 
-class Moves:
+class Moves(ABC):
     """Moves of levels from row to row under step sizes known in advance.
 
     Parameters
     ----------
     rule : KnownStepSize
-    rate, push : ndarray of float64, shape (levels,)
-        See `transition`.
+    num_levels : int
     threads : int
         Threads that may share the work.
     """
 
-    def __init__(self, rule: KnownStepSize, rate: Array, push: Array, threads: int = 1) -> None:
+    #: Numbers that are the move of a level.
+    num_parts: ClassVar[int]
+
+    def __init__(self, rule: KnownStepSize, num_levels: int, threads: int = 1) -> None:
         self.rule: KnownStepSize = rule
-        self.rate: Array = rate
-        self.push: Array = push
+        self.num_levels: int = num_levels
         self.threads: int = threads
-        self._log: Array | None = None
-        self._own: Array | None = None
         #: Step of the last row moved to.
         self.now: NDArray[np.int64] = np.zeros(1, np.int64)
-        self._last: tuple[int, Array, Array] = (-1, rate, push)
+        self._own: Array = np.empty(0)
+        #: Length of the moves of a constant size whose coefficients are the first there, or 0.
+        self._gap: int = 0
 
-    def to(self, steps: NDArray[np.int64]) -> Iterator[tuple[slice, Array, Array]]:
-        """Yield batches of rows with a and b, one row of them for each move or one for all."""
+    def to(self, steps: NDArray[np.int64]) -> Iterator[tuple[slice, Array]]:
+        """Yield batches of rows with coefficients, one row of them for each move or one for all.
+
+        Their shape is (num_parts, rows, levels); the next batch may be written over them.
+        """
         gaps = np.diff(steps, prepend=self.now[0])
-        size = max(1, MAX_VALUES // self.rate.size)
+        most = max(1, MAX_VALUES // self.num_levels)
         row = 0
         while row < steps.size:
             equal = self._equal(gaps[row:])
+            batch = slice(row, row + (equal or most))
             if equal:
-                batch = slice(row, row + equal)
-                a, b = self._between(int(steps[row] - gaps[row]), int(gaps[row]))
-                yield batch, a[None], b[None]
+                out = self._room(1)
+                if self._gap != gaps[row]:
+                    self._write_lasting(int(steps[row]), int(gaps[row]), out)
+                self._gap = int(gaps[row])
             else:
-                batch = slice(row, row + size)
-                if self._own is None or self._own.shape[1] < steps[batch].size:
-                    self._own = np.empty((2, min(size, steps.size), self.rate.size))
-                a, b = self._own[:, : steps[batch].size]
-                self._write(steps[batch], gaps[batch], a, b)
-                yield batch, a, b
+                out = self._room(steps[batch].size)
+                self._gap = 0
+                self._write(steps[batch], gaps[batch], out)
+            yield batch, out
             row = batch.stop
         if steps.size:
             self.now[0] = steps[-1]
 
-    def _write(self, steps: NDArray[np.int64], gaps: NDArray[np.int64], a: Array, b: Array) -> None:
+    @abstractmethod
+    def _write(self, steps: NDArray[np.int64], gaps: NDArray[np.int64], out: Array) -> None:
         """Write coefficients of moves that are `gaps` long and end at `steps`."""
-        if type(self.rule) is not ConstantStep:
-            for i, (stop, gap) in enumerate(zip(steps.tolist(), gaps.tolist(), strict=True)):
-                transition(self.rule, stop - gap, stop, *self._rates, (a[i], b[i]))
-            return
-        eta = self.rule.value
-        if self._log is None:
-            self._log = log_factors(eta, self.rate)
-        log, lengths = self._log, gaps.astype(np.float64)
 
-        def write(first: int, last: int) -> None:
-            write_moves(first, last, lengths, eta, *self._rates, log, a, b)
+    def _write_lasting(self, stop: int, gap: int, out: Array) -> None:
+        """Write coefficients of the moves of a stride, of which the first ends at `stop`."""
+        self._write(np.array([stop]), np.array([gap]), out)
 
-        _threads.share(self.rate.size, self.threads if self.rate.size > PIECE else 1, write)
+    def _room(self, rows: int) -> Array:
+        """Return memory for the coefficients of so many moves."""
+        shape = self.num_parts, rows, self.num_levels
+        if self._own.size < math.prod(shape):
+            self._own = np.empty(shape).reshape(-1)
+        return self._own[: math.prod(shape)].reshape(shape)
+
+    def _share(self, write: Callable[[int, int], None]) -> None:
+        """Call ``write(first, last)`` for all levels, in threads where they are many."""
+        _threads.share(self.num_levels, self.threads if self.num_levels > PIECE else 1, write)
 
     def sizes_at(self, steps: NDArray[np.int64]) -> Array:
         """Return the step sizes assigned at rows."""
@@ -89,20 +99,45 @@ class Moves:
             return 0
         changes = np.flatnonzero(gaps != gaps[0])
         equal = int(changes[0]) if changes.size else gaps.size
-        return equal if equal > 1 or gaps.size == 1 or self._last[0] == gaps[0] else 0
+        return equal if equal > 1 or gaps.size == 1 or self._gap == gaps[0] else 0
 
-    def _between(self, start: int, gap: int) -> tuple[Array, Array]:
-        if self._last[0] == gap:
-            return self._last[1:]
-        self._last = (-1, *self._rates)  # gives up the memory of the last ones
+
+class PlainMoves(Moves):
+    """Moves ``c <- a c + b xi``: a and b.
+
+    Parameters
+    ----------
+    rule : KnownStepSize
+    rate, push : ndarray of float64, shape (levels,)
+        See `transition`.
+    threads : int
+    """
+
+    num_parts = 2
+
+    def __init__(self, rule: KnownStepSize, rate: Array, push: Array, threads: int = 1) -> None:
+        super().__init__(rule, rate.size, threads)
+        self.rate: Array = rate
+        self.push: Array = push
+        self._log: Array | None = None
+
+    def _write(self, steps: NDArray[np.int64], gaps: NDArray[np.int64], out: Array) -> None:
+        """Write coefficients of moves that are `gaps` long and end at `steps`."""
+        a, b = out
+        rates = self.rate, self.push
+        if type(self.rule) is not ConstantStep:
+            for i, (stop, gap) in enumerate(zip(steps.tolist(), gaps.tolist(), strict=True)):
+                transition(self.rule, stop - gap, stop, *rates, (a[i], b[i]))
+            return
+        eta = self.rule.value
         if self._log is None:
-            a, b = transition(self.rule, start, start + gap, *self._rates)
-        else:
-            a, b = np.empty((2, self.rate.size))
-            self._write(np.array([start + gap]), np.array([gap]), a[None], b[None])
-        self._last = (gap, a, b)
-        return a, b
+            self._log = log_factors(eta, self.rate)
+        log, lengths = self._log, gaps.astype(np.float64)
+        self._share(lambda first, last: write_moves(first, last, lengths, eta, *rates, log, a, b))
 
-    @property
-    def _rates(self) -> tuple[Array, Array]:
-        return self.rate, self.push
+    def _write_lasting(self, stop: int, gap: int, out: Array) -> None:
+        """Write coefficients of the moves of a stride, without memory for logarithms."""
+        if self._log is not None:
+            super()._write_lasting(stop, gap, out)
+            return
+        transition(self.rule, stop - gap, stop, self.rate, self.push, (out[0, 0], out[1, 0]))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _threads
-from ..kernels import advance, jump, momentum
+from ..kernels import advance, jump, momentum, momentum_jump
 from ..kernels.plan import Plan
 
 #: Blocks times steps from which on a second thread brings more than it costs.
@@ -66,3 +66,5 @@ advance_velocity_known = Shared(momentum.advance_velocity_parts)
 jump_rows = Shared(jump.jump_parts)
 #: Moves of one step size: (state, plan, lengths, eta, weights, log, steps, key_0, key_1, out).
 jump_rows_by_size = Shared(jump.jump_parts_by_size)
+#: Moves with a velocity: (state, plan, velocity, level_ends, seven of moves, steps, key_0, ...).
+jump_velocity_rows = Shared(momentum_jump.jump_velocity_parts)

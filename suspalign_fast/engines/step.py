@@ -27,8 +27,8 @@ from .steppers import AdaptiveSteps, KnownSteps, SteppingEngine
 
 #: Blocks from which on threads that meet at every step bring more than they cost.
 MIN_BLOCKS = 24
-#: Work of a coordinate and step, in normals.
-NORMALS = 1.8
+#: Work of a coordinate and step, in normals, and with a velocity.
+NORMALS, VELOCITY_NORMALS = 1.8, 2.8
 
 
 @ENGINES.register("step")
@@ -79,7 +79,8 @@ class StepEngine(SteppingEngine):
     def seconds(cls, run: Run, threads: int, normal: float) -> float:
         """Return the expected time of a run."""
         dim = run.problem.spectrum.dim
-        return run.num_steps * dim * NORMALS * normal / max(1, min(threads, dim // BLOCK))
+        normals = VELOCITY_NORMALS if run.optimizer.has_velocity else NORMALS
+        return run.num_steps * dim * normals * normal / max(1, min(threads, dim // BLOCK))
 
     @classmethod
     def bytes_of(cls, run: Run) -> int:

@@ -19,7 +19,8 @@ from ..run import Run
 from ..step_size import AdaptiveStepSize, ConstantStep, KnownStepSize
 from ..transition import log_factors
 from .base import Engine, Rows, check_step_size, fill_constants, rule_table
-from .moves import Moves
+from .moves import Moves, PlainMoves
+from .velocity_moves import VelocityMoves
 
 Array = NDArray[np.float64]
 
@@ -154,19 +155,25 @@ class AdaptiveSteps(Stepper):
 class Jumps(Stepper):
     """Moves from recorded row to recorded row.
 
-    ``kernel(*model, a, b, steps, *key, sums)``.
+    ``kernel(*model, *coefficients, steps, *key, sums)``, of which there are two, a and b, or seven
+    with a velocity.
     """
 
     def __init__(self, engine: Engine, kernel: Any, *model: Any) -> None:
         super().__init__(engine, kernel, *model)
-        run = engine.run
+        self.moves: Moves = self._moves_of(engine.run, engine.threads)
+
+    @staticmethod
+    def _moves_of(run: Run, threads: int) -> Moves:
+        if run.optimizer.has_velocity:
+            return VelocityMoves(run, threads)
         assert isinstance(run.step_size, KnownStepSize)
         spectrum = run.problem.spectrum
         rate, push = (
             spectrum.weighted(values, run.update)
             for values in (spectrum.eigenvalues, run.problem.stds)
         )
-        self.moves: Moves = Moves(run.step_size, rate, push, engine.threads)
+        return PlainMoves(run.step_size, rate, push, threads)
 
     def mutable(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that moves change."""
@@ -180,8 +187,10 @@ class Jumps(Stepper):
         """Move to the rows within the next `num_steps` steps and return them."""
         recorded = self.engine.recorded_steps(num_steps)
         sums = np.empty((recorded.size, self.engine.lines, self.engine.row_size))
-        for batch, a, b in self.moves.to(recorded):
-            self.kernel(*self.model, a, b, recorded[batch], *self.engine.key, sums[batch])
+        for batch, coefficients in self.moves.to(recorded):
+            self.kernel(
+                *self.model, *coefficients, recorded[batch], *self.engine.key, sums[batch]
+            )  # fmt: skip
         return Rows.from_sums(recorded, self.moves.sizes_at(recorded), sums)
 
 

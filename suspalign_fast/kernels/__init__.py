@@ -45,6 +45,7 @@ Engines:
 - `double_double`: numbers of twice the digits.
 - `momentum_powers`: coefficients of moves of many steps with momentum.
 - `jump`: the engine `jump`, one move a recorded row.
+- `momentum_jump`: the engine `jump` with a velocity.
 - `levels`: the engine `levels`, one move of a whole level.
 - `data_noise`: a step on a mini-batch of data, as the two numbers of a move.
 - `data_steps`: the engine `step` on mini-batches, one pass over the state a step.

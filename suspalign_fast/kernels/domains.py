@@ -17,5 +17,7 @@ BATCH_STEP = LEVEL_STEP + LEVEL_ATTEMPTS
 BATCH_BLOCK = BATCH_STEP + LEVEL_ATTEMPTS
 #: The noise of a level along what its velocity has beside its coefficients.
 LEVEL_ACROSS = BATCH_BLOCK + 1
+#: The second normal of a jump with a velocity; the first is that of JUMP.
+JUMP_ACROSS = LEVEL_ACROSS + 1
 #: Nobody draws from this domain or any later one.
-FREE = LEVEL_ACROSS + 1
+FREE = JUMP_ACROSS + 1

@@ -15,7 +15,7 @@ from .work import make_work, scratch_of
 
 
 @inlined
-def _spread(values, level_ends, start, stop, lane, buffer):
+def spread_levels(values, level_ends, start, stop, lane, buffer):
     """Copy the values of coordinates ``start ... stop - 1`` to a buffer from ``lane`` on."""
     if level_ends.size == 0:
         copy_values(buffer, lane, values, start, stop - start)
@@ -46,8 +46,8 @@ def _jump_block(state, plan, b, a_rows, b_rows, level_ends, steps, work, table):
         spread[:] = 0.0
     for t in range(steps.size):
         if t < a_rows.shape[0]:
-            _spread(a_rows[t], level_ends, start, stop, lane, a)
-            _spread(b_rows[t], level_ends, start, stop, lane, spread)
+            spread_levels(a_rows[t], level_ends, start, stop, lane, a)
+            spread_levels(b_rows[t], level_ends, start, stop, lane, spread)
         write_normals(work.normals[0], 0, first_group, groups, domains.JUMP, steps[t], scratch)
         jump_block(
             plan.blocks[b, KIND], c, a, spread, lam, std, work.normals[0], groups,

@@ -89,6 +89,32 @@ def number_or_infinite(value):
     return value if value == value else np.inf
 
 
+@inlined
+def _write_chunk(steps, x, count, p, q, beta, parts):
+    """Write moves of so many steps of the first levels of a chunk, a row of them for each part."""
+    for at in range(0, count, LANES):
+        m, c = power_of(steps, load(x, at, LANES), p, q, beta)
+        store(parts[CC], at, m[0][0])
+        store(parts[CY], at, m[1][0])
+        store(parts[YC], at, m[2][0])
+        store(parts[YY], at, m[3][0])
+        store(parts[K_CC], at, c[0][0])
+        store(parts[K_YC], at, c[1][0])
+        # A difference of products in which all digits of doubles may go.
+        determinant = plus(times(c[0], c[2]), minus(times(c[1], c[1])))
+        store(parts[K_YY], at, determinant[0])
+    for i in range(count):
+        parts[CC, i] = number_or_infinite(parts[CC, i])
+        parts[CY, i] = number_or_infinite(parts[CY, i])
+        parts[YC, i] = number_or_infinite(parts[YC, i])
+        parts[YY, i] = number_or_infinite(parts[YY, i])
+        variance = number_or_infinite(parts[K_CC, i])
+        root = math.sqrt(variance)
+        parts[K_CC, i] = root
+        parts[K_YC, i] = number_or_infinite(parts[K_YC, i] / root)
+        parts[K_YY, i] = number_or_infinite(math.sqrt(max(parts[K_YY, i], 0.0) / variance))
+
+
 @kernel(error_model="numpy")
 def write_momentum_moves(first, last, steps, x, p, q, beta, out):
     """Write moves of so many steps for some of the levels, a row of them for each move.
@@ -107,34 +133,130 @@ def write_momentum_moves(first, last, steps, x, p, q, beta, out):
         The power, (c, y) from (c, y) row by row, and the lower Cholesky factor of ``C_n``; what
         has overflowed is infinite.
     """
-    xs, rest = np.zeros(CHUNK), np.empty(CHUNK)
-    cc, cy, yc, yy = np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK)
-    c_cc, c_yc, c_yy = np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK)
+    xs, parts = np.zeros(CHUNK), np.empty((NUM_PARTS, CHUNK))
     for start in range(first, last, CHUNK):
         count = min(CHUNK, last - start)
         copy_values(xs, 0, x, start, count)
         for move in range(steps.size):
-            for at in range(0, count, LANES):
-                lanes = load(xs, at, LANES)
-                m, c = power_of(steps[move], lanes, p, q, beta)
-                store(cc, at, m[0][0])
-                store(cy, at, m[1][0])
-                store(yc, at, m[2][0])
-                store(yy, at, m[3][0])
-                store(c_cc, at, c[0][0])
-                store(c_yc, at, c[1][0])
-                store(c_yy, at, c[2][0])
-                # A difference of products in which all digits of doubles may go.
-                determinant = plus(times(c[0], c[2]), minus(times(c[1], c[1])))
-                store(rest, at, determinant[0])
+            _write_chunk(steps[move], xs, count, p, q, beta, parts)
+            for part in range(NUM_PARTS):
+                copy_values(out[part, move], start, parts[part], 0, count)
+
+
+@inlined
+def _product(factor, value):
+    """``factor * value``, zero where either is, even if the other has overflowed."""
+    return 0.0 if factor == 0.0 or value == 0.0 else factor * value
+
+
+@inlined
+def _unscale(parts, i, eta, lam, std, q):
+    """Make a move of c and ``y = eta v`` and of unit noise one of c and v and of noise s.
+
+    Both entries beside the diagonal are multiples of one polynomial of x, ``-q`` and x times it.
+    Without a step size nothing moves c, and all noise is that of v.
+    """
+    polynomial = -parts[CY, i] / q
+    along, across = parts[K_YC, i], parts[K_YY, i]
+    if eta == 0.0:
+        along, across = 0.0, math.sqrt(along * along + across * across)
+    parts[CY, i] = eta * parts[CY, i]
+    parts[YC, i] = lam * polynomial
+    parts[K_CC, i] = _product(eta * std, parts[K_CC, i])
+    parts[K_YC, i] = _product(std, along)
+    parts[K_YY, i] = _product(std, across)
+
+
+@kernel(error_model="numpy")
+def write_velocity_moves(first, last, steps, lam, std, split, etas, p, q, beta, out):
+    """Write moves of c and v for some of the levels, a row of them for each move.
+
+    Parameters
+    ----------
+    first, last : int
+        Levels ``first ... last - 1`` are written.
+    steps : ndarray of int64, shape (moves,)
+        At least 1.
+    lam, std : ndarray of float64, shape (levels,)
+        Eigenvalues and standard deviations of the noise.
+    split : int
+        Levels of the dominant band.
+    etas : ndarray of float64, shape (2,)
+        Step size of each band.
+    p, q, beta : float
+        Factors of the optimizer, q positive.
+    out : ndarray of float64, shape (7, moves, levels)
+        The matrix, (c, v) from (c, v) row by row, and the lower triangular factor of the noise.
+    """
+    xs, parts = np.zeros(CHUNK), np.empty((NUM_PARTS, CHUNK))
+    for start in range(first, last, CHUNK):
+        count = min(CHUNK, last - start)
+        for i in range(count):
+            xs[i] = etas[0 if start + i < split else 1] * lam[start + i]
+        for move in range(steps.size):
+            _write_chunk(steps[move], xs, count, p, q, beta, parts)
             for i in range(count):
-                to = start + i
-                out[CC, move, to] = number_or_infinite(cc[i])
-                out[CY, move, to] = number_or_infinite(cy[i])
-                out[YC, move, to] = number_or_infinite(yc[i])
-                out[YY, move, to] = number_or_infinite(yy[i])
-                variance = number_or_infinite(c_cc[i])
-                root = math.sqrt(variance)
-                out[K_CC, move, to] = root
-                out[K_YC, move, to] = number_or_infinite(c_yc[i] / root)
-                out[K_YY, move, to] = number_or_infinite(math.sqrt(max(rest[i], 0.0) / variance))
+                at = start + i
+                _unscale(parts, i, etas[0 if at < split else 1], lam[at], std[at], q)
+            for part in range(NUM_PARTS):
+                copy_values(out[part, move], start, parts[part], 0, count)
+
+
+@inlined
+def _take_step(parts, i, eta, lam, p, q, beta):
+    """Make a move of c and v, of unit noise, one that has a step more.
+
+    The rows of its factor are those of three columns, the step's own noise the last; their last
+    entry is the area that both span over the length of the first, a root of a sum of squares.
+    """
+    a, b = 1.0 - p * eta * lam, -q * eta
+    cc, cv, vc, vv = parts[CC, i], parts[CY, i], parts[YC, i], parts[YY, i]
+    parts[CC, i] = number_or_infinite(_product(a, cc) + _product(b, vc))
+    parts[CY, i] = number_or_infinite(_product(a, cv) + _product(b, vv))
+    parts[YC, i] = number_or_infinite(_product(lam, cc) + _product(beta, vc))
+    parts[YY, i] = number_or_infinite(_product(lam, cv) + _product(beta, vv))
+    k_cc, k_vc, k_vv = parts[K_CC, i], parts[K_YC, i], parts[K_YY, i]
+    c1, c2, c3 = _product(a, k_cc) + _product(b, k_vc), _product(b, k_vv), p * eta
+    v1, v2, v3 = _product(lam, k_cc) + _product(beta, k_vc), _product(beta, k_vv), -1.0
+    minor_12, minor_13, minor_23 = c1 * v2 - c2 * v1, c1 * v3 - c3 * v1, c2 * v3 - c3 * v2
+    length = math.sqrt(c1 * c1 + c2 * c2 + c3 * c3)
+    area = math.sqrt(minor_12 * minor_12 + minor_13 * minor_13 + minor_23 * minor_23)
+    alone = math.sqrt(v1 * v1 + v2 * v2 + v3 * v3)
+    along = c1 * v1 + c2 * v2 + c3 * v3
+    parts[K_CC, i] = number_or_infinite(length)
+    parts[K_YC, i] = number_or_infinite(along / length) if length > 0.0 else 0.0
+    parts[K_YY, i] = number_or_infinite(area / length) if length > 0.0 else alone
+
+
+@kernel(error_model="numpy")
+def write_scheduled_moves(first, last, sizes, lam, std, split, weights, p, q, beta, move, out):
+    """Write a move of steps of some sizes, step after step; as `write_velocity_moves`.
+
+    Parameters
+    ----------
+    first, last : int
+    sizes : ndarray of float64, shape (steps,)
+    lam, std : ndarray of float64, shape (levels,)
+    split : int
+    weights : ndarray of float64, shape (2,)
+        What the sizes are multiplied by in each band.
+    p, q, beta : float
+    move : int
+        Which of the moves in `out` it is.
+    out : ndarray of float64, shape (7, moves, levels)
+    """
+    parts = np.empty((NUM_PARTS, CHUNK))
+    for start in range(first, last, CHUNK):
+        count = min(CHUNK, last - start)
+        for part in range(NUM_PARTS):
+            for i in range(count):
+                parts[part, i] = 1.0 if part in (CC, YY) else 0.0
+        for step in range(sizes.size):
+            for i in range(count):
+                eta = sizes[step] * weights[0 if start + i < split else 1]
+                _take_step(parts, i, eta, lam[start + i], p, q, beta)
+        for part in range(NUM_PARTS):
+            for i in range(count):
+                value = parts[part, i]
+                is_noise = part >= K_CC
+                out[part, move, start + i] = _product(std[start + i], value) if is_noise else value
