@@ -234,6 +234,22 @@ def test_states_are_scaled_and_multiplied_level_by_level(optimizer, engine):
     np.testing.assert_allclose(scaled, products * np.array([c * c, c * v, v * v]), rtol=1e-13)
 
 
+@pytest.mark.parametrize("engine", ["step", "levels"])
+def test_the_law_of_a_step_has_the_mean_of_its_row(optimizer, engine):
+    """Level by level, and from the sums of the state."""
+    problem = sa.Quadratic(SPECTRUM, sa.IsotropicNoise(0.3), initial=1.0)
+    probed = make_probed(Run(problem, 0.05, 10, engine=engine, optimizer=optimizer))
+    probed.initial_row()
+    row = probed.advance(5)
+    law, constants = StepLaw(probed), problem.noise_constants
+    velocity = velocity_rows.Velocity(row.cross_sums[-1], optimizer.factors)
+    sums, noise = velocity_rows.for_odds(row.power_sums[-1], constants, velocity)
+    expected = sums[:, 1] - 2.0 * 0.07 * sums[:, 2] + 0.07**2 * (sums[:, 3] + noise[:, 1])
+    m_sq, v = law.gradient_after(law.products(probed.planes), 0.07)
+    terms = m_sq + law.count * v
+    np.testing.assert_allclose([terms[:2].sum(), terms[2:].sum()], expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("batch", [1, 8, 1000])
 def test_cumulants_of_a_step_on_batches_are_those_of_many(batch, optimizer):
     problem = sa.Quadratic(SPECTRUM, sa.DataNoise(batch, 0.5))
