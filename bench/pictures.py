@@ -3,6 +3,7 @@
 ``docs/two_phases.png`` is what ``suspalign run`` draws, ``docs/engines.png`` what
 ``studies/engines_plot.py`` does, ``docs/compression.png`` what ``studies/compressed_plot.py`` does,
 ``docs/mini-batches.png`` what ``studies/mini_batches.py`` does,
+``docs/momentum-effects.png`` what ``studies/momentum_effects.py`` does,
 ``docs/phase-diagram.png`` what ``studies/phase_diagram.py`` does,
 ``docs/study.png`` what ``suspalign sweep`` and ``suspalign plot`` make of ``docs/published.toml``;
 ``docs/benchmarks.png`` shows what was last measured.
@@ -15,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 import report
-from studies import compressed_plot, engines_plot, mini_batches, phase_diagram
+from studies import compressed_plot, engines_plot, mini_batches, momentum_effects, phase_diagram
 
 from suspalign_fast import cli
 
@@ -71,6 +72,7 @@ def benchmarks(path):
 
 PICTURES = {draw.__name__: draw for draw in (two_phases, engines, compression, benchmarks, study)}
 PICTURES["mini-batches"] = mini_batches_of_data
+PICTURES["momentum-effects"] = momentum_effects.draw
 PICTURES["phase-diagram"] = phase_diagram.draw
 
 

@@ -36,12 +36,22 @@ def random_problem(rng):
 def verified(number, make=random_problem):
     """Verify a random problem; return how it was and the report."""
     rng = np.random.default_rng(number)
-    problem, eta = make(rng)
+    problem, eta, *more = make(rng)
+    how = {"optimizer": more[0]} if more else {}
     engines = ["levels"] if problem.spectrum.dim > 10_000 else ["levels", "step"]
     steps = int(rng.choice([20, 300, 3000]))
     engine = str(rng.choice(engines))
-    report = sa.verify(problem, eta, steps, states=12, repeats=3, seed=number, engine=engine)
-    return f"{problem}, step size {eta:.4g}, {steps} steps, {engine}", report
+    how |= {"states": 12, "repeats": 3, "seed": number, "engine": engine}
+    report = sa.verify(problem, eta, steps, **how)
+    return f"{problem}, step size {eta:.4g}, {steps} steps, {how}", report
+
+
+def random_momentum(rng):
+    """Return a problem, a stable step size and an optimizer with momentum."""
+    problem, eta = random_problem(rng)
+    beta = float(rng.choice([0.1, 0.5, 0.9, 0.99]))
+    optimizer = sa.Momentum(beta, nesterov=bool(rng.random() < 0.5))
+    return problem, 0.5 * eta * optimizer.largest, optimizer
 
 
 def random_batches(rng):

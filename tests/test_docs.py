@@ -123,7 +123,10 @@ def test_examples_of_docstrings_run(path, tmp_path, monkeypatch):
     assert result.failed == 0
 
 
-@pytest.mark.parametrize("page", ["compression.md", "mini-batches.md", "studies.md"])
+PAGES = ["compression.md", "mini-batches.md", "momentum-effects.md", "studies.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_what_pages_show_runs(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / page).read_text(), re.M | re.S)

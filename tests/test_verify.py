@@ -314,10 +314,10 @@ def test_cumulants_of_a_step_are_those_of_many(batch):
     eta = 0.3 * theory.stability(problem, 0.0).largest
     engine = make_probed(Run(problem, eta, 10, engine="levels"))
     engine.initial_row()
-    law, state = BatchLaw(engine), engine.state.copy()
+    law, state = BatchLaw(engine), engine.planes
     before = engine.sums_of(state)[:, 1]
     form = law._of_bands(1.0 / before[0], -1.0 / before[1]) * law.lam**2
-    found = law.cumulants(law.squares(state), eta, form, 0.0)
+    found = law.cumulants(law.products(state), eta, form, 0.0)
     after = [engine.sums_after(state, t, eta, (1.0, 1.0))[:, 1] for t in range(20_000)]
     ratios = np.array(after) / before
     change = ratios[:, 0] - ratios[:, 1]

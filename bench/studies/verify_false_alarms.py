@@ -16,14 +16,14 @@ from suspalign_fast.verify import FALSE_ALARM
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from tests.random_problems import verified
+from tests.random_problems import random_momentum, random_problem, verified
 
 
-def failures(numbers):
+def failures(numbers, make=random_problem):
     """Return what fails among random problems, p-values of claims with evidence, and verdicts."""
     failed, values, verdicts = [], {}, Counter()
     for number in numbers:
-        how, report = verified(number)
+        how, report = verified(number, make)
         for claim in report.claims:
             verdicts[claim.name, claim.verdict] += 1
             if claim.right + claim.wrong:
@@ -38,8 +38,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--problems", type=int, default=1_000)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--momentum", action="store_true", help="with momentum, ten claims each")
     options = parser.parse_args()
-    failed, values, verdicts = failures(range(options.first, options.first + options.problems))
+    make = random_momentum if options.momentum else random_problem
+    numbers = range(options.first, options.first + options.problems)
+    failed, values, verdicts = failures(numbers, make)
     print(f"false alarm rate of a claim: {FALSE_ALARM:g}; {len(failed)} failures")
     for failure in failed:
         print("  ", *failure)

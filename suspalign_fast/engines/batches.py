@@ -1,5 +1,6 @@
 """Steps on mini-batches of data: what engines share (``kernels.data_noise``)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -57,20 +58,22 @@ class BatchSteps(AdaptiveSteps):
         fill_constants_at_row(self.ruling.sums, self.engine.run)
         return super().start(sums)
 
-    def after(self, state: Array, step: int, size: float, update: tuple[float, float]) -> Array:
-        """Do one step of a size from a state, and return the sums after it."""
-        _, *model = self.model
+    def after(
+        self, planes: Sequence[Array], step: int, size: float, update: tuple[float, float]
+    ) -> Array:
+        """Do one step of a size from a state, which it changes, and return the sums after it."""
+        model = self.model[len(planes) :]
         table = rule_table(self.engine.run)
         rule = KnownRule(ConstantStep(size), 1)
         memory = rule.memory(self.engine.run.problem)
         ruling = Ruling(rule.address, False, memory, table, np.array([size]), np.array(update))
         record = Record(
             np.array([step + 1]),
-            np.empty((2, NUM_BANDS, ROW_SIZE)),
+            np.empty((2, NUM_BANDS, self.engine.row_size)),
             np.empty(2, np.int64),
             np.empty(2),
         )
-        self.kernel(state, *model, step, 1, ruling, record, *self.engine.key)
+        self.kernel(*planes, *model, step, 1, ruling, record, *self.engine.key)
         return record.sums[0]
 
     def _check(self, step: int, rows: Rows | None) -> None:

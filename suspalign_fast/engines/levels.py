@@ -1,6 +1,6 @@
 """Two random numbers a level and row, whatever the dimension (``kernels.levels``)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,42 +178,59 @@ class LevelsEngine(SteppingEngine):
 
     def initial_sums(self) -> Array:
         """Sums of the state, shape (bands, row_size)."""
-        if VELOCITY not in self.planes:
-            return self.sums_of(self.state)
-        sums = np.empty((NUM_BANDS, self.row_size))
-        momentum_levels.sum_velocity_levels(*self.planes.values(), self.levels, sums)
-        return sums
+        return self.sums_of(self.planes)
 
-    def sums_of(self, state: Array) -> Array:
-        """Sums of both bands of a state, laid out as ``row`` says, shape (bands, ROW_SIZE)."""
-        sums = np.empty((NUM_BANDS, ROW_SIZE))
-        levels.sum_levels(state, self.levels, sums)
+    def sums_of(self, planes: Mapping[str, Array]) -> Array:
+        """Sums of both bands of a state, laid out as ``row`` says, shape (bands, row_size)."""
+        sums = np.empty((NUM_BANDS, self.row_size))
+        if VELOCITY in planes:
+            momentum_levels.sum_velocity_levels(*planes.values(), self.levels, sums)
+        else:
+            levels.sum_levels(planes[STATE], self.levels, sums)
         return sums
 
     def sums_after(
-        self, state: Array, noise_step: int, step_size: float, update: tuple[float, float]
+        self,
+        planes: Mapping[str, Array],
+        noise_step: int,
+        step_size: float,
+        update: tuple[float, float],
     ) -> Array:
         """Sums one step after a state, with the noise of step `noise_step`; changes nothing."""
+        state = [values.copy() for values in planes.values()]
         if isinstance(self.stepper, BatchSteps):
-            return self.stepper.after(state.copy(), noise_step, step_size, update)
+            return self.stepper.after(state, noise_step, step_size, update)
         eta = step_size * self.run.problem.spectrum.per_level(update)
         problem = self.run.problem
         a, b = 1.0 - eta * problem.spectrum.eigenvalues, eta * problem.stds
         sums = np.empty((1, NUM_BANDS, ROW_SIZE))
         levels.jump_levels(
-            state.copy(), self.levels, a[None], b[None], np.array([noise_step]), *self.key, sums
+            *state, self.levels, a[None], b[None], np.array([noise_step]), *self.key, sums
         )
         return sums[0]
 
-    def scaled_bulk(self, state: Array, factor: float) -> Array:
-        """Return a state with its bulk coefficients multiplied by a factor."""
-        scaled = state.copy()
-        scaled[self.run.problem.spectrum.num_dominant_levels :] *= factor**2
-        return scaled
+    def scaled(
+        self,
+        planes: Mapping[str, Array],
+        coefficients: tuple[float, float],
+        velocity: tuple[float, float] = (1.0, 1.0),
+    ) -> dict[str, Array]:
+        """Return a state with coefficients and velocities of each band multiplied by factors.
 
-    def squares(self, state: Array) -> Array:
-        """Squared norm of the coefficients behind each entry of a state."""
-        return state
+        Those of coefficients are positive.
+        """
+        c, v = (self.run.problem.spectrum.per_level(pair) for pair in (coefficients, velocity))
+        if VELOCITY not in planes:
+            return {STATE: planes[STATE] * c**2}
+        factors = {STATE: c, VELOCITY: v, ACROSS: np.abs(v)}
+        return {name: values * factors[name] for name, values in planes.items()}
+
+    def products(self, planes: Mapping[str, Array]) -> Array:
+        """Squared norms of levels; with a velocity its products with them and its squares."""
+        if VELOCITY not in planes:
+            return planes[STATE][None].copy()
+        c, along, across = (planes[name] for name in (STATE, VELOCITY, ACROSS))
+        return np.array([c * c, c * along, along * along + across * across])
 
     def observe(self, out: Array) -> None:
         """Write the sums of the next step's noisy gradient."""

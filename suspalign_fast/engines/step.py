@@ -148,52 +148,67 @@ class StepEngine(SteppingEngine):
         return kernel if self.shard is None else kernel.apart()
 
     def initial_sums(self) -> NDArray[np.float64]:
-        """Sums of the state, shape (bands, row_size)."""
-        if VELOCITY not in self.planes:
-            return self.sums_of(self.state)
-        sums = np.empty((NUM_BANDS, self.row_size))
-        momentum.sum_velocity(self.state, self.plan, self.planes[VELOCITY], sums)
-        return sums
+        """Sums of the state, shape (lines, row_size)."""
+        return self.sums_of(self.planes)
 
-    def sums_of(self, state: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sums of a state, laid out as ``row`` says, shape (lines, ROW_SIZE)."""
+    def sums_of(self, planes: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Sums of a state, laid out as ``row`` says, shape (lines, row_size)."""
+        if VELOCITY in planes:
+            sums = np.empty((NUM_BANDS, self.row_size))
+            momentum.sum_velocity(planes[STATE], self.plan, planes[VELOCITY], sums)
+            return sums
         table = np.zeros((len(self._plan.parts), 1, ROW_SIZE))
-        sums = np.empty((1, self.lines, ROW_SIZE))
-        advance.sum_parts(state, self.plan, table)
-        self._finished(advance_known).finish(self.plan, table, sums)
-        return sums[0]
+        out = np.empty((1, self.lines, ROW_SIZE))
+        advance.sum_parts(planes[STATE], self.plan, table)
+        self._finished(advance_known).finish(self.plan, table, out)
+        return out[0]
 
     def sums_after(
         self,
-        state: NDArray[np.float64],
+        planes: Mapping[str, NDArray[np.float64]],
         noise_step: int,
         step_size: float,
         update: tuple[float, float],
     ) -> NDArray[np.float64]:
         """Sums one step after a state, with the noise of step `noise_step`; changes nothing."""
-        np.copyto(self._scratch, state)
+        for name, values in planes.items():
+            np.copyto(self._scratch[name], values)
+        state, sums = self._scratch[STATE], np.empty((1, NUM_BANDS, self.row_size))
         if isinstance(self.stepper, BatchSteps):
-            return self.stepper.after(self._scratch, noise_step, step_size, update)
-        sums = np.empty((1, NUM_BANDS, ROW_SIZE))
-        advance_known(
-            self._scratch, self.plan, noise_step, moves_of(np.array([step_size]), update),
-            np.zeros(1, np.int64), *self.key, sums,
-        )  # fmt: skip
+            return self.stepper.after([state], noise_step, step_size, update)
+        step = noise_step, moves_of(np.array([step_size]), update), np.zeros(1, np.int64)
+        if VELOCITY in planes:
+            factors = tuple(self.run.optimizer.factors)
+            velocity = self._scratch[VELOCITY]
+            advance_velocity_known(state, self.plan, velocity, factors, *step, *self.key, sums)
+        else:
+            advance_known(state, self.plan, *step, *self.key, sums)
         return sums[0]
 
-    def scaled_bulk(self, state: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
-        """Return a state with its bulk coefficients multiplied by a factor."""
-        scaled = state.copy()
-        scaled[self.run.problem.spectrum.num_dominant :] *= factor
-        return scaled
+    def scaled(
+        self,
+        planes: Mapping[str, NDArray[np.float64]],
+        coefficients: tuple[float, float],
+        velocity: tuple[float, float] = (1.0, 1.0),
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return a state with coefficients and velocities of each band multiplied by factors."""
+        split = self.run.problem.spectrum.num_dominant
+        made = {name: values.copy() for name, values in planes.items()}
+        for name, factors in ((STATE, coefficients), (VELOCITY, velocity)):
+            if name in made:
+                made[name][:split] *= factors[0]
+                made[name][split:] *= factors[1]
+        return made
 
-    def squares(self, state: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Squared norm of the coefficients behind each entry of a state."""
-        return state**2
+    def products(self, planes: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Squares of the coefficients; with a velocity its products with them and its squares."""
+        c = planes[STATE]
+        v = planes.get(VELOCITY)
+        return np.array([c * c] if v is None else [c * c, c * v, v * v])
 
     @functools.cached_property
-    def _scratch(self) -> NDArray[np.float64]:
-        return np.empty_like(self.state)
+    def _scratch(self) -> dict[str, NDArray[np.float64]]:
+        return {name: np.empty_like(values) for name, values in self.planes.items()}
 
     def observe(self, out: NDArray[np.float64]) -> None:
         """Write the sums of the next step's noisy gradient."""

@@ -10,8 +10,14 @@ of known means and variances, whose tails `kernels.tail` computes.
 `signs`             signs of single steps, and p-values
 `probed`            what an engine must offer
 `step_law`          exact chances of what a step does
-`probe`             steps tried at a state
+`batch_law`         the same under mini-batches of data
+`trials`            steps tried at a state
+`loss_interval`     steps projected on one band
+`probe`             what is tried at the states of plain SGD
+`row_claims`        rows of momentum against what steps do: means, deviations, rises
+`probe_velocity`    what is tried with momentum: all four cases of a row
 `two_phases`        a run against its exact law
+`batch_steps`       the steps of a run on mini-batches against what rows predict
 `run`               `verify`
 ==================  ===============================================================
 """

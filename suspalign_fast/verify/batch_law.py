@@ -4,7 +4,8 @@ Given u the coefficients after a step are Gaussian, ``N(m, D - v v')`` with
 
     m = (1 - eta s lambda) c,   D = eta^2 (s / B) P lambda,   v = eta sqrt(s / B) lambda c,
 
-``s = u / B``, and both m and v lie along the state of each level. A quadratic form of them has
+``s = u / B``; with momentum ``eta p`` is in the place of eta, and m has ``- eta q`` times the
+velocity beside. A quadratic form of them has
 cumulants that are sums over levels; averaged over u they are those of a step, and times their
 number those of independent repeats, whose sum is taken for a chi-square, moved and scaled, with the
 same three. The sign of a single step is no evidence at small B; that of the sum of many is.
@@ -19,7 +20,7 @@ from ..batch_rows import averaged, nodes_of
 from ..data_noise import DataNoise
 from ..rise import chi_square_tail
 from .probed import Probed
-from .step_law import StepLaw
+from .step_law import StepLaw, moved_squares
 
 Array = NDArray[np.float64]
 
@@ -62,19 +63,19 @@ class BatchLaw(StepLaw):
         self.nodes = list(zip(*nodes_of(noise.batch_size), strict=True))
 
     def of_alignment(
-        self, squares: Array, before: Array, step_size: float, repeats: int
+        self, products: Array, before: Array, step_size: float, repeats: int
     ) -> tuple[float, float, int]:
         """Chances that the summed change of alignment is above and below zero; the repeats."""
         form = self._of_bands(1.0 / before[0], -1.0 / before[1]) * self.lam**2
-        return self._judged(self.cumulants(squares, step_size, form, 0.0), repeats)
+        return self._judged(self.cumulants(products, step_size, form, 0.0), repeats)
 
     def of_loss(
-        self, squares: Array, before: float, step_size: float, band: int, repeats: int
+        self, products: Array, before: float, step_size: float, band: int, repeats: int
     ) -> tuple[float, float, int]:
         """Chances that the summed change of a band's loss is above and below zero; the repeats."""
         form = self._of_bands(*((1.0, 0.0) if band == 0 else (0.0, 1.0))) * self.lam / before
         etas = step_size * self._of_bands(*((1.0, 0.0) if band == 0 else (0.0, 1.0)))
-        return self._judged(self.cumulants(squares, etas, form, 1.0), repeats)
+        return self._judged(self.cumulants(products, etas, form, 1.0), repeats)
 
     @staticmethod
     def changes(after: Array, before: Array) -> Array:
@@ -85,24 +86,26 @@ class BatchLaw(StepLaw):
         return mean
 
     def cumulants(
-        self, squares: Array, etas: Array | float, form: Array, offset: float
+        self, products: Array, etas: Array | float, form: Array, offset: float
     ) -> Cumulants:
         """Cumulants of ``sum form c'^2 - offset`` after a step."""
-        p = float((self.lam * squares).sum()) + self.noise.label_std * self.noise.label_std
-        given = [self._given(s, p, squares, etas, form) for s, _ in self.nodes]
+        p = float((self.lam * products[0]).sum()) + self.noise.label_std * self.noise.label_std
+        given = [self._given(s, p, products, etas, form) for s, _ in self.nodes]
         mean, variance, third = np.array(given).T
         weight = np.array([w for _, w in self.nodes])
         return Cumulants(*map(float, averaged(weight, mean - offset, variance, third)))
 
     def _given(
-        self, share: float, p: float, squares: Array, etas: Array | float, form: Array
+        self, share: float, p: float, products: Array, etas: Array | float, form: Array
     ) -> Cumulants:
-        """Cumulants given u; squares stand for products of m and v along the states of levels."""
+        """Cumulants given u, from the products of m and v in each level."""
         lam, a, n = self.lam, form, self.count
         spread = share / self.noise.batch_size
-        factor_m, factor_v = 1.0 - etas * share * lam, etas * np.sqrt(spread) * lam
-        mm, mv, vv = (f * squares for f in (factor_m**2, factor_m * factor_v, factor_v**2))
-        ad = a * etas**2 * spread * p * lam
+        pull, carry = etas * self.factors.pull, etas * self.factors.carry
+        kept, factor_v = 1.0 - pull * share * lam, pull * np.sqrt(spread) * lam
+        mm, vv = moved_squares(products, kept, carry), factor_v**2 * products[0]
+        mv = factor_v * (kept * products[0] - (carry * products[1] if len(products) > 1 else 0.0))
+        ad = a * pull**2 * spread * p * lam
         m0, mv1, v1 = (a * mm).sum(), (a * mv).sum(), (a * vv).sum()
         m2, mv2, v2 = (a * ad * mm).sum(), (a * ad * mv).sum(), (a * ad * vv).sum()
         m3, v3 = (a * ad**2 * mm).sum(), (a * ad**2 * vv).sum()

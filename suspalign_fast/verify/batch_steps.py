@@ -4,14 +4,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import phases
-from .._lazy import special
 from ..batch_rows import change_cumulants
 from ..data_noise import DataNoise
 from ..rise import chi_square_tail
 from ..trace import Trace
 from .batch_law import TAIL_ERROR
 from .claims import Claim
-from .signs import CERTAIN, EVIDENCE, TINY
+from .signs import CERTAIN, EVIDENCE, TINY, chance_of_rises
 
 Array = NDArray[np.float64]
 
@@ -19,8 +18,6 @@ Array = NDArray[np.float64]
 GROUPS, LEAST = 8, 40
 #: A sum of more skewness has tails that three cumulants do not tell.
 MOST_SKEWNESS = 0.3
-#: What computed chances of a rise may err by on average.
-CHANCE_ERROR = 0.02
 
 
 def steps_follow(trace: Trace) -> Claim:
@@ -58,7 +55,8 @@ def steps_follow(trace: Trace) -> Claim:
     smallest = 1.0
     for group in np.array_split(np.arange(first.size), groups) if groups else []:
         chance = min(
-            _chance_of_mean(off[group], skewness[group]), _chance_of(rises[group], chances[group])
+            _chance_of_mean(off[group], skewness[group]),
+            chance_of_rises(rises[group], chances[group]),
         )
         smallest = min(smallest, chance)
         claim.right += int(chance >= 2.0 * EVIDENCE) * group.size
@@ -83,12 +81,3 @@ def _chance_of_mean(off: Array, skewness: Array) -> float:
         return 1.0
     above = float(chi_square_tail(np.array(-score), np.array(skew)))
     return min(1.0, 2.0 * TAIL_ERROR * min(above, 1.0 - above))
-
-
-def _chance_of(rises: Array, chances: Array) -> float:
-    """Two-sided chance of so many rises."""
-    excess = max(abs(float((rises - chances).sum())) - CHANCE_ERROR * rises.size, 0.0)
-    spread = float(np.sqrt((chances * (1.0 - chances)).sum()))
-    if excess == 0.0:
-        return 1.0
-    return float(2.0 * special.ndtr(-excess / spread)) if spread > 0.0 else 0.0

@@ -1,5 +1,6 @@
 """What an engine must offer for single steps to be tried at its states."""
 
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -10,6 +11,8 @@ from ..run import Run
 from ..spec import ENGINES
 
 Array = NDArray[np.float64]
+#: A state: what steps act on, by the names of an engine.
+Planes = Mapping[str, Array]
 
 
 @runtime_checkable
@@ -18,7 +21,7 @@ class Probed(Protocol):
 
     run: Run
     step: int
-    state: Array
+    planes: dict[str, Array]
 
     def initial_row(self) -> Rows:
         """Return row 0, the initial state."""
@@ -26,19 +29,27 @@ class Probed(Protocol):
     def advance(self, num_steps: int) -> Rows:
         """Do `num_steps` steps and return the rows recorded on the way."""
 
-    def sums_of(self, state: Array) -> Array:
-        """Sums of both bands of a state, laid out as ``row`` says, shape (bands, ROW_SIZE)."""
+    def sums_of(self, planes: Planes) -> Array:
+        """Sums of both bands of a state, laid out as ``row`` says, shape (bands, row_size)."""
 
     def sums_after(
-        self, state: Array, noise_step: int, step_size: float, update: tuple[float, float]
+        self, planes: Planes, noise_step: int, step_size: float, update: tuple[float, float]
     ) -> Array:
         """Sums one step after a state, with the noise of step `noise_step`; changes nothing."""
 
-    def scaled_bulk(self, state: Array, factor: float) -> Array:
-        """Return a state with its bulk coefficients multiplied by a factor."""
+    def scaled(
+        self,
+        planes: Planes,
+        coefficients: tuple[float, float],
+        velocity: tuple[float, float] = (1.0, 1.0),
+    ) -> dict[str, Array]:
+        """Return a state with coefficients and velocities of each band multiplied by factors."""
 
-    def squares(self, state: Array) -> Array:
-        """Squared norm of the coefficients behind each entry of a state."""
+    def products(self, planes: Planes) -> Array:
+        """Squares of the coefficients; with a velocity its products with them and its squares.
+
+        Squared norms and products of what is behind each entry of a plane, shape (1 or 3, entries).
+        """
 
 
 def probed_engines() -> tuple[str, ...]:

@@ -6,15 +6,18 @@ import numpy as np
 
 from .. import _checks, _progress, theory
 from ..engines import Rows
+from ..optimizer import PLAIN, Optimizer, as_optimizer
 from ..problem import Quadratic
-from ..row import RECORDED
+from ..row import recorded
 from ..run import Run
 from ..step_size import ConstantStep
 from ..trace import Trace
 from .batch_steps import steps_follow
-from .claims import Report
+from .claims import Claim, Report
 from .probe import Prober
+from .probe_velocity import VelocityProber
 from .probed import make_probed, probed_engines
+from .trials import Trials
 from .two_phases import two_phases
 
 #: Rows, logarithmically spaced, that are compared with the exact law.
@@ -30,6 +33,7 @@ def verify(
     repeats: int = 4,
     seed: int = 0,
     engine: Literal["step", "jump", "levels"] = "step",
+    optimizer: Optimizer = PLAIN,
     progress: bool = False,
 ) -> Report:
     """Run SGD and test the paper's claims at many states on the way.
@@ -42,7 +46,7 @@ def verify(
     ----------
     problem : Quadratic
     step_size : float
-        Step size of the run, below 2 / lambda_1.
+        Step size of the run, below the edge of stability: 2 / lambda_1 of plain SGD.
     num_steps : int
         Length of the run, at least 1.
     states : int
@@ -52,6 +56,8 @@ def verify(
     seed : int
     engine : {"step", "jump", "levels"}
         "levels" verifies spectra of few levels in no time, whatever their dimension.
+    optimizer : Optimizer
+        `SGD()` or `Momentum(beta)`; engine "jump" takes the first alone.
     progress : bool
         Show a progress bar on standard error.
 
@@ -67,6 +73,13 @@ def verify(
         until the sign of the mean change is, and the last claim is on the changes of alignment in
         single steps of the run, against their exact means.
 
+        With momentum steps are also tried where the velocity of one band is turned and made longer,
+        so that all four cases of a row come up, each a claim of its own: alignment falls below and
+        rises above the critical step size or the reverse, or falls or rises for every step size.
+        Three claims more are on the next odds of both bands: their mean, their deviation and the
+        chance of a rise are those that the row predicts. Under `DataNoise` rows with a velocity
+        predict neither these nor the run, and signs alone are tested.
+
     Notes
     -----
     With trials i whose rarer sign has chance q_i, the number of wrong signs is Poisson-binomial;
@@ -78,7 +91,9 @@ def verify(
     ValueError
         If an argument is not as described.
     """
-    theory.stationary(problem, step_size)  # refuses step sizes without a stationary state
+    optimizer = as_optimizer(optimizer)
+    # Refuses step sizes without a stationary state.
+    theory.stationary(problem, step_size, optimizer=optimizer)
     total = _checks.integer("num_steps", num_steps, 1)
     count = _checks.integer("states", states, 1)
     draws = _checks.integer("repeats", repeats, 1)
@@ -89,16 +104,25 @@ def verify(
     rows_at = np.unique(np.geomspace(1, total, PHASE_ROWS).astype(np.int64))
     of_state = problem.noise.depends_on_state
     pairs = np.minimum(rows_at + 1, total) if of_state else rows_at
-    recorded = np.union1d(np.union1d(times, rows_at), pairs)
-    run = Run(problem, ConstantStep(step_size), total, seed=seed, engine=engine, record_at=recorded)
+    at = np.union1d(np.union1d(times, rows_at), pairs)
+    run = Run(
+        problem, ConstantStep(step_size), total, seed=seed, engine=engine, record_at=at,
+        optimizer=optimizer,
+    )  # fmt: skip
     simulator = make_probed(run)
-    prober = Prober(simulator, draws)
+    prober = (VelocityProber if optimizer.has_velocity else Prober)(Trials(simulator, draws))
     rows = [simulator.initial_row()]
     for time in _progress.over(times, "state", visible=progress):
         rows.append(simulator.advance(int(time) - simulator.step))
-        prober.probe(simulator.state)
-    joined = Rows.joined(rows)
-    columns = {name: getattr(joined, name) for name in RECORDED}
+        prober.probe(simulator.planes)
+    return Report(prober.judged() + _of_all_rows(run, Rows.joined(rows)))
+
+
+def _of_all_rows(run: Run, rows: Rows) -> list[Claim]:
+    """Return the claim on a run's rows; there is none on mini-batches with a velocity yet."""
+    has_velocity, of_state = run.optimizer.has_velocity, run.problem.noise.depends_on_state
+    if has_velocity and of_state:
+        return []
+    columns = {name: getattr(rows, name) for name in recorded(has_velocity=has_velocity)}
     trace = Trace.from_columns(run, "complete", columns)
-    last = steps_follow(trace) if of_state else two_phases(trace, problem, step_size)
-    return Report([*prober.judged(), last])
+    return [steps_follow(trace) if of_state else two_phases(trace)]

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from .._lazy import special
 from .claims import Claim
 
 Array = NDArray[np.float64]
@@ -16,6 +17,8 @@ TAIL_ERROR = 1.3
 STEP_ROUNDING = 1e-11
 #: Squares up to this have lost digits.
 TINY = 1e-280
+#: What computed chances of a rise may err by on average.
+CHANCE_ERROR = 0.02
 
 
 class Signs:
@@ -62,3 +65,12 @@ def at_least(count: int, chances: Array) -> float:
         law[0] -= chance * law[0]
         law[-1] = gathered
     return float(min(law[-1], 1.0))
+
+
+def chance_of_rises(rises: Array, chances: Array) -> float:
+    """Two-sided chance of so many rises in steps of given chances."""
+    excess = max(abs(float((rises - chances).sum())) - CHANCE_ERROR * rises.size, 0.0)
+    spread = float(np.sqrt((chances * (1.0 - chances)).sum()))
+    if excess == 0.0:
+        return 1.0
+    return float(2.0 * special.ndtr(-excess / spread)) if spread > 0.0 else 0.0

@@ -6,8 +6,9 @@ from numpy.typing import NDArray
 from .. import phases, theory
 from .._lazy import special
 from ..kernels.tail import tails
+from ..optimizer import Optimizer
 from ..problem import Quadratic
-from ..step_size import ConstantStep
+from ..step_size import KnownStepSize
 from ..trace import Trace
 from .claims import Claim
 from .signs import CERTAIN, EVIDENCE, TAIL_ERROR, TINY
@@ -23,11 +24,13 @@ MEAN_ERROR = 0.25
 SMALLEST_SHARE = 1e-200
 
 
-def two_phases(trace: Trace, problem: Quadratic, step_size: float) -> Claim:
+def two_phases(trace: Trace) -> Claim:
     """Compare a run's alignment with its exact law, and its phases with the expected ones."""
-    exact = theory.expected(problem, step_size, trace.step)
+    run = trace.run
+    assert isinstance(run.step_size, KnownStepSize)
+    exact = theory.expected(run.problem, run.step_size, trace.step, optimizer=run.optimizer)
     claim = Claim("two phases: rows follow the exact law")
-    law = _RunLaw(problem, step_size, trace.step)
+    law = _RunLaw(run.problem, run.step_size, trace.step, run.optimizer)
     smallest = 1.0
     lowest = int(np.argmin(np.where(np.isnan(exact.alignment_mean), 2.0, exact.alignment_mean)))
     means = {lowest, len(trace) - 1}
@@ -62,9 +65,15 @@ def two_phases(trace: Trace, problem: Quadratic, step_size: float) -> Claim:
 class _RunLaw:
     """Exact law of the alignment at the rows of a run."""
 
-    def __init__(self, problem: Quadratic, step_size: float, steps: NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        problem: Quadratic,
+        rule: KnownStepSize,
+        steps: NDArray[np.int64],
+        optimizer: Optimizer,
+    ) -> None:
         self.model = theory.Levels(problem, (1.0, 1.0))
-        self._moments = self.model.trajectory(ConstantStep(step_size), steps)
+        self._moments = self.model.trajectory(rule, steps, optimizer)
         self.row = -1
 
     def move_to(self, row: int) -> None:
