@@ -330,8 +330,8 @@ def test_command_line():
 
 def test_command_line_names_bad_input():
     for arguments, message in (
-        (["--nesterov"], "--nesterov must go with --momentum BETA"),
-        (["--momentum", "1.5"], "--momentum 1.5: beta must be from 0 to below 1, got 1.5"),
+        (["--nesterov"], "--nesterov must go with --momentum, and there is none"),
+        (["--momentum", "1.5"], "--momentum must be from 0 to below 1, got 1.5"),
     ):
         result = run(*arguments)
         assert result.exit_code == 2

@@ -70,13 +70,7 @@ def main() -> None:
 )
 @click.option("--dtype", type=click.Choice(DTYPES), default="float64", help="Type of the state.")
 @click.option("--update", default="full", help="full, dominant, bulk or two weights '1,0.5'.")
-@click.option(
-    "--momentum",
-    type=float,
-    metavar="BETA",
-    help="Share of the velocity that is kept in a step, from 0 to below 1.  [default: plain SGD]",
-)
-@click.option("--nesterov", is_flag=True, help="Nesterov's momentum instead of the heavy ball.")
+@optimizer_options
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default=Path("trace.h5"), help="Trace file."
 )
@@ -101,8 +95,7 @@ def run(
     device: devices.DeviceName,
     dtype: str,
     update: str,
-    momentum: float | None,
-    nesterov: bool,
+    optimizer: Optimizer,
     output: Path,
     overwrite: bool,
     compression: Literal["gzip", "none"],
@@ -127,7 +120,6 @@ def run(
     if plot:
         options.check_free(picture, overwrite)
     rule = options.step_size(step_size)
-    optimizer = options.optimizer(momentum, nesterov=nesterov)
     named = first_engine(engine)
     where: Any = devices.resolve(device, named, problems.noise(noise, noise_std), optimizer)
     workers = options.threads(threads)

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from ..optimizer import PLAIN, Momentum, Optimizer
+from .. import texts
 from .options import Command, added
 
 
@@ -14,7 +14,7 @@ def optimizer_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def with_optimizer(*, momentum: float | None, nesterov: bool, **given: Any) -> None:
-        command(optimizer=optimizer(momentum, nesterov=nesterov), **given)
+        command(optimizer=texts.optimizer("--momentum", momentum, nesterov=nesterov), **given)
 
     return added(
         with_optimizer,
@@ -22,19 +22,8 @@ def optimizer_options(command: Command) -> Command:
             "--momentum",
             type=float,
             metavar="BETA",
-            help="Share of the velocity that is kept in a step.  [default: plain SGD]",
+            help="Share of the velocity that is kept in a step, from 0 to below 1.  "
+            "[default: plain SGD]",
         ),
-        click.option("--nesterov", is_flag=True, help="Nesterov's momentum, with --momentum."),
+        click.option("--nesterov", is_flag=True, help="Nesterov's momentum, not the heavy ball."),
     )
-
-
-def optimizer(momentum: float | None, *, nesterov: bool) -> Optimizer:
-    """Return the optimizer that the options describe."""
-    if momentum is not None:
-        try:
-            return Momentum(momentum, nesterov=nesterov)
-        except ValueError as error:
-            raise ValueError(f"--momentum {momentum:g}: {error}") from None
-    if nesterov:
-        raise ValueError("--nesterov must go with --momentum BETA")
-    return PLAIN

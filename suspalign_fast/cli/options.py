@@ -6,7 +6,6 @@ from pathlib import Path
 import click
 
 from .. import _threads, devices, texts
-from ..optimizer import Optimizer
 from ..plot import LARGEST, SIZES, SMALLEST, check_size
 from ..step_size import StepSize
 from .output import warn
@@ -82,11 +81,6 @@ def size(text: str | None) -> tuple[float, float] | None:
 def update(text: str) -> str | tuple[float, float]:
     """Return the name of an update or its two weights."""
     return texts.update("--update", text)
-
-
-def optimizer(momentum: float | None, *, nesterov: bool) -> Optimizer:
-    """Return plain SGD, or momentum of a share that is kept."""
-    return texts.optimizer("--momentum", momentum, nesterov=nesterov)
 
 
 def check_free(picture: Path, overwrite: bool) -> None:
