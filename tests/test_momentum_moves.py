@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from suspalign_fast import SGD, DiagonalNoise, Momentum, Quadratic, Spectrum
+from suspalign_fast.engines.moves import PlainMoves
 from suspalign_fast.engines.velocity_moves import VelocityMoves
 from suspalign_fast.kernels.momentum_powers import CHUNK
 from suspalign_fast.momentum_moves import (
@@ -155,6 +156,29 @@ def test_engines_move_by_them(rule, update, optimizer):
             move = momentum_transition(rule, stop - gap, stop, lam, weight, optimizer)
             noisy = [problem.stds * part for part in move[4:]]
             np.testing.assert_allclose(out[:, i], [*move[:4], *noisy], rtol=1e-15, atol=1e-300)
+
+
+@pytest.mark.parametrize("optimizer", [SGD(), Momentum(0.9)], ids=str)
+def test_coefficients_that_were_written_over_are_not_taken(optimizer):
+    """Strides that come back after others, in later calls."""
+    problem, rule = Quadratic(Spectrum([3.0, 1.0, 0.5], 1)), ConstantStep(0.2)
+    run = Run(problem, rule, 60, engine="jump", optimizer=optimizer)
+    has_velocity = optimizer.has_velocity
+
+    def moves():
+        lam, std = problem.spectrum.eigenvalues, problem.stds
+        return VelocityMoves(run) if has_velocity else PlainMoves(rule, lam, std)
+
+    kept = moves()
+    for steps in ([4, 8, 12], [16], [17, 19], [23, 27], [31, 35, 38], [42, 46]):
+        fresh, at = moves(), np.array(steps)
+        fresh.now[:] = kept.now
+        (batch, first), *others = [(b, out.copy()) for b, out in kept.to(at)]
+        (same, again), *more = [(b, out.copy()) for b, out in fresh.to(at)]
+        assert batch == same
+        np.testing.assert_allclose(first, again, rtol=1e-14)
+        for (_, out), (_, other) in zip(others, more, strict=True):
+            np.testing.assert_allclose(out, other, rtol=1e-14)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)

@@ -4,7 +4,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from suspalign_fast.engines.moves import Moves
+from suspalign_fast.engines.moves import PlainMoves
 from suspalign_fast.kernels.powers import CHUNK, write_moves
 from suspalign_fast.step_size import ConstantStep, Schedule
 from suspalign_fast.transition import log_factor, transition
@@ -74,9 +74,9 @@ def test_a_move_has_the_same_coefficients_in_any_company(rule):
     steps = np.array([1, 2, 3, 9, 10, 14, 30, 31])
     found = {}
     for cut in ([8], [3, 8], [1, 2, 3, 8], [5, 6, 8]):
-        moves, first = Moves(rule, rate, push), 0
+        moves, first = PlainMoves(rule, rate, push), 0
         for stop in cut:
-            for batch, a, b in moves.to(steps[first:stop]):
+            for batch, (a, b) in moves.to(steps[first:stop]):
                 for i, step in enumerate(steps[first:stop][batch].tolist()):
                     one = np.array([a[min(i, len(a) - 1)], b[min(i, len(b) - 1)]])
                     assert (found.setdefault(step, one) == one).all()

@@ -7,7 +7,7 @@ import pytest
 
 import suspalign_fast as sa
 from suspalign_fast.engines import make_engine
-from suspalign_fast.engines.moves import Moves
+from suspalign_fast.engines.moves import PlainMoves
 from suspalign_fast.engines.shares import advance_known
 from suspalign_fast.kernels import domains
 from suspalign_fast.kernels.batch import fill_normals
@@ -196,7 +196,7 @@ def test_jump_rows(text, gpu):
     table = np.zeros((len(parts), 3, ROW_SIZE))
     arrays = problem.spectrum.eigenvalues, problem.stds
     rates = (problem.spectrum.weighted(values, engine.run.update) for values in arrays)
-    ((_, a, b),) = Moves(engine.run.step_size, *rates).to(steps)
+    ((_, (a, b)),) = PlainMoves(engine.run.step_size, *rates).to(steps)
     machine.Kernel(text("jump_rows")).run(
         len(parts), state, a[0], b[0], *model(problem), parts, steps, 0 * steps, *KEY, table,
         order=0,
