@@ -109,7 +109,6 @@ def test_plot_draws_a_trace_again(suspalign, tmp_path):
         (("run", "--momentum", "nan"), "--momentum must be a finite number of at least zero"),
         (("run", "--momentum", "much"), "Invalid value for '--momentum'"),
         (("run", "--nesterov"), "--nesterov must go with --momentum, and there is none"),
-        (("run", "--momentum", "0.9", "--engine", "jump"), "--engine must be one of 'step', 'lev"),
         (("run", "--threads", "0"), "--threads must be an integer of at least 1"),
         (("verify", "--states", "0"), "--states must be an integer"),
         (("fly",), "No such command"),
