@@ -325,13 +325,6 @@ def test_levels_are_resumed_and_chunked_bit_for_bit(optimizer):
         )
 
 
-def test_what_is_not_there_under_momentum_is_refused():
-    batches = sa.Quadratic(FEW, sa.DataNoise(4), initial=1.0)
-    trace = sa.simulate(batches, 0.01, 5, optimizer=sa.Momentum(0.9), engine="levels")
-    with pytest.raises(ValueError, match="must be of plain SGD to predict"):
-        _ = trace.predicted
-
-
 @pytest.mark.parametrize("beta", [-0.1, 1.0, 2.0, float("nan"), "much", None])
 def test_bad_betas_are_named(beta):
     with pytest.raises(ValueError, match="beta must be"):

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 import suspalign_fast as sa
-from suspalign_fast import theory
+from suspalign_fast import batch_rows, theory
 from suspalign_fast.engines import make_engine
+from suspalign_fast.row import Velocity
 from suspalign_fast.run import Run
 from suspalign_fast.sink import MemoryTrace
+from suspalign_fast.velocity_batches import moved_sums
 
+from . import batches
 from .conftest import assert_same_bits
 
 RULES = {
@@ -147,6 +150,20 @@ def test_expectations_are_those_of_many_runs(name, update, optimizer):
         assert (np.abs(z) < 4.5).all(), column
 
 
+@pytest.mark.parametrize(
+    ("batch", "dim", "share", "update"), [(1, 12, 0.3, (1.0, 1.0)), (7, 40, 0.9, (0.5, 1.7))]
+)
+def test_step_has_the_law_of_literal_batches(batch, dim, share, update, optimizer):
+    rng, count = np.random.default_rng(1), 4_000
+    lam = np.r_[np.linspace(5.0, 4.0, dim // 3), np.linspace(1.0, 0.2, dim - dim // 3)]
+    initial = np.random.default_rng(dim).standard_normal(dim)
+    problem = problem_of(sa.Spectrum(lam, dim // 3), batch, 0.7, initial)
+    eta, how = share * edge(problem, optimizer, update), {"update": update, "optimizer": optimizer}
+    exact = batches.literal(problem, eta, 5, 4 * count, rng, **how)
+    found = batches.engine(problem, eta, 5, count, **how)
+    assert batches.failures(found, exact, problem.initial) == []
+
+
 def test_caps_of_rules_are_half_of_the_edge_of_mini_batches(optimizer):
     problem = problem_of(SPECTRA["small"](), 1)
     cap = edge(problem, optimizer) / 2.0
@@ -166,3 +183,133 @@ def test_a_state_at_the_optimum_stays_there(optimizer):
             trace = sa.simulate(problem, 1e-4, 20, engine=engine, optimizer=optimizer)
             assert trace.status == "complete"
             assert (trace.loss == 0.0).all()
+
+
+# --- what rows say -------------------------------------------------------------------------------
+
+
+def squares_of(problem, states):
+    """Squared gradients of both bands."""
+    k, g = problem.spectrum.num_dominant, problem.spectrum.eigenvalues * states
+    return (g[..., :k] ** 2).sum(-1), (g[..., k:] ** 2).sum(-1)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 16])
+@pytest.mark.parametrize("seed", range(4))
+def test_predictions_against_literal_batches(seed, batch, optimizer):
+    rng, runs = np.random.default_rng([seed, batch]), 50_000
+    problem, v, eta = batches.random_case(rng, batch)
+    eta = batches.near_critical(problem, v, eta, optimizer, rng)
+    found = batches.row_with(problem, eta, v, optimizer).predicted
+    after = batches.literal(problem, eta, 1, runs, rng, optimizer=optimizer, velocity=v)
+    dominant, bulk = squares_of(problem, after)
+    before = squares_of(problem, problem.initial)
+    change = dominant * before[1] - bulk * before[0]
+    rose = (change > 0.0).mean()
+    assert abs(found.probability[0] - rose) < 0.006 + 4.0 * math.sqrt(rose * (1.0 - rose) / runs)
+    expected = dominant.mean() / (dominant + bulk).mean()
+    ratio = (dominant - expected * (dominant + bulk)) / (dominant + bulk).mean()
+    assert abs(found.mean[0] - expected) < 4.5 * ratio.std() / math.sqrt(runs)
+    assert found.std[0] == pytest.approx(ratio.std(), rel=0.05)
+    z = change.mean() / change.std()
+    assert found.z[0] == pytest.approx(z, abs=0.02 + 0.03 * abs(z))
+    rising = found.mean[0] - found.change[0]
+    assert rising == pytest.approx(before[0] / (before[0] + before[1]), rel=1e-9)
+
+
+@pytest.mark.parametrize("share", [0.1, 1.0, 2.5])
+@pytest.mark.parametrize("batch", [1, 64])
+def test_cumulants_are_those_of_the_gaussian_form(share, batch, optimizer):
+    """All three where a band has two eigenvalues: then nothing is estimated."""
+    rng, label, etas = np.random.default_rng(batch), 0.3, np.array([0.11, 0.07])
+    lam, split = np.repeat([4.0, 3.0, 1.0, 0.2], [2, 1, 3, 2]), 3
+    c, v = rng.standard_normal((2, lam.size))
+    bands = slice(0, split), slice(split, None)
+    powers, traces = (
+        np.array([[(lam[b] ** p * x[b]).sum() for p in range(1, 11)] for b in bands])
+        for x in (c**2, np.ones_like(c))
+    )
+    cross = [(2, c * v), (3, c * v), (2, v * v), (5, c * v), (6, c * v), (5, v * v)]
+    sums = np.zeros((2, 8))
+    sums[:, [1, 2, 4, 5, 6, 7]] = [[(lam[b] ** p * x[b]).sum() for p, x in cross] for b in bands]
+    p, q, _ = optimizer.factors
+    moved, drift = moved_sums(powers, etas, Velocity(sums, p, q))
+    now = powers[:, 1]
+    found = batch_rows.cumulants_given(share, moved, traces[:, :9], batch, label, p * etas, now)
+    eta = np.repeat(etas, [split, lam.size - split])
+    g, variance = lam * c, (lam * c**2).sum() + label**2
+    mean = lam * (c - eta * (p * share * g + q * v))
+    cov = share / batch * (variance * np.diag(lam) - np.outer(g, g))
+    cov = p**2 * (eta * lam)[:, None] * cov * (eta * lam)
+    form = np.diag(np.repeat([now[1], -now[0]], [split, lam.size - split]))
+    product = form @ cov
+    square = product @ product
+    expected = (
+        mean @ form @ mean + np.trace(product),
+        4.0 * mean @ form @ cov @ form @ mean + 2.0 * np.trace(square),
+        24.0 * mean @ form @ (cov @ form @ cov) @ form @ mean + 8.0 * np.trace(square @ product),
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    moves = (lam * (c - eta * q * v)) ** 2 - g**2
+    np.testing.assert_allclose(drift, [moves[b].sum() for b in bands], rtol=1e-12)
+
+
+def test_a_velocity_that_moves_nothing_is_none(optimizer):
+    problem, v, eta = batches.random_case(np.random.default_rng(1), 4)
+    part = batches.row_with(problem, eta, v, optimizer)
+    rows = part.power_sums, part.noise_sums, problem.noise_constants, part.step_size, (1.0, 0.5)
+    shape, noise = problem.noise_shape, problem.noise
+    for still in (Velocity(part.cross_sums, 1.0, 0.0), Velocity(0.0 * part.cross_sums, 1.0, 0.9)):
+        found = noise.predict_alignment(*rows, shape, still)
+        for value, expected in zip(found, noise.predict_alignment(*rows, shape), strict=True):
+            np.testing.assert_allclose(value, expected, rtol=1e-13)
+
+
+def test_the_unit_of_a_state_does_not_matter(optimizer):
+    problem, v, eta = batches.random_case(np.random.default_rng(3), 4)
+    clean = sa.Quadratic(problem.spectrum, sa.DataNoise(4), problem.initial)
+    expected = batches.row_with(clean, eta, v, optimizer).predicted
+    for unit in (1e-100, 1e100):
+        scaled = sa.Quadratic(problem.spectrum, sa.DataNoise(4), unit * problem.initial)
+        found = batches.row_with(scaled, eta, unit * v, optimizer).predicted
+        for value, same in zip(found, expected, strict=True):
+            np.testing.assert_allclose(value, same, rtol=1e-10)
+    assert 0.01 < expected.probability[0] < 0.99
+    row = batches.row_with(clean, eta, v, optimizer)
+    velocity = Velocity(row.cross_sums[0], *optimizer.factors[:2])
+    nothing, unknown = (
+        clean.noise.predict_alignment(
+            row.power_sums[0], row.noise_sums[0], clean.noise_constants, size, (1.0, 1.0),
+            clean.noise_shape, velocity,
+        )
+        for size in (0.0, np.nan)
+    )  # fmt: skip
+    assert (nothing.z, nothing.change, nothing.probability) == (0.0, 0.0, 0.0)
+    assert np.isnan(unknown.probability)
+    rest = sa.Quadratic(problem.spectrum, sa.DataNoise(4), 0.0 * problem.initial)
+    assert np.isnan(batches.row_with(rest, eta, v, optimizer).predicted.probability[0])
+
+
+@pytest.mark.parametrize("rule", ["constant", "critical"])
+@pytest.mark.parametrize("engine", ["step", "levels"])
+def test_chances_of_a_run_are_those_of_its_rises(engine, rule, optimizer):
+    spectrum = sa.Spectrum.linear_bands(90, 20, (5.0, 4.0), (1.0, 0.2))
+    problem = problem_of(spectrum, 8, 0.4)
+    size = RULES[rule](0.5 * edge(problem, optimizer))
+    trace = sa.simulate(problem, size, 20_000, engine=engine, optimizer=optimizer, seed=4)
+    chance, rose = trace.predicted.probability[:-1], np.diff(trace.alignment) > 0.0
+    for part in (chance < 0.3, (chance >= 0.3) & (chance <= 0.7), chance > 0.7):
+        p = chance[part]
+        assert p.size > 500
+        z = (rose[part].sum() - p.sum()) / np.sqrt((p * (1.0 - p)).sum())
+        assert abs(z) < 4.0
+
+
+def test_predictions_of_files_are_those_of_memory(optimizer, tmp_path):
+    problem = problem_of(SPECTRA["levels"](), 4, 0.3)
+    how = {"optimizer": optimizer, "engine": "levels"}
+    kept = sa.simulate(problem, 0.3 * edge(problem, optimizer), 30, **how)
+    sa.simulate(problem, kept.run.step_size, 30, path=tmp_path / "a.h5", **how)
+    read = sa.load_trace(tmp_path / "a.h5")
+    assert read.predicted == kept.predicted
+    assert np.isfinite(np.array(kept.predicted)).all()
