@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from ._lazy import special
 from .power_sums import Prediction, Weights
 from .rise import NoiseShape, chi_square_tail, extrapolated
+from .row import Velocity
+from .velocity_batches import moved_sums
 
 Array = NDArray[np.float64]
 
@@ -92,6 +94,7 @@ def predict_alignment(
     shape: NoiseShape | None,
     batch_size: int,
     label_std: float,
+    velocity: Velocity | None = None,
 ) -> Prediction:
     """Predict the alignment one step after each row.
 
@@ -105,6 +108,8 @@ def predict_alignment(
         `Quadratic.noise_shape`; without it a law is taken for normal, given u.
     batch_size : int
     label_std : float
+    velocity : Velocity, optional
+        That of momentum (`velocity_batches`).
 
     Notes
     -----
@@ -120,9 +125,16 @@ def predict_alignment(
         sums = _ten_sums(power_sums / unit[..., None, None], noise_sums / unit[..., None, None])
         label = label_std / np.sqrt(unit)
         traces = _traces(constants, shape)
-        s2, s3, s4 = (sums[..., i] for i in range(1, 4))
+        s2 = sums[..., 1]
+        drift: Array | float = 0.0
+        if velocity is not None:
+            extra, pull, carry = velocity
+            scaled = Velocity(extra / unit[..., None, None], pull, carry)
+            sums, drift = moved_sums(sums, eta, scaled)
+            eta = pull * eta
+        s3, s4 = sums[..., 2], sums[..., 3]
         kicks = s4 / batch_size + (p / unit)[..., None] * (constants[:, 1] / batch_size)
-        growth = eta * (eta * (s4 + kicks) - 2.0 * s3)
+        growth = drift + eta * (eta * (s4 + kicks) - 2.0 * s3)
         after = s2 + growth
         variance, covariance = _second_moments(sums, traces, batch_size, p / unit, eta)
         total, total_after = s2.sum(-1), after.sum(-1)
@@ -135,7 +147,7 @@ def predict_alignment(
             np.sqrt(np.maximum(spread, 0.0)) / total_after**2,
             change / (total * total_after),
             np.where(still, 0.0, change / np.sqrt(np.maximum(decides, 0.0))),
-            probability_of_rise(sums, traces, batch_size, label, eta),
+            probability_of_rise(sums, traces, batch_size, label, eta, s2),
         )
     return prediction
 
@@ -185,6 +197,7 @@ def cumulants_given(
     batch_size: int,
     label_std: Array | float,
     eta: Array,
+    now: Array | None = None,
 ) -> Cumulants:
     """Return the cumulants of ``Z = S_2^B S_2'^D - S_2^D S_2'^B``, which is positive if it rises.
 
@@ -198,11 +211,13 @@ def cumulants_given(
     label_std : float
     eta : ndarray of float64, shape (..., 2)
         Step size of each band.
+    now : ndarray of float64, shape (..., 2), optional
+        S_2 of the row where `sums` are those of `moved_sums`.
     """
     p = residual_variance(sums, label_std)
     s2, s3, s4, s5, s6, s7, s8, s9, s10 = (sums[..., i] for i in range(1, NUM_SUMS))
     n3, n6, n9 = (traces[:, i] for i in (2, 5, 8))
-    b = s2[..., ::-1] * np.array([1.0, -1.0])
+    b = (s2 if now is None else now)[..., ::-1] * np.array([1.0, -1.0])
     es = eta * _of_bands(share)
     theta = share / batch_size
 
@@ -305,7 +320,12 @@ def nodes_of(batch_size: int) -> tuple[Array, Array]:
 
 
 def probability_of_rise(
-    sums: Array, traces: Array, batch_size: int, label_std: Array | float, eta: Array
+    sums: Array,
+    traces: Array,
+    batch_size: int,
+    label_std: Array | float,
+    eta: Array,
+    now: Array | None = None,
 ) -> Array:
     """Return the chance that alignment rises in one step, shape (...,).
 
@@ -319,6 +339,8 @@ def probability_of_rise(
     label_std : float
     eta : ndarray of float64, shape (..., 2)
         Step size of each band.
+    now : ndarray of float64, shape (..., 2), optional
+        As in `cumulants_given`.
 
     Returns
     -------
@@ -328,10 +350,11 @@ def probability_of_rise(
     with np.errstate(all="ignore"):
         probability = np.zeros(sums.shape[:-2])
         for share, weight in zip(*nodes_of(batch_size), strict=True):
-            z = cumulants_given(share, sums, traces, batch_size, label_std, eta)
+            z = cumulants_given(share, sums, traces, batch_size, label_std, eta, now)
             std = np.sqrt(z.variance)
             certain = (z.mean > 0.0).astype(np.float64)
             tail = chi_square_tail(z.mean / std, z.third / std / z.variance)
             probability += weight * np.where(std > 0.0, tail, certain)
-        unknown = (sums[..., 1].sum(-1) == 0.0) | np.isnan(eta).any(-1)
+        squares = sums[..., 1] if now is None else now
+        unknown = (squares.sum(-1) == 0.0) | np.isnan(eta).any(-1)
     return np.where(unknown, np.nan, np.clip(probability, 0.0, 1.0))

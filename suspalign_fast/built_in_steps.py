@@ -45,7 +45,11 @@ class _CappedStep(AdaptiveStepSize):
         """Return parameters and memory, the cap half of the optimizer's largest stable step."""
         memory = self.memory(problem)
         if self.max_step is None and optimizer.has_velocity:
-            memory[1] = optimizer.largest / float(problem.spectrum.eigenvalues[0]) / 2.0
+            stable = optimizer.largest / float(problem.spectrum.eigenvalues[0])
+            if problem.noise.depends_on_state:
+                found = problem.noise.stability(problem.spectrum, 0.0, optimizer=optimizer)
+                stable = found.largest
+            memory[1] = stable / 2.0
         return memory
 
     def _cap(self, problem: Quadratic) -> float:

@@ -90,18 +90,10 @@ class DataNoise(Noise):
         shape: NoiseShape | None,
         velocity: Velocity | None = None,
     ) -> Prediction:
-        """Predict the alignment one step after each row; see `batch_rows.predict_alignment`.
-
-        Raises
-        ------
-        ValueError
-            Under momentum, where the law of a step on a batch is not known here.
-        """
-        if velocity is not None:
-            raise ValueError("a trace must be of plain SGD to predict steps on mini-batches")
+        """Predict the alignment one step after each row; see `batch_rows.predict_alignment`."""
         return batch_rows.predict_alignment(
             power_sums, noise_sums, constants, step_size, update, shape, self.batch_size,
-            self.label_std,
+            self.label_std, velocity,
         )  # fmt: skip
 
     def stability(

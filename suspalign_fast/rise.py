@@ -233,13 +233,7 @@ def _fourth_order_sums(
 
 def extrapolated(m0: Array, m1: Array, m2: Array, m3: Array) -> tuple[Array, Array, Array]:
     """Moments 4, 5 and 6 of the two-point measure with these moments 0 ... 3, all positive."""
-    ratio = np.where(m0 > 0.0, m1 / m0, 0.0)
-    u2 = np.where(m1 > 0.0, m2 / m1 / ratio, 1.0)
-    u3 = np.where(m2 > 0.0, m3 / m2 / ratio * u2, 1.0)
-    # Moments of the relative distance y from the mean, for which y^2 = tilt y + spread.
-    spread = np.maximum(u2 - 1.0, 0.0)
-    cubic = u3 - 3.0 * u2 + 2.0
-    tilt = np.where(spread > NARROW, cubic / spread, 0.0)
+    ratio, u3, tilt, spread = _two_points(m0, m1, m2, m3)
     cubic = tilt * spread
     fourth = tilt * cubic + spread * spread
     fifth = tilt * fourth + spread * cubic
@@ -251,3 +245,23 @@ def extrapolated(m0: Array, m1: Array, m2: Array, m3: Array) -> tuple[Array, Arr
         scale * ratio**3
         * (1.0 + 15.0 * spread + 20.0 * cubic + 15.0 * fourth + 6.0 * fifth + sixth),
     )  # fmt: skip
+
+
+def node_cubes(m0: Array, m1: Array, m2: Array, m3: Array) -> tuple[Array, Array]:
+    """Sum and product of the cubes of the two points whose measure has moments 0 ... 3."""
+    mean, _, tilt, spread = _two_points(m0, m1, m2, m3)
+    total, product = mean * (2.0 + tilt), mean**2 * (1.0 + tilt - spread)
+    return total * (total**2 - 3.0 * product), product**3
+
+
+def _two_points(m0: Array, m1: Array, m2: Array, m3: Array) -> tuple[Array, Array, Array, Array]:
+    """Mean of the two-point measure, its relative third moment, and its tilt and spread.
+
+    The points are at relative distances y from the mean with ``y^2 = tilt y + spread``.
+    """
+    ratio = np.where(m0 > 0.0, m1 / m0, 0.0)
+    u2 = np.where(m1 > 0.0, m2 / m1 / ratio, 1.0)
+    u3 = np.where(m2 > 0.0, m3 / m2 / ratio * u2, 1.0)
+    spread = np.maximum(u2 - 1.0, 0.0)
+    cubic = u3 - 3.0 * u2 + 2.0
+    return ratio, u3, np.where(spread > NARROW, cubic / spread, 0.0), spread

@@ -5,14 +5,21 @@ factors by which its parts can be falsified; `engine` asks an engine for the sta
 one seed a sample. `failures` compares two of them.
 """
 
+from dataclasses import fields
 from itertools import pairwise
 
 import numpy as np
 from scipy import stats
 
+from suspalign_fast.data_noise import DataNoise
 from suspalign_fast.engines import make_engine
+from suspalign_fast.engines.base import VELOCITY
 from suspalign_fast.kernels.normals import seed_key
+from suspalign_fast.optimizer import PLAIN
+from suspalign_fast.problem import Quadratic
 from suspalign_fast.run import Run
+from suspalign_fast.spectrum import Spectrum
+from suspalign_fast.trace import Trace
 
 #: Level of a whole comparison, shared out over its checks.
 LEVEL = 1e-3
@@ -20,18 +27,53 @@ LEVEL = 1e-3
 PIECE = 4_000
 
 
-def literal(problem, eta, steps, count, rng, update=(1.0, 1.0)):
-    """States after steps on drawn samples, shape (count, d)."""
+def literal(
+    problem, eta, steps, count, rng, update=(1.0, 1.0), optimizer=PLAIN, velocity=0.0
+):  # fmt: skip
+    """States after steps on drawn samples, shape (count, d); the velocity is that at first."""
     lam, etas, batch, std = parameters(problem, eta, update)
+    pull, carry, decay = optimizer.factors
     out = []
     for first in range(0, count, PIECE):
         c = np.tile(problem.initial, (min(PIECE, count - first), 1))
+        v = np.zeros_like(c) + velocity
         for _ in range(steps):
             x = rng.standard_normal((len(c), batch, lam.size)) * np.sqrt(lam)
             rest = np.einsum("nbd,nd->nb", x, c) - std * rng.standard_normal((len(c), batch))
-            c = c - etas / batch * np.einsum("nbd,nb->nd", x, rest)
+            h = np.einsum("nbd,nb->nd", x, rest) / batch
+            c, v = c - etas * (pull * h + carry * v), decay * v + h
         out.append(c)
     return np.concatenate(out)
+
+
+def random_case(rng, batch, least=4, most=20):
+    """A problem, its initial state anywhere, with a velocity and a step size."""
+    k, bulk = int(rng.integers(least, most + 1)), int(rng.integers(4, 40))
+    lam = np.r_[rng.uniform(2.0, 3.0, k), rng.uniform(10.0 ** rng.uniform(-3.0, -0.3), 1.0, bulk)]
+    lam = np.r_[np.sort(lam[:k])[::-1], np.sort(lam[k:])[::-1]]
+    c = rng.normal(size=lam.size) * lam ** -rng.uniform(0.0, 1.5)
+    c[:k] *= 10.0 ** rng.uniform(-1.5, 0.5)
+    v = rng.normal(size=lam.size) * lam ** rng.uniform(-0.5, 1.0) * 10.0 ** rng.uniform(-1.0, 0.5)
+    v = v * np.sqrt(np.mean((lam * c) ** 2)) + 2.0 * rng.normal() * lam * c
+    eta = 10.0 ** rng.uniform(-2.0, -0.5) / 3.0
+    problem = Quadratic(Spectrum(lam, k), DataNoise(batch, rng.choice([0.0, 0.5])), c)
+    return problem, v, eta
+
+
+def near_critical(problem, velocity, eta, optimizer, rng):
+    """A step size around the critical one of a state; eta where there is none to speak of."""
+    critical = row_with(problem, eta, velocity, optimizer).critical_step_size[0]
+    return critical * rng.uniform(0.3, 1.5) if 0.0 < critical < 0.3 else eta
+
+
+def row_with(problem, eta, velocity, optimizer):
+    """Trace of one row: the initial state of a problem, with a velocity."""
+    run = Run(problem, eta, 0, engine="reference", optimizer=optimizer)
+    simulator = make_engine(run)
+    simulator.planes[VELOCITY][:] = velocity
+    rows = simulator.initial_row()
+    columns = {field.name: getattr(rows, field.name) for field in fields(rows)}
+    return Trace.from_columns(run, "complete", columns)
 
 
 def formula(problem, eta, steps, count, rng, update=(1.0, 1.0), rho_factor=1.0, kd_factor=1.0):
@@ -49,15 +91,19 @@ def formula(problem, eta, steps, count, rng, update=(1.0, 1.0), rho_factor=1.0, 
     return c
 
 
-def engine(problem, eta, steps, count, name="step", update=(1.0, 1.0), first_seed=0):
+def engine(
+    problem, eta, steps, count, name="step", update=(1.0, 1.0), first_seed=0, optimizer=PLAIN
+):  # fmt: skip
     """States of an engine after steps, one seed a sample: coefficients, or squares of levels."""
-    simulator = make_engine(Run(problem, eta, steps, engine=name, update=update), serial=True)
-    start = simulator.state.copy()
-    out = np.empty((count, start.size))
+    run = Run(problem, eta, steps, engine=name, update=update, optimizer=optimizer)
+    simulator = make_engine(run, serial=True)
+    start = {plane: values.copy() for plane, values in simulator.planes.items()}
+    out = np.empty((count, simulator.state.size))
     for sample in range(count):
         simulator.key = seed_key(first_seed + sample)
         simulator.step = 0
-        simulator.state[:] = start
+        for plane, values in start.items():
+            simulator.planes[plane][:] = values
         simulator.initial_row()
         simulator.advance(steps)
         out[sample] = simulator.state

@@ -22,7 +22,7 @@ LAYERS = (
     ("rows", "row"),
     ("threads", "_threads executors signals"),
     ("files", "storage"),
-    ("power sums", "velocity_rows rise power_sums batch_rows columns"),
+    ("power sums", "velocity_rows rise velocity_batches power_sums batch_rows columns"),
     ("compiling", "kernels.jit"),
     ("vectors", "kernels.vectors kernels.vector_memory kernels.vector_arithmetic kernels.simd"),
     (

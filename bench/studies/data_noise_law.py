@@ -82,6 +82,31 @@ def rises(runs):
     print_table(f"error of the chance of a rise ({runs:,} literal steps each)", head, rows)
 
 
+def rises_with_velocity(runs):
+    """The same under momentum, of states and velocities of all kinds (``batches.random_case``)."""
+    rng, rows = np.random.default_rng(2), []
+    for least, most in ((1, 3), (4, 20)):
+        for batch in (1, 8, 64):
+            off = []
+            for number in range(48):
+                nesterov, beta = bool(number % 2), (0.5, 0.9, 0.99)[number % 3]
+                optimizer = sa.Momentum(beta, nesterov=nesterov)
+                problem, v, eta = batches.random_case(rng, batch, least, most)
+                eta = batches.near_critical(problem, v, eta, optimizer, rng)
+                how = {"optimizer": optimizer, "velocity": v}
+                after = batches.literal(problem, eta, 1, runs, rng, **how)
+                k, g = problem.spectrum.num_dominant, problem.spectrum.eigenvalues * after
+                before = batches.row_with(problem, eta, v, optimizer)
+                now, found = before.power_sums[0, :, 1], before.predicted
+                dominant, bulk = (g[:, :k] ** 2).sum(1), (g[:, k:] ** 2).sum(1)
+                rose = (dominant * now[1] > bulk * now[0]).mean()
+                off.append([found.probability[0] - rose, normal(found.z[0]) - rose])
+            mean, largest = np.abs(off).mean(0), np.abs(off).max(0)
+            rows.append([f"{least}-{most}", batch, mean[0], largest[0], mean[1], largest[1]])
+    head = ["k", "B", "mean", "largest", "Phi(z): mean", "largest"]
+    print_table(f"error of the chance of a rise under momentum ({runs:,} steps)", head, rows)
+
+
 def normal(z):
     """Distribution function of a normal."""
     from scipy.special import ndtr
@@ -97,6 +122,7 @@ def main():
     started = time.perf_counter()
     laws(options.count)
     rises(8 * options.count)
+    rises_with_velocity(8 * options.count)
     print(f"{time.perf_counter() - started:.0f} s")
 
 

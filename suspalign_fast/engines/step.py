@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _memory, _threads
-from ..kernels import advance, data_steps, domains, momentum
+from ..kernels import advance, data_steps, domains, momentum, momentum_batches
 from ..kernels.batch import fill_normals
 from ..kernels.move import moves_of
 from ..kernels.normals import seed_key
@@ -61,6 +61,7 @@ class StepEngine(SteppingEngine):
         self._plan = make_plan(run.problem, shard)
         if shard is not None:
             self.lines: int = len(self._plan.parts)
+        self._batches = batches_of(run.problem)
         self.planes = {STATE: initial_state(run, shard)}
         self._prepare()
         self.advance(0)  # compiles, so that a progress bar starts with the steps
@@ -106,7 +107,7 @@ class StepEngine(SteppingEngine):
         if self.run.optimizer.has_velocity:
             self._prepare_velocity(model)
             return
-        batches = batches_of(self.run.problem)
+        batches = self._batches
         if batches is None and isinstance(self.run.step_size, KnownStepSize):
             self.stepper = KnownSteps(self, self._finished(advance_known), *model)
             return
@@ -122,19 +123,23 @@ class StepEngine(SteppingEngine):
             self.stepper = AdaptiveSteps(self, kernels[in_threads], *model)
 
     def _prepare_velocity(self, model: tuple[NDArray[Any], Plan]) -> None:
-        if self.run.problem.noise.depends_on_state:
-            raise ValueError(
-                f"engine must be 'levels' or 'reference' under {self.run.optimizer!r} and "
-                f"{self.run.problem.noise!r}, got 'step'"
-            )
         velocity = self.planes[VELOCITY] = np.zeros_like(self.state)
         more = *model, velocity, tuple(self.run.optimizer.factors)
-        if isinstance(self.run.step_size, KnownStepSize):
+        batches = self._batches
+        if batches is None and isinstance(self.run.step_size, KnownStepSize):
             self.stepper = KnownSteps(self, advance_velocity_known, *more)
             return
         in_threads = self._meets_at_every_step()
-        kernels = momentum.advance_velocity, momentum.advance_velocity_in_threads
-        self.stepper = AdaptiveSteps(self, kernels[in_threads], *more)
+        kernels: tuple[Any, Any]
+        if batches is not None:
+            kernels = (
+                momentum_batches.advance_velocity_batches,
+                momentum_batches.advance_velocity_batches_in_threads,
+            )
+            self.stepper = BatchSteps(self, kernels[in_threads], *more, batches)
+        else:
+            kernels = momentum.advance_velocity, momentum.advance_velocity_in_threads
+            self.stepper = AdaptiveSteps(self, kernels[in_threads], *more)
 
     def _meets_at_every_step(self) -> bool:
         """Whether threads share a step, whose sums decide on the next one."""
@@ -212,8 +217,10 @@ class StepEngine(SteppingEngine):
 
     def observe(self, out: NDArray[np.float64]) -> None:
         """Write the sums of the next step's noisy gradient."""
-        if isinstance(self.stepper, BatchSteps):
-            data_steps.observe_batch(*self.stepper.model, self.step, *self.key, out)
+        if self._batches is not None:
+            data_steps.observe_batch(
+                self.state, self.plan, self._batches, self.step, *self.key, out
+            )
             return
         advance.observe(self.state, self.plan, self.step, *self.key, out)
 

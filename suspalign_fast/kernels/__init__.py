@@ -49,6 +49,7 @@ Engines:
 - `levels`: the engine `levels`, one move of a whole level.
 - `data_noise`: a step on a mini-batch of data, as the two numbers of a move.
 - `data_steps`: the engine `step` on mini-batches, one pass over the state a step.
+- `momentum_batches`: the engine `step` with a velocity on mini-batches.
 - `data_levels`: the engine `levels` on mini-batches.
 - `momentum_levels`: the engine `levels` with a velocity.
 - `gpu_thread`: what one thread of a GPU does.

@@ -49,7 +49,7 @@ def _add_product(total, c, std, z, i):
 
 
 @kernel()
-def _draw_block(normals, c, std, first_group, groups, step, scratch):
+def draw_block(normals, c, std, first_group, groups, step, scratch):
     """Write a block's normals of a step; return their ``v'z``, summed up while they are made."""
     words = write_words_of(first_group, groups, domains.STEP, step, scratch)
     s0 = zeros(0.0, LANES)
@@ -68,7 +68,7 @@ def _draw_block(normals, c, std, first_group, groups, step, scratch):
 
 
 @inlined
-def _turn(norm, xi, product):
+def turn_of(norm, xi, product):
     """What a block's zeta have of v beside their z, as a multiple of v."""
     return (xi - product / norm) / norm if norm > 0.0 else 0.0
 
@@ -81,7 +81,7 @@ def _draw_along(xi, first_block, count, step, scratch):
 
 
 @internal()
-def _draw_batch(step, rows, norms, xi, scratch, key_0, key_1, batches, out):
+def draw_batch(step, rows, norms, xi, scratch, key_0, key_1, batches, out):
     """Draw what a batch has along each block; write kd and rho."""
     size, label_std, twice_d, slope, _ = batches
     p = label_std * label_std
@@ -126,8 +126,8 @@ def _advance_share(worker, workers, state, plan, step, etas, batch, xi, work, ro
             first_group, groups = groups_of(plan, b)
             c = coefficients_of(state, plan, b, work.edges)
             std = block_values(plan.blocks[b, STD], plan.std, plan.shared)
-            product = _draw_block(normals, c, std, first_group, groups, step, scratch)
-            turn = _turn(norms[b], np.float64(xi[b]), product)
+            product = draw_block(normals, c, std, first_group, groups, step, scratch)
+            turn = turn_of(norms[b], np.float64(xi[b]), product)
             for column in range(ROW_SIZE):
                 rows[b, column] = 0.0
             step_once_of_roots(
@@ -175,7 +175,7 @@ def _observe_block(c, lam, std, normals, groups, drift, spread, out):
 
 
 @internal()
-def _observe(state, plan, step, batch, xi, work, norms, table, row):
+def observe_blocks(state, plan, step, batch, xi, work, norms, table, row):
     """Sums of the gradient of a step over both bands."""
     scratch = scratch_of(work, 0)
     normals = work.normals[0]
@@ -185,8 +185,8 @@ def _observe(state, plan, step, batch, xi, work, norms, table, row):
             first_group, groups = groups_of(plan, b)
             c = coefficients_of(state, plan, b, work.edges)
             std = block_values(plan.blocks[b, STD], plan.std, plan.shared)
-            product = _draw_block(normals, c, std, first_group, groups, step, scratch)
-            turn = _turn(norms[b], np.float64(xi[b]), product)
+            product = draw_block(normals, c, std, first_group, groups, step, scratch)
+            turn = turn_of(norms[b], np.float64(xi[b]), product)
             _observe_block(
                 c, block_values(plan.blocks[b, LAM], plan.lam, plan.shared), std, normals, groups,
                 batch[0] + batch[1] * turn, batch[1], table[p, 0],
@@ -195,10 +195,10 @@ def _observe(state, plan, step, batch, xi, work, norms, table, row):
 
 
 @inlined
-def _along_work(plan, key_0, key_1):
+def along_work(plan, row_size, key_0, key_1):
     """Sums and norms of blocks, their normals, and the scratch that these are drawn with."""
     blocks = plan.blocks.shape[0]
-    rows = np.empty((blocks, ROW_SIZE))
+    rows = np.empty((blocks, row_size))
     xi = np.empty(blocks + 2 * GROUP, np.float32)
     return rows, np.empty(blocks), xi, make_scratch(key_0, key_1)
 
@@ -207,13 +207,13 @@ def _along_work(plan, key_0, key_1):
 def observe_batch(state, plan, batches, step, key_0, key_1, out):
     """Write ``sum lambda^p h^2``, p = 0, 1, 2, of the gradient of a step to ``out``."""
     work = make_work(state, plan, 1, key_0, key_1)
-    rows, norms, xi, scratch = _along_work(plan, key_0, key_1)
+    rows, norms, xi, scratch = along_work(plan, ROW_SIZE, key_0, key_1)
     batch = np.empty(2)
     row = np.empty((1, NUM_BANDS, NUM_NOISY))
     table = np.empty((plan.parts.shape[0], 1, NUM_NOISY))
     _sum_blocks(state, plan, work, rows, norms)
-    _draw_batch(step, rows, norms, xi, scratch, key_0, key_1, batches, batch)
-    _observe(state, plan, step, batch, xi, work, norms, table, row)
+    draw_batch(step, rows, norms, xi, scratch, key_0, key_1, batches, batch)
+    observe_blocks(state, plan, step, batch, xi, work, norms, table, row)
     copy_row(out, row[0])
 
 
@@ -226,7 +226,7 @@ def _advance_batches(
     wanted, out, out_steps, out_sizes = record
     parts = plan.parts.shape[0]
     work = make_work(state, plan, workers, key_0, key_1)
-    rows, norms, xi, scratch = _along_work(plan, key_0, key_1)
+    rows, norms, xi, scratch = along_work(plan, ROW_SIZE, key_0, key_1)
     table = np.empty((parts, 1, ROW_SIZE))
     observed = np.empty((parts, 1, NUM_NOISY))
     row = np.empty((1, NUM_BANDS, ROW_SIZE))
@@ -234,7 +234,7 @@ def _advance_batches(
     etas = np.empty(NUM_BANDS)
     batch = np.empty(2)
     _sum_blocks(state, plan, work, rows, norms)
-    _draw_batch(first_step, rows, norms, xi, scratch, key_0, key_1, batches, batch)
+    draw_batch(first_step, rows, norms, xi, scratch, key_0, key_1, batches, batch)
     recorded = 0
     done = 0
     good = True
@@ -245,10 +245,10 @@ def _advance_batches(
         add_parts(plan, table, row)
         done += 1
         step = first_step + done
-        _draw_batch(step, rows, norms, xi, scratch, key_0, key_1, batches, batch)
+        draw_batch(step, rows, norms, xi, scratch, key_0, key_1, batches, batch)
         write_constants(sums, row[0], size, label_std, traces)
         if observes and is_finite(row[0]):
-            _observe(state, plan, step, batch, xi, work, norms, observed, noisy)
+            observe_blocks(state, plan, step, batch, xi, work, norms, observed, noisy)
             copy_row(sums[:, NOISY_AT:WEIGHT_AT], noisy[0])
         good, recorded = finish_step(
             step, row[0], rule, memory, sums, step_size, wanted, recorded, out, out_steps,
