@@ -97,6 +97,22 @@ def their_ratio():
     print_table("the edge of stability", ["B", "eta_max", "eta_max / B", "eta_max lambda_1"], rows)
 
 
+def momentum():
+    """Rest and edge at one ratio of step size and 1 - beta."""
+    problem, rows = problem_of(64), []
+    for beta, nesterov in ((0.0, 0), (0.5, 0), (0.9, 0), (0.99, 0), (0.9, 1), (0.99, 1)):
+        optimizer = sa.Momentum(beta, nesterov=bool(nesterov))
+        rest = sa.theory.stationary(problem, STEP_SIZE * (1.0 - beta), optimizer=optimizer)
+        dominant, bulk = rest.grad_sq_dominant_mean, rest.grad_sq_bulk_mean
+        stable = rest.stability
+        rows.append([
+            beta, "Nesterov" if nesterov else "heavy ball", stable.feedback, rest.loss_mean,
+            dominant / (dominant + bulk), stable.largest / (1.0 - beta),
+        ])  # fmt: skip
+    head = ["beta", "", "K", "loss at rest", "alignment of means", "eta_max / (1 - beta)"]
+    print_table("at one ratio of step size and 1 - beta, B = 64", head, rows)
+
+
 def critical(runs):
     """Where the critical step size lies in both."""
     at = np.array([1, 10, 100, 1_000, 10_000, 100_000])
@@ -199,6 +215,7 @@ def main():
     options = parser.parse_args()
     plateau_and_phases(options.runs)
     their_ratio()
+    momentum()
     critical(options.runs)
     features()
     if options.picture:
