@@ -368,7 +368,6 @@ BAD = [
     ('engine = "levels"', "momentum = true", "momentum must be a finite number of at least zero"),
     ('engine = "levels"', "nesterov = true", "nesterov must go with momentum, and there is none"),
     ('engine = "levels"', "nesterov = 1", "nesterov must be true or false, got 1"),
-    ('engine = "levels"', "engine = 'jump'\nmomentum = 0.9", "engine must be one of 'step', 'lev"),
     ("gap_ratio = [10.0, 50.0]", "momentum = [0.9, 1.0]", "got 1.0 (at momentum = 1.0"),
     ("gap_ratio = [10.0, 50.0]", "nesterov = [1]", "[over] must have no keys but dim"),
     ('["alignment", "loss", "power_sums"]', '["speed"]', "variables must be columns of a trace"),

@@ -132,14 +132,14 @@ def test_runs_are_resumed_at_a_checkpoint(rule, optimizer, tmp_path, monkeypatch
     driver = __import__("sys").modules["suspalign_fast.driver"]
     monkeypatch.setattr(driver, "_bounded", lambda stretch, engine: min(50, stretch))
     count = itertools.count()
-    real = driver._Signals.__enter__
+    real = driver.Signals.__enter__
 
     def stopped(self):
         entered = real(self)
         entered.received = 15 if next(count) == 0 else None
         return entered
 
-    monkeypatch.setattr(driver._Signals, "__enter__", stopped)
+    monkeypatch.setattr(driver.Signals, "__enter__", stopped)
     with pytest.raises(sa.Interrupted):
         sa.simulate(problem, size, 300, path=path, checkpoint_every=1e-9, **how)
     assert 0 < len(sa.load_trace(path)) < len(trace)

@@ -57,7 +57,7 @@ def verify(
     engine : {"step", "jump", "levels"}
         "levels" verifies spectra of few levels in no time, whatever their dimension.
     optimizer : Optimizer
-        `SGD()` or `Momentum(beta)`; engine "jump" takes the first alone.
+        `SGD()` or `Momentum(beta)`.
     progress : bool
         Show a progress bar on standard error.
 
