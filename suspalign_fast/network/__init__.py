@@ -17,5 +17,7 @@ except ImportError as _error:
 
 from .probe import Probe
 from .row import NetworkRow, measure_row
+from .sign_test import verify
+from .signs import Verification
 
-__all__ = ["NetworkRow", "Probe", "measure_row"]
+__all__ = ["NetworkRow", "Probe", "Verification", "measure_row", "verify"]
