@@ -40,10 +40,11 @@ def columns_of(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Column, ...]:
         If there is none of a name, or it has rows of another shape.
     """
     found = []
-    for name, shape in shapes.items():
+    for name in shapes:
         if name not in _COLUMNS:
             raise ValueError(f"measured columns must be of {', '.join(_COLUMNS)}, got {name!r}")
-        column = _COLUMNS[name]
+    for name in (known for known in _COLUMNS if known in shapes):
+        column, shape = _COLUMNS[name], shapes[name]
         column = column._replace(shape=shape) if name == OF_ANY_LENGTH else column
         if shape != column.shape or (name == OF_ANY_LENGTH and len(shape) != 1):
             raise ValueError(f"rows of {name!r} must have shape {column.shape}, got {shape}")

@@ -31,7 +31,7 @@ def verify(
     multiples: Sequence[float] = MULTIPLES,
     repeats: int = 200,
     step_size: float | None = None,
-    noise_batches: Any = 64,
+    noise_batches: Any = None,
     curvature: str = "hessian",
     tolerance: float = 0.02,
     seed: int = 0,
@@ -45,14 +45,18 @@ def verify(
 
     Parameters
     ----------
-    model, loss_fn, data, num_dominant, batch_size, noise_batches, curvature, tolerance, seed
-        As of `measure_row`. Batches of your own are both those of the noise and those of the steps.
+    model, loss_fn, data, num_dominant, batch_size, curvature, tolerance, seed
+        As of `measure_row`.
     states : iterable of state dicts, optional
         States of the model, loaded into a copy of it; by default that of the model.
     multiples : sequence of float
         Of eta*, at which steps are tried; increasing.
     repeats : int
         Mini-batches of a state.
+    noise_batches : int or iterable, optional
+        Mini-batches that the noise is measured with, drawn for this alone; or batches of your own,
+        for noise and steps. By default those of the steps: the test is then one of the closed form,
+        not of how well few batches tell the noise.
     step_size : float, optional
         That of the test of the loss interval; by default eta* of each state.
     progress : bool
@@ -93,13 +97,15 @@ def verify(
         if state is not None:
             here.load_state_dict(state)
         settings = Settings(Loss(here, loss_fn, data), num_dominant, curvature, tolerance)
-        batches = Batches(settings.loss, batch_size, noise_batches, seed)
-        row = measured_row(settings, batches, 2 * number, warn=number == 0)
+        of_noise = count if noise_batches is None else noise_batches
+        batches = Batches(settings.loss, batch_size, of_noise, seed)
+        own = 2 * number + (noise_batches is not None)
+        row = measured_row(settings, batches, own, warn=number == 0)
         with settings.loss.evaluating():
             trial = _Trial(
                 settings.loss, row, sizes, row.critical_step_size if size is None else size
             )
-            for batch in batches(2 * number + 1, count):
+            for batch in batches(2 * number, count):
                 trial.step(batch)
         found.append(trial.signs())
     return Verification(tuple(found))
