@@ -166,7 +166,7 @@ DAMAGE = {
     "status": (lambda f: f.attrs.modify("status", np.bytes_(b"lost".ljust(16))), "status 'lost'"),
     "rows": (lambda f: f.attrs.modify("committed_rows", np.int64(21)), "does not hold 21 rows"),
     "negative": (lambda f: f.attrs.modify("committed_rows", np.int64(-1)), "does not hold -1"),
-    "missing": (lambda f: f["trace"].__delitem__("noise_constants"), "trace/noise_constants' is missing"),
+    "missing": (lambda f: f["trace"].__delitem__("noise_constants"), "noise_constants' is missing"),
     "spec": (lambda f: f.attrs.__setitem__("spec", text("{")), "damaged"),
     "columns": (
         lambda f: f.attrs.__setitem__("spec", text('{"source": "", "update": "full", '

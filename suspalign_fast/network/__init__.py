@@ -19,5 +19,6 @@ from .probe import Probe
 from .row import NetworkRow, measure_row
 from .sign_test import verify
 from .signs import Verification
+from .surrogate import surrogate
 
-__all__ = ["NetworkRow", "Probe", "Verification", "measure_row", "verify"]
+__all__ = ["NetworkRow", "Probe", "Verification", "measure_row", "surrogate", "verify"]

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from curvlinops import GGNLinearOperator, HessianLinearOperator
 from numpy.typing import NDArray
-from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 from .. import _checks
+from .lanczos import EXACT, Lanczos
 from .loss import Loss
 from .quiet import quiet
 
@@ -22,8 +22,8 @@ SMALL = 64
 SPARE = 32
 #: Residual up to which the first eigenvalue of the bulk is known well enough.
 ROUGH = 0.1
-#: Residuals that rounding leaves.
-EXACT, TINY = 1e-11, 1e-300
+#: Stands for zero in a denominator.
+TINY = 1e-300
 
 
 class _Mean(torch.nn.Module):
@@ -108,31 +108,20 @@ def top(curvature: Curvature, loss: Loss, num_dominant: int, tolerance: float) -
     limit = min(dim, 2 * k + SPARE if tolerance > 0.0 else dim)
     wanted = max(tolerance, EXACT)
     generator = torch.Generator().manual_seed(0)
-    vector = torch.randn(dim, generator=generator, dtype=torch.float64).to(loss.device)
-    basis = torch.empty(limit, dim, dtype=torch.float64, device=loss.device)
-    diagonal, beside = np.zeros(limit), np.zeros(limit)
-    size = torch.linalg.vector_norm(vector)
-    for step in range(limit):
-        basis[step] = vector / size
-        vector = curvature.times(basis[step])
-        diagonal[step] = float(vector @ basis[step])
-        known = basis[: step + 1]
-        for _ in range(2):
-            vector = vector - known.T @ (known @ vector)
-        size = torch.linalg.vector_norm(vector)
-        beside[step] = float(size)
-        if step < k:
+    start = torch.randn(dim, generator=generator, dtype=torch.float64).to(loss.device)
+    space = Lanczos(curvature.times, start, limit)
+    while True:
+        space.grow()
+        if space.steps <= k and not space.is_whole:
             continue
-        values, parts = eigh_tridiagonal(diagonal[: step + 1], beside[:step])
+        values, parts = space.eigenpairs()
         least = max(abs(values[-k]), EXACT * abs(values[-1]), TINY)
-        residuals = np.abs(beside[step] * parts[-1]) / least
+        residuals = np.abs(space.beside * parts[-1]) / least
         residual = float(residuals[-k:].max())
-        if residual <= wanted and residuals[-k - 1] <= max(wanted, ROUGH):
-            break
-        if beside[step] <= EXACT * abs(values).max():
+        if space.is_whole or (residual <= wanted and residuals[-k - 1] <= max(wanted, ROUGH)):
             break
     weights = torch.from_numpy(np.ascontiguousarray(parts[:, : -k - 1 : -1])).to(loss.device)
-    return Top(values[::-1][: k + 1].copy(), known.T @ weights, residual)
+    return Top(values[::-1][: k + 1].copy(), space.basis.T @ weights, residual)
 
 
 def _of_small(curvature: Curvature, loss: Loss, k: int) -> Top:

@@ -41,6 +41,10 @@ class Probe:
 
     Attributes
     ----------
+    settings : Settings
+        What rows are measured with.
+    batches : Batches
+        Where mini-batches come from.
     step : int
         Steps observed so far.
     rows : list of NetworkRow
@@ -87,8 +91,8 @@ class Probe:
         overwrite: bool = False,
         progress: bool = False,
     ) -> None:
-        self._settings = Settings(Loss(model, loss_fn, data), num_dominant, curvature, tolerance)
-        self._batches = Batches(self._settings.loss, batch_size, noise_batches, seed)
+        self.settings = Settings(Loss(model, loss_fn, data), num_dominant, curvature, tolerance)
+        self.batches = Batches(self.settings.loss, batch_size, noise_batches, seed)
         self._every = _checks.integer("every", every, 1)
         self._refresh = _checks.integer("refresh", refresh, 1)
         self._progress = progress
@@ -97,9 +101,9 @@ class Probe:
         self._recorded: dict[str, list[Any]] = {}
         self._status = "running"
         self._vectors: Tensor | None = None
-        k = self._settings.num_dominant
+        k = self.settings.num_dominant
         self.source = (
-            f"SGD on {type(model).__name__} of {self._settings.loss.dim:,} parameters, "
+            f"SGD on {type(model).__name__} of {self.settings.loss.dim:,} parameters, "
             f"k = {k}, {curvature}"
         )
         self._writer: MeasuredWriter | None = None
@@ -148,7 +152,7 @@ class Probe:
             USUAL_PRODUCTS, "product", visible=self._progress, leave=False, desc=f"row {number}"
         ) as bar:
             row = measured_row(
-                self._settings, self._batches, number, vectors, bar.update, warn=number == 0
+                self.settings, self.batches, number, vectors, bar.update, warn=number == 0
             )
         self._vectors = row.vectors
         values = {"step": step, "step_size": step_size} | row.columns()
@@ -166,7 +170,7 @@ class Probe:
         """The rows so far, in memory or, with a path, in its file."""
         if self._writer is not None:
             return load_trace(self._writer.path)
-        k, count = self._settings.num_dominant, len(self.rows)
+        k, count = self.settings.num_dominant, len(self.rows)
         shapes = {name: column.shape for name, column in (RECORDED | measured.columns()).items()}
         shapes[measured.TOP.name] = (k + 1,)
         columns = {
