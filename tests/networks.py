@@ -9,6 +9,9 @@ torch = pytest.importorskip("torch", reason="torch is not installed (extra torch
 if importlib.util.find_spec("curvlinops") is None:
     pytest.skip("curvlinops is not installed (extra torch)", allow_module_level=True)
 
+from suspalign_fast.network.lanczos import Lanczos, measure  # noqa: E402, F401
+from suspalign_fast.network.signs import Count, crossing, t_statistic  # noqa: E402, F401
+
 
 def half_square(outputs, targets):
     """Half the mean square, whose Hessian is that of `least_squares.of_data`."""

@@ -1,8 +1,11 @@
 """Rows of networks: exact on quadratic ones, and what is refused."""
 
 import copy
+import re
 import subprocess
 import sys
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -391,3 +394,18 @@ def test_a_loss_that_is_nan_later_ends_the_rows_and_keeps_those_before():
         probe.observe(0.1)
     assert len(probe.trace) == 1
     assert model.training
+
+
+def test_the_page_runs(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra torch)")
+    page = (Path(__file__).parents[1] / "docs" / "networks.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "about .* eigenvalues are negative", RuntimeWarning)
+            warnings.filterwarnings("ignore", "there is no visible gap", RuntimeWarning)
+            exec(compile(block, "networks.md", "exec"), names)
+    assert "| eta/eta* |" in capsys.readouterr().out
+    assert len(names["trace"]) == 4
+    assert len(names["beside"]) == 1_001

@@ -7,9 +7,19 @@ import pytest
 
 import suspalign_fast as sa
 from suspalign_fast.least_squares import of_data
-from suspalign_fast.network.signs import Count, crossing, t_statistic
 
-from .networks import as_tensors, classes, gaussian_data, half_square, linear, perceptron, torch
+from .networks import (
+    Count,
+    as_tensors,
+    classes,
+    crossing,
+    gaussian_data,
+    half_square,
+    linear,
+    perceptron,
+    t_statistic,
+    torch,
+)
 
 CROSS_ENTROPY = torch.nn.CrossEntropyLoss()
 EIGENVALUES = np.r_[np.full(5, 4.0), np.linspace(0.5, 0.05, 45)]

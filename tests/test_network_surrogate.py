@@ -5,9 +5,18 @@ import pytest
 
 import suspalign_fast as sa
 from suspalign_fast.least_squares import of_data
-from suspalign_fast.network.lanczos import Lanczos, measure
 
-from .networks import as_tensors, classes, gaussian_data, half_square, linear, perceptron, torch
+from .networks import (
+    Lanczos,
+    as_tensors,
+    classes,
+    gaussian_data,
+    half_square,
+    linear,
+    measure,
+    perceptron,
+    torch,
+)
 
 EIGENVALUES = np.r_[np.linspace(8.0, 5.0, 4), np.geomspace(1.0, 1e-3, 196)]
 K = 4

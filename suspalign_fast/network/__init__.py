@@ -15,10 +15,20 @@ except ImportError as _error:
         "(pip install 'suspalign-fast[torch]')"
     ) from _error
 
+from .online import OnlineEstimate, estimate_online
 from .probe import Probe
 from .row import NetworkRow, measure_row
 from .sign_test import verify
 from .signs import Verification
 from .surrogate import surrogate
 
-__all__ = ["NetworkRow", "Probe", "Verification", "measure_row", "surrogate", "verify"]
+__all__ = [
+    "NetworkRow",
+    "OnlineEstimate",
+    "Probe",
+    "Verification",
+    "estimate_online",
+    "measure_row",
+    "surrogate",
+    "verify",
+]

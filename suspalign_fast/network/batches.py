@@ -22,11 +22,17 @@ class Batches:
         How many are drawn for a row, or the batches themselves.
     seed : int
         Of the draws; torch's own generator is left alone.
+
+    Attributes
+    ----------
+    batch_size : int or None
+        None where batches are given.
     """
 
     def __init__(self, loss: Loss, batch_size: Any, noise_batches: Any, seed: int) -> None:
         self._loss, self._seed = loss, _checks.integer("seed", seed, 0)
         self._given: Iterable[Batch] | None = None
+        self.batch_size: int | None = None
         if isinstance(noise_batches, Iterable) and not isinstance(noise_batches, str | bytes):
             if iter(noise_batches) is noise_batches:
                 expected = "batches that can be gone through more than once"

@@ -1,6 +1,6 @@
 """Products of a network's Hessian or Gauss-Newton matrix with vectors, and its top eigenvectors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import _checks
 from .lanczos import EXACT, Lanczos
-from .loss import Loss
+from .loss import Batch, Loss
 from .quiet import quiet
 
 Array = NDArray[np.float64]
@@ -49,6 +49,8 @@ class Curvature:
     kind : {"hessian", "ggn"}
     tick : callable, optional
         ``tick(n)`` is called after n products.
+    data : iterable of batches, optional
+        By default all of the loss.
 
     Attributes
     ----------
@@ -56,10 +58,17 @@ class Curvature:
         Vectors that were multiplied so far.
     """
 
-    def __init__(self, loss: Loss, kind: str, tick: Callable[[int], object] | None = None) -> None:
+    def __init__(
+        self,
+        loss: Loss,
+        kind: str,
+        tick: Callable[[int], object] | None = None,
+        data: Iterable[Batch] | None = None,
+    ) -> None:
         self._loss, self._tick = loss, tick
         self._operator = OPERATORS[_checks.choice("curvature", kind, tuple(OPERATORS))](
-            loss.model, _Mean(loss.loss_fn), list(loss.parameters.values()), loss.data,
+            loss.model, _Mean(loss.loss_fn), list(loss.parameters.values()),
+            loss.data if data is None else data,
             check_deterministic=False,
         )  # fmt: skip
         self.products = 0
