@@ -5,6 +5,7 @@
 ``docs/mini-batches.png`` what ``studies/mini_batches.py`` does,
 ``docs/phase-diagram.png`` what ``studies/phase_diagram.py`` does,
 ``docs/study.png`` what ``suspalign sweep`` and ``suspalign plot`` make of ``docs/published.toml``;
+``docs/networks.png`` is what ``studies/networks.py`` makes of the rows in ``data/networks``;
 ``docs/benchmarks.png`` shows what was last measured.
 """
 
@@ -15,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 import report
-from studies import compressed_plot, engines_plot, mini_batches, phase_diagram
+from studies import compressed_plot, engines_plot, mini_batches, networks, phase_diagram
 
 from suspalign_fast import cli
 
@@ -54,6 +55,11 @@ def mini_batches_of_data(path):
     mini_batches.draw(path)
 
 
+def networks_in_training(path):
+    """Draw the rows of networks that are in the repository."""
+    networks.draw(path)
+
+
 def study(path):
     """Run the published sweep from the command line and draw it."""
     with tempfile.TemporaryDirectory() as folder:
@@ -71,6 +77,7 @@ def benchmarks(path):
 
 PICTURES = {draw.__name__: draw for draw in (two_phases, engines, compression, benchmarks, study)}
 PICTURES["mini-batches"] = mini_batches_of_data
+PICTURES["networks"] = networks_in_training
 PICTURES["phase-diagram"] = phase_diagram.draw
 
 

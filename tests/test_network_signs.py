@@ -63,7 +63,7 @@ def test_signs_on_gaussian_data_agree_with_data_noise(gaussian):
     )  # fmt: skip
     state = found.states[0]
     assert not state.row.beyond_quadratic
-    assert [found.count(multiple) for multiple in (0.25, 0.5, 2.0, 4.0)] == [Count(1, 0, 0)] * 4
+    assert [found.signs_at(multiple) for multiple in (0.25, 0.5, 2.0, 4.0)] == [Count(1, 0, 0)] * 4
     eta = state.row.critical_step_size * state.multiples
     law = exact.problem.noise
     for size, t in zip(eta, state.alignment, strict=True):
@@ -72,6 +72,22 @@ def test_signs_on_gaussian_data_agree_with_data_noise(gaussian):
         ).change[0]
         assert abs(t) < 3.0 or np.sign(t) == np.sign(mean)
     assert state.odds_crossing == pytest.approx(1.0, abs=0.2)
+
+
+def test_odds_of_a_quadratic_cross_where_the_closed_form_says(gaussian):
+    data, model, _ = gaussian
+    found = sa.network.verify(
+        model, half_square, data, K, batch_size=BATCH, repeats=10, tolerance=0.0
+    )
+    assert found.crossings == pytest.approx([1.0], rel=1e-9)
+
+
+def test_losses_on_gaussian_data_agree_with_data_noise(gaussian):
+    data, model, exact = gaussian
+    found = sa.network.verify(
+        model, half_square, data, K, batch_size=BATCH, repeats=400, multiples=(1.0,), step_size=0.05
+    )
+    state = found.states[0]
     lower, upper = exact.loss_interval[0]
     assert np.sign(state.loss.bulk) == np.sign(0.05 - upper) == -1.0
     assert np.sign(state.loss.dominant) == np.sign(0.05 - lower)

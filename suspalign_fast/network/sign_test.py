@@ -11,9 +11,11 @@ from torch import Tensor
 
 from .. import _checks, _progress
 from .batches import Batches
+from .curvature import Curvature
 from .loss import Loss
 from .row import NetworkRow, Settings, measured_row
 from .signs import LossSigns, StateSigns, Verification, crossing, t_statistic
+from .sums import of_bands
 
 Array = NDArray[np.float64]
 #: Multiples of eta* at which steps are tried.
@@ -102,20 +104,23 @@ def verify(
         own = 2 * number + (noise_batches is not None)
         row = measured_row(settings, batches, own, warn=number == 0)
         with settings.loss.evaluating():
-            trial = _Trial(
-                settings.loss, row, sizes, row.critical_step_size if size is None else size
-            )
+            along = row.critical_step_size if size is None else size
+            trial = _Trial(settings, row, sizes, along)
             for batch in batches(2 * number, count):
                 trial.step(batch)
-        found.append(trial.signs())
+            found.append(trial.signs())
     return Verification(tuple(found))
 
 
 class _Trial:
     """Steps that are tried at one state."""
 
-    def __init__(self, loss: Loss, row: NetworkRow, multiples: Array, step_size: float) -> None:
+    def __init__(
+        self, settings: Settings, row: NetworkRow, multiples: Array, step_size: float
+    ) -> None:
+        loss = settings.loss
         self._loss, self._row, self._multiples = loss, row, multiples
+        self._curvature = settings.curvature
         self._point = loss.point()
         self._before = loss.value(self._point)
         self._size = step_size
@@ -123,11 +128,13 @@ class _Trial:
         unit = row.critical_step_size
         self._unit = unit if np.isfinite(unit) else 1.0 / float(row.top_eigenvalues[0])
         self._bands: list[Array] = []
+        self._kicks = torch.zeros_like(self._point, dtype=torch.float64)
         self._losses: list[tuple[float, float]] = []
 
     def step(self, batch: Any) -> None:
         """Try steps with the gradient of a batch."""
         kick = self._loss.gradient(self._point, [batch])
+        self._kicks = self._kicks + kick
         self._bands.append(np.array([self._after(m * self._unit, kick) for m in self._multiples]))
         inside = self._row.vectors @ (self._row.vectors.T @ kick)
         if np.isfinite(self._size):
@@ -150,6 +157,23 @@ class _Trial:
     def _loss_after(self, size: float, kick: Tensor) -> float:
         return self._loss.value(self._moved(size, kick)) - self._before
 
+    def _by_chance(self) -> Array:
+        """What the mean noise of the batches, which should be zero, did to both bands.
+
+        It is linear in that mean, and one product tells it: without it a crossing needs far fewer
+        batches.
+        """
+        matrix = Curvature(self._loss, self._curvature)
+        gradient = self._loss.gradient(self._point)
+        pulled = matrix.times(gradient)[:, None]
+        kick = matrix.times(self._kicks / len(self._bands) - gradient)[:, None]
+        by_gradient, by_pulled = (
+            of_bands(x, kick, self._row.vectors).cpu().numpy() for x in (gradient[:, None], pulled)
+        )
+        eta = self._multiples * self._unit
+        change: Array = 2.0 * eta * (eta * by_pulled - by_gradient)
+        return change
+
     def signs(self) -> StateSigns:
         """Return what the steps say."""
         dominant, bulk = np.moveaxis(np.array(self._bands), (2, 1), (0, 1))
@@ -158,12 +182,14 @@ class _Trial:
         alignment = dominant / (dominant + bulk) - self._row.alignment
         changes = np.array(self._losses).T if self._losses else np.full((2, 2), np.nan)
         has_one = bool(np.isfinite(self._row.critical_step_size))
+        by_chance = self._by_chance()
+        chance = by_chance[0] - s2[0] / s2[1] * by_chance[1]
         return StateSigns(
             self._row,
             self._multiples,
             np.array([t_statistic(values) for values in rises]),
             np.array([t_statistic(values) for values in alignment]),
-            crossing(self._multiples, rises.mean(-1)) if has_one else float("nan"),
+            crossing(self._multiples, rises.mean(-1) - chance) if has_one else float("nan"),
             crossing(self._multiples, alignment.mean(-1)) if has_one else float("nan"),
             LossSigns(self._size, t_statistic(changes[0]), t_statistic(changes[1])),
         )

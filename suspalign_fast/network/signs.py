@@ -71,7 +71,8 @@ class StateSigns(NamedTuple):
     odds, alignment : ndarray of float64
         t-statistics of the change of the expected odds and of the mean alignment, one a multiple.
     odds_crossing, alignment_crossing : float
-        Multiples of eta* at which they change sign.
+        Multiples of eta* at which they change sign. From the odds the effect of the batches' mean
+        noise is taken away first.
     loss : LossSigns
     """
 
@@ -106,7 +107,7 @@ class Verification(NamedTuple):
 
     states: tuple[StateSigns, ...]
 
-    def count(self, multiple: float, *, beyond: bool = False) -> Count:
+    def signs_at(self, multiple: float, *, beyond: bool = False) -> Count:
         """Count the signs of the odds at a multiple of eta*.
 
         Parameters
@@ -125,7 +126,7 @@ class Verification(NamedTuple):
             return Count(0, 0, 0)
         return counted(np.concatenate(expected), np.concatenate(found))
 
-    def count_losses(self) -> tuple[Count, Count]:
+    def signs_of_losses(self) -> tuple[Count, Count]:
         """Count the signs of losses in steps along the dominant and along the bulk band."""
         found = np.array([state.loss[1:] for state in self.states])
         expected = np.array([state.expected_loss for state in self.states])
@@ -146,9 +147,9 @@ class Verification(NamedTuple):
             "| --- | --- | --- |",
         ]
         for multiple in self.states[0].multiples.tolist() if self.states else []:
-            held, not_held = (self.count(multiple, beyond=side) for side in (False, True))
+            held, not_held = (self.signs_at(multiple, beyond=side) for side in (False, True))
             lines.append(f"| {multiple:g} | {held} | {not_held} |")
-        dominant, bulk = self.count_losses() if self.states else (Count(0, 0, 0),) * 2
+        dominant, bulk = self.signs_of_losses() if self.states else (Count(0, 0, 0),) * 2
         lines += ["", "Signs of the expected odds: right/wrong/undecided (|t| <= 3)."]
         lines += [f"Loss in steps along the dominant band {dominant}, along the bulk {bulk}."]
         known = self.crossings[np.isfinite(self.crossings)]

@@ -42,7 +42,8 @@ class Measure(NamedTuple):
     def in_bins(self, edges: Array) -> Array:
         """Return the weight between edges, what lies outside in the first and the last bin."""
         at = np.clip(np.searchsorted(edges, self.nodes) - 1, 0, len(edges) - 2)
-        return np.bincount(at, self.weights, len(edges) - 1)
+        weights: Array = np.bincount(at, self.weights, len(edges) - 1).astype(np.float64)
+        return weights
 
 
 def surrogate(
@@ -196,7 +197,9 @@ class _Found(NamedTuple):
         gradient, noise = self.gradient.in_bins(edges), self.noise.in_bins(edges)
         kept = np.flatnonzero(counts)[::-1]
         nearest = np.abs(np.log(lam[:, None] / lam[kept])).argmin(1)
-        gradient, noise = (np.bincount(nearest, w, len(kept)) for w in (gradient, noise))
+        gradient, noise = (
+            np.bincount(nearest, w, len(kept)).astype(np.float64) for w in (gradient, noise)
+        )
         counts, lam = counts[kept], lam[kept]
         spectrum = Spectrum(
             np.concatenate([self.dominant, lam]), k, np.concatenate([np.ones(k, np.int64), counts])
