@@ -6,6 +6,7 @@
 ``docs/momentum-effects.png`` what ``studies/momentum_effects.py`` does,
 ``docs/phase-diagram.png`` what ``studies/phase_diagram.py`` does,
 ``docs/study.png`` what ``suspalign sweep`` and ``suspalign plot`` make of ``docs/published.toml``;
+``docs/networks.png`` is what ``studies/networks.py`` makes of the rows in ``data/networks``;
 ``docs/benchmarks.png`` shows what was last measured.
 """
 
@@ -16,7 +17,14 @@ import tempfile
 from pathlib import Path
 
 import report
-from studies import compressed_plot, engines_plot, mini_batches, momentum_effects, phase_diagram
+from studies import (
+    compressed_plot,
+    engines_plot,
+    mini_batches,
+    momentum_effects,
+    networks,
+    phase_diagram,
+)
 
 from suspalign_fast import cli
 
@@ -55,6 +63,11 @@ def mini_batches_of_data(path):
     mini_batches.draw(path)
 
 
+def networks_in_training(path):
+    """Draw the rows of networks that are in the repository."""
+    networks.draw(path)
+
+
 def study(path):
     """Run the published sweep from the command line and draw it."""
     with tempfile.TemporaryDirectory() as folder:
@@ -73,6 +86,7 @@ def benchmarks(path):
 PICTURES = {draw.__name__: draw for draw in (two_phases, engines, compression, benchmarks, study)}
 PICTURES["mini-batches"] = mini_batches_of_data
 PICTURES["momentum-effects"] = momentum_effects.draw
+PICTURES["networks"] = networks_in_training
 PICTURES["phase-diagram"] = phase_diagram.draw
 
 

@@ -6,6 +6,9 @@
 >>> trace = sa.simulate(problem, step_size=3e-3, num_steps=1_000)  # doctest: +SKIP
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from . import columns as _columns  # noqa: F401  (makes the columns that every trace has)
 from . import least_squares, phases, row, theory
 from ._errors import ForkError
@@ -29,6 +32,9 @@ from .sweep import sweep
 from .trace import Trace
 from .trace_file import load_trace
 from .verify import verify
+
+if TYPE_CHECKING:
+    from . import network
 
 __version__ = "0.1.0"
 
@@ -57,6 +63,7 @@ __all__ = [
     "estimate",
     "least_squares",
     "load_trace",
+    "network",
     "open_study",
     "phases",
     "plot_study",
@@ -69,3 +76,10 @@ __all__ = [
     "theory",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the part for networks when it is first used: it needs torch, the rest does not."""
+    if name == "network":
+        return importlib.import_module(".network", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

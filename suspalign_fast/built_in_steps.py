@@ -131,7 +131,8 @@ class OnlineCriticalStep(_CappedStep):
     used: ``sum h^2``, ``sum lambda h^2`` and ``sum lambda^2 h^2`` of each band estimate
     ``S_2 + N_0``, ``S_3 + N_1`` and ``S_4 + N_2``. They are averaged exponentially, and the noise
     floors N_0 and N_1, which repeated gradients at one point measure, are subtracted. The weights
-    of the run's update are known.
+    of the run's update are known. On a network this takes batches of many times the gradient noise
+    scale: docs/networks.md.
 
     Parameters
     ----------

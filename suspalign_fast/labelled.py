@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _checks
+from . import _checks, measured
 from .row import BANDS, CROSS_SUMS, SUMS, columns
 
 #: Dimension of the powers of each group of sums.
@@ -68,12 +68,12 @@ def check_variables(variables: Any) -> tuple[str, ...]:
 
 def dims_of(name: str) -> tuple[str, ...]:
     """Return the dimensions of a row of a column: none, or band and power."""
-    return ("band", POWERS[name]) if name in POWERS else ()
+    return ("band", POWERS[name]) if name in POWERS else measured.DIMENSIONS.get(name, ())
 
 
 def attributes_of(name: str) -> dict[str, str]:
     """Return units and long name of a column."""
-    column = columns(has_velocity=True)[name]
+    column = (measured.columns() | columns(has_velocity=True))[name]
     return {"units": column.unit, "long_name": column.meaning}
 
 
@@ -86,7 +86,7 @@ def coordinates_of(names: Mapping[str, Any] | list[str]) -> dict[str, Any]:
             found[POWERS[sums.name]] = np.array(sums.powers)
     if CROSS_SUMS.name in names:
         found["band"], found["cross"] = list(BANDS), list(CROSS_SUMS.labels)
-    return found
+    return found | (measured.coordinates_of(names) if isinstance(names, Mapping) else {})
 
 
 def dataset(
@@ -109,5 +109,6 @@ def dataset(
         if name != "step"
     }
     step = ("step", read("step"), attributes_of("step"))
-    coordinates = {"step": step} | coordinates_of(names)
+    values = {name: variable[1] for name, variable in variables.items()}
+    coordinates = {"step": step} | coordinates_of(values)
     return xarray.Dataset(variables, coords=coordinates, attrs=dict(attributes))

@@ -2,6 +2,7 @@
 
 import h5py
 
+from . import measured
 from .labelled import attributes_of, coordinates_of, dims_of
 from .row import columns
 from .storage import netcdf
@@ -15,7 +16,8 @@ def label(group: h5py.Group) -> None:
     group : h5py.Group
         Where every column is a dataset already. Coordinates are added; that of rows is a column.
     """
-    datasets = {name: group[name] for name in columns(has_velocity=True) if name in group}
+    known = columns(has_velocity=True) | measured.columns()
+    datasets = {name: group[name] for name in known if name in group}
     netcdf.make_scale(datasets["step"], "step", 0)
     scales = {"step": datasets["step"]}
     for number, (name, values) in enumerate(coordinates_of(datasets).items(), 1):

@@ -180,13 +180,16 @@ def loss_interval(power_sums: Array, constants: Array, velocity: Velocity | None
     A step projected on the dominant subspace raises the expected loss for ``eta > lower``, one
     projected on the bulk lowers it for ``eta < upper``; the interval is not empty where
     ``lower < upper``. ``2 S_2 / (S_3 + N_1)`` of the dominant and of the bulk band; NaN where a
-    band has neither gradient nor noise. Under momentum a bound is 0 where the band's loss rises for
+    band has neither gradient nor noise, +inf where curvature below zero, which only networks have,
+    lets every step lower the loss. Under momentum a bound is 0 where the band's loss rises for
     every step size.
     """
     power_sums, constants = for_loss(power_sums, constants, velocity)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         above, below = loss_bound_terms(power_sums[..., 1], power_sums[..., 2], constants[..., 0])
-        return above / below if velocity is None else np.maximum(above, 0.0) / below
+        if velocity is not None:
+            return np.maximum(above, 0.0) / below
+        return np.where(below < 0.0, np.inf, above / below)
 
 
 class Prediction(NamedTuple):
@@ -265,10 +268,10 @@ def predict_alignment(
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         s2, s3, s4 = (power_sums[..., p] for p in (1, 2, 3))
         r4, r5, r6 = (noise_sums[..., p] for p in (0, 1, 2))
-        growth = eta * (eta * (s4 + constants[:, 1]) - 2.0 * s3)
+        growth = eta * (eta * (s4 + constants[..., 1]) - 2.0 * s3)
         after = s2 + growth
         variance = (
-            4.0 * eta**2 * (r4 - 2.0 * eta * r5 + eta**2 * r6) + 2.0 * eta**4 * constants[:, 2]
+            4.0 * eta**2 * (r4 - 2.0 * eta * r5 + eta**2 * r6) + 2.0 * eta**4 * constants[..., 2]
         )
         total, total_after = s2.sum(-1), after.sum(-1)
         mean = after[..., 0] / total_after

@@ -59,10 +59,10 @@ def shape_of_constants(constants: Array) -> NoiseShape:
 
     Parameters
     ----------
-    constants : ndarray of float64, shape (2, 3)
+    constants : ndarray of float64, shape (..., 2, 3)
         N_1, N_2 and K of both bands.
     """
-    n2, k = constants[:, 1], constants[:, 2]
+    n2, k = constants[..., 1], constants[..., 2]
     with np.errstate(all="ignore"):
         return NoiseShape(np.where(n2 > 0.0, np.cbrt(k / n2) * np.cbrt(k), 0.0))
 
@@ -119,7 +119,7 @@ def probability_of_rise(
     """
     with np.errstate(all="ignore"):
         s2, s3, s4 = (power_sums[..., p] for p in (1, 2, 3))
-        n2, k = constants[:, 1], constants[:, 2]
+        n2, k = constants[..., 1], constants[..., 2]
         # All relative to S_2, which no power of it can overflow.
         growth = eta * (eta * ((s4 + n2) / s2) - 2.0 * (s3 / s2))
         r4, r5, r6 = (noise_sums[..., p] / s2 for p in (0, 1, 2))
@@ -134,7 +134,7 @@ def probability_of_rise(
         probability = _above_zero(growth, std, skewness)
         dominant, bulk = s2[..., 0], s2[..., 1]
         # Without a dominant gradient any noise there makes alignment rise; without a bulk, none.
-        kicked = (eta[..., 0] > 0.0) & (n2[0] > 0.0)
+        kicked = (eta[..., 0] > 0.0) & (n2[..., 0] > 0.0)
         probability = np.where(dominant == 0.0, kicked.astype(np.float64), probability)
         probability = np.where(bulk == 0.0, 0.0, probability)
     unknown = (dominant + bulk == 0.0) | np.isnan(eta).any(-1)

@@ -39,10 +39,9 @@ def courses(trace: Trace) -> dict[str, Course]:
     for start in range(0, len(trace), PIECE):
         stop = min(len(trace), start + PIECE)
         steps, sums = (trace.read(name, start, stop) for name in ("step", "power_sums"))
-        for name, values in (
-            ("alignment", physics.alignment(sums)),
-            ("loss", physics.loss(sums)),
-        ):
+        is_run = trace.problem is not None
+        loss = physics.loss(sums) if is_run else trace.read("loss", start, stop)
+        for name, values in (("alignment", physics.alignment(sums)), ("loss", loss)):
             piece = _course(values, steps)
             found[name] = _joined(found[name], piece) if name in found else piece
     return found

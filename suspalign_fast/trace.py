@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks, labelled
+from . import _checks, labelled, measured
 from . import power_sums as physics
 from ._equality import same_values
 from ._travel import Travels
@@ -25,8 +25,6 @@ from .row import (
     CrossSums,
     Part,
     Sums,
-    columns,
-    recorded,
     values_of,
 )
 from .run import Run, Update, update_weights
@@ -120,9 +118,9 @@ class Trace(Travels, TraceColumns):
         ----------
         columns : mapping of str to array_like
             "step", "step_size", "power_sums" of shape (rows, 2, 4) and "noise_sums" of shape
-            (rows, 2, 3): what engines record.
-        constants : array_like, shape (2, 3)
-            N_1, N_2 and K of both bands.
+            (rows, 2, 3): what engines record. Others are those of `suspalign_fast.measured`.
+        constants : array_like, shape (2, 3) or (rows, 2, 3)
+            N_1, N_2 and K of both bands, of all rows or of each.
         source : str
             What was measured, for pictures.
         update : {"full", "dominant", "bulk"} or tuple of two float
@@ -152,9 +150,18 @@ class Trace(Travels, TraceColumns):
                 raise ValueError(f"column {name!r} must have shape {shape}, got {found}")
             checked[name] = np.asarray(columns[name], column.dtype)
         numbers = np.asarray(constants, np.float64)
+        others = {name: columns[name] for name in columns if name not in RECORDED}
+        if numbers.shape == (count, *CONSTANTS_SHAPE):
+            others[measured.CONSTANTS.name] = numbers
+            numbers = np.full(CONSTANTS_SHAPE, np.nan)
         if numbers.shape != CONSTANTS_SHAPE:
             raise _checks.wrong("constants", numbers, f"of shape {CONSTANTS_SHAPE}")
-        conditions = Conditions(numbers, update_weights(update))
+        extra = measured.columns_of({name: np.shape(value)[1:] for name, value in others.items()})
+        for column in extra:
+            checked[column.name] = np.asarray(others[column.name], column.dtype)
+            if len(checked[column.name]) != count:
+                raise ValueError(f"column {column.name!r} must have {count} rows")
+        conditions = Conditions(numbers, update_weights(update), measured=extra)
         held = _InMemory(checked, conditions)
         return cls(None, status, count, held.read, None, held.conditions_of_all, source)
 
@@ -203,7 +210,7 @@ class Trace(Travels, TraceColumns):
             if name in self._recorded:
                 self._cache[name] = self._read(name, 0, len(self))
             else:
-                self._cache[name] = values_of(columns()[name], self._part(self.__getitem__))
+                self._cache[name] = values_of(self._columns()[name], self._part(self.__getitem__))
         return self._cache[name]
 
     def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
@@ -223,7 +230,7 @@ class Trace(Travels, TraceColumns):
         if name in self._recorded:
             return self._read(name, start, max(start, stop))
         part = self._part(lambda recorded: self.read(recorded, start, stop))
-        return values_of(columns()[name], part)
+        return values_of(self._columns()[name], part)
 
     def _part(self, read: Callable[[str], NDArray[Any]]) -> Part:
         return self._conditions.part(read)
@@ -234,13 +241,13 @@ class Trace(Travels, TraceColumns):
 
     @property
     def _recorded(self) -> Mapping[str, Any]:
-        return recorded(has_velocity=self._has_velocity)
+        return self._conditions.recorded
 
     def _columns(self) -> Mapping[str, Any]:
-        return columns(has_velocity=self._has_velocity)
+        return self._conditions.columns
 
     def _check_name(self, name: str) -> None:
-        if name not in columns() and name not in self._columns():
+        if name not in self._columns():
             raise KeyError(f"a trace has no column {name!r}; it has {', '.join(self._columns())}")
 
     def __getattr__(self, name: str) -> NDArray[Any]:
@@ -293,7 +300,10 @@ class Trace(Travels, TraceColumns):
         """N_1, N_2 and K of the dominant and the bulk band, shape (2, 3).
 
         Under `DataNoise` those of ``s = sqrt(lambda)``, the noise of one residual of variance one.
+        Of rows that were measured, shape (rows, 2, 3) where each has its own.
         """
+        if self._conditions.has_own_constants:
+            return self[measured.CONSTANTS.name]
         return self._conditions.constants
 
     @cached_property
@@ -331,14 +341,15 @@ class Trace(Travels, TraceColumns):
     def predicted(self) -> physics.Prediction:
         """Predicted alignment one step after every row; the chance that it rises among others."""
         conditions = self._conditions
+        part = self._part(self.__getitem__)
         return conditions.noise.predict_alignment(
             self.power_sums,
             self.noise_sums,
-            conditions.constants,
+            part.constants if conditions.has_own_constants else conditions.constants,
             self.step_size,
             conditions.update,
             None if self.problem is None else self.problem.noise_shape,
-            self._part(self.__getitem__).velocity,
+            part.velocity,
         )
 
     def __repr__(self) -> str:

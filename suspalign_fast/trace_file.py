@@ -1,18 +1,15 @@
 """Reading trace files, also while a run writes them (docs/file-format.md)."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from . import measured_file
 from . import storage as _hdf5
 from .conditions import Conditions
 from .noise import state_noise
 from .row import CONSTANTS_SHAPE, recorded
+from .row_file import NotOursError, RowFile, check_columns, run_id_of
 from .run import Recording, Run, stored_optimizer, update_weights
 from .spec import arrays_in
 from .spectrum import Spectrum
@@ -57,8 +54,10 @@ def _load(source: Path, live: bool | None) -> Trace:
     held = _lock.is_held(source) if live is None else live
     with _hdf5.Reader(source, live=held) as file:
         try:
+            if file.format_name() == measured_file.FORMAT:
+                return measured_file.load(file, held, live)
             header = _Header.read(file)
-        except _NotOursError as error:
+        except NotOursError as error:
             raise OSError(f"{source} {error}") from None
         except Exception as error:  # whatever a file that is not ours makes the library raise
             raise OSError(f"{source} is a damaged suspalign trace: {one_line(error)}") from error
@@ -73,21 +72,8 @@ def read_run_id(path: Path) -> str:
         return run_id_of(file)
 
 
-class TraceFile:
-    """Reads parts of one run's trace file; of no other run's that takes its place.
-
-    Parameters
-    ----------
-    path : Path
-    run_id : str
-    live : bool, optional
-        Whether a writer has it open; by default its lock tells, each time.
-    """
-
-    def __init__(self, path: Path, run_id: str, live: bool | None = None) -> None:
-        self.path: Path = path
-        self.run_id: str = run_id
-        self._live = live
+class TraceFile(RowFile):
+    """Reads parts of one run's trace file; of no other run's that takes its place."""
 
     def trace(self, status: str, num_rows: int, run: Run | None = None) -> Trace:
         """Return the trace of the file's first rows."""
@@ -108,26 +94,6 @@ class TraceFile:
             constants = file.read("run/noise_constants")
             return Conditions(constants, weights, noise, stored_optimizer(spec))
 
-    def column(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        """Read rows of a column."""
-        with self._open(f"column {name!r}") as file:
-            return file.dataset(f"trace/{name}").rows(start, stop)
-
-    @contextmanager
-    def _open(self, what: str) -> Iterator[_hdf5.Reader]:
-        with _hdf5.Reader(self.path, live=self._live) as file:
-            try:
-                if run_id_of(file) != self.run_id:
-                    raise ValueError("another run replaced the file since the trace was loaded")
-                yield file
-            except Exception as error:
-                reason = one_line(error)
-                raise OSError(f"{self.path} cannot be read: {what}: {reason}") from error
-
-
-class _NotOursError(ValueError):
-    """The file is not a trace, or one of a later version."""
-
 
 class _Header(NamedTuple):
     """What is read of a file at once."""
@@ -140,10 +106,10 @@ class _Header(NamedTuple):
     def read(cls, file: _hdf5.Reader) -> "_Header":
         """Read and check it."""
         if file.format_name() != FORMAT:
-            raise _NotOursError(f"is not a suspalign trace: its 'format' is not {FORMAT!r}")
+            raise NotOursError(f"is not a suspalign trace: its 'format' is not {FORMAT!r}")
         version = int(file.attribute("", "format_version"))
         if version > FORMAT_VERSION:
-            raise _NotOursError(
+            raise NotOursError(
                 f"has trace format version {version}; this package reads up to {FORMAT_VERSION}"
             )
         status = str(file.attribute("", "status"))
@@ -159,14 +125,7 @@ class _Header(NamedTuple):
 
     def _check_columns(self, file: _hdf5.Reader) -> None:
         has_velocity = stored_optimizer(json.loads(_spec(file))).has_velocity
-        for name, wanted in recorded(has_velocity=has_velocity).items():
-            column = file.dataset(f"trace/{name}")
-            if column.dtype != np.dtype(wanted.dtype):
-                raise ValueError(f"column {name!r} has type {column.dtype}")
-            if column.shape[1:] != wanted.shape or not 0 <= self.num_rows <= column.shape[0]:
-                raise ValueError(
-                    f"column {name!r} of shape {column.shape} does not hold {self.num_rows} rows"
-                )
+        check_columns(file, recorded(has_velocity=has_velocity), self.num_rows)
 
     def _check_rows(self, file: _hdf5.Reader, recording: Recording) -> None:
         """Raise ValueError unless rows and description are of the same run."""
@@ -185,11 +144,3 @@ class _Header(NamedTuple):
 
 def _spec(file: _hdf5.Reader) -> str:
     return str(file.attribute("", "spec"))
-
-
-def run_id_of(file: _hdf5.Reader) -> str:
-    """Return the identity of the run behind an open file."""
-    try:
-        return str(file.attribute("", "run_id"))
-    except KeyError:  # files of the first version had none
-        return ""

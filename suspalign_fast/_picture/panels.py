@@ -72,7 +72,8 @@ def alignment(axes: Any, trace: Trace, *, logarithmic: bool) -> tuple[Keys, str]
         axes.set_ylim(-0.03, 1.03)
     crowded = is_crowded(trace.step)
     every = draw(axes, trace.step, trace.alignment, color=PALE if crowded else SIMULATED, lw=0.7)
-    keys: Keys = [(line, "simulated") for line in every]
+    label = "measured" if trace.problem is None else "simulated"
+    keys: Keys = [(line, label) for line in every]
     if exact is not None:
         keys += _exact(axes, exact, floor)
     if crowded:

@@ -1,0 +1,67 @@
+"""Columns of rows that were measured, beside those that every row has.
+
+They are recorded, not derived: what was measured on a network does not follow from its sums alone.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .row import CONSTANTS_SHAPE, NOISE_CONSTANTS, Column
+
+#: Up to here the step size eta* is one at which a quadratic still tells what a step does.
+EDGE = 0.9
+
+CONSTANTS = Column(
+    "noise_constants", "varies", "N_1, N_2 and K of each band", shape=CONSTANTS_SHAPE
+)
+LOSS = Column("loss", "loss", "loss L(theta), measured")
+ERROR = Column("critical_error", "theta^2/loss", "standard error of eta*_t, noise estimated")
+CRITICAL_EDGE = Column("critical_edge", "1", "eta*_t lambda_1 / 2")
+BEYOND = Column(
+    "beyond_quadratic", "1", f"1 where eta*_t lambda_1 / 2 is not below {EDGE}", np.int64
+)
+TOP = Column("top_eigenvalues", "loss/theta^2", "lambda_1 ... lambda_(k+1)")
+OF_ANY_LENGTH = TOP.name
+
+#: Dimensions of a row of a column.
+DIMENSIONS = {CONSTANTS.name: ("band", "constant"), TOP.name: ("rank",)}
+_COLUMNS = {c.name: c for c in (LOSS, CONSTANTS, ERROR, CRITICAL_EDGE, BEYOND, TOP)}
+
+
+def columns_of(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Column, ...]:
+    """Return the columns of some names, with the shapes that their rows have.
+
+    Raises
+    ------
+    ValueError
+        If there is none of a name, or it has rows of another shape.
+    """
+    found = []
+    for name in shapes:
+        if name not in _COLUMNS:
+            raise ValueError(f"measured columns must be of {', '.join(_COLUMNS)}, got {name!r}")
+    for name in (known for known in _COLUMNS if known in shapes):
+        column, shape = _COLUMNS[name], shapes[name]
+        column = column._replace(shape=shape) if name == OF_ANY_LENGTH else column
+        if shape != column.shape or (name == OF_ANY_LENGTH and len(shape) != 1):
+            raise ValueError(f"rows of {name!r} must have shape {column.shape}, got {shape}")
+        found.append(column)
+    return tuple(found)
+
+
+def columns() -> dict[str, Column]:
+    """Return all of them by name."""
+    return dict(_COLUMNS)
+
+
+def coordinates_of(names: Mapping[str, Any]) -> dict[str, NDArray[Any] | list[str]]:
+    """Return the coordinates of the dimensions that only these columns have."""
+    found: dict[str, NDArray[Any] | list[str]] = {}
+    if CONSTANTS.name in names:
+        found["constant"] = list(NOISE_CONSTANTS)
+    if TOP.name in names:
+        found["rank"] = np.arange(1, names[TOP.name].shape[-1] + 1)
+    return found

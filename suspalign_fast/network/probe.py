@@ -1,0 +1,212 @@
+"""A probe in a training loop: rows while a network trains, and their trace."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.optim import Optimizer
+
+from .. import _checks, _progress, measured
+from ..measured_file import MeasuredWriter
+from ..row import RECORDED
+from ..trace import Trace
+from ..trace_file import load_trace
+from .batches import Batches
+from .loss import Loss
+from .row import USUAL_PRODUCTS, NetworkRow, Settings, measured_row
+
+
+class Probe:
+    """Measures rows of a network while it trains.
+
+    Call `observe` before every step of the optimizer. Nothing of the training changes: neither
+    parameters, gradients, modes of modules nor torch's random numbers.
+
+    Parameters
+    ----------
+    model, loss_fn, data, num_dominant, batch_size, noise_batches, curvature, tolerance, seed
+        As of `measure_row`.
+    every : int
+        Steps from one row to the next.
+    refresh : int
+        Rows from one set of eigenvectors to the next. Those in between take the same eigenvectors,
+        and a third of the products.
+    path : path-like, optional
+        A file for the rows, which other processes may read meanwhile.
+    overwrite : bool
+        Whether a file that is there may be replaced.
+    progress : bool
+        Show a bar of products for every row on standard error.
+
+    Attributes
+    ----------
+    settings : Settings
+        What rows are measured with.
+    batches : Batches
+        Where mini-batches come from.
+    step : int
+        Steps observed so far.
+    rows : list of NetworkRow
+        Without their eigenvectors, but for the last one.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not as described.
+    OSError
+        If the file cannot be written.
+
+    Notes
+    -----
+    What rows are, and what they cost: docs/networks.md.
+
+    Examples
+    --------
+    >>> import suspalign_fast as sa
+    >>> with sa.network.Probe(
+    ...     model, loss_fn, (x, y), num_dominant=9, batch_size=32, every=50
+    ... ) as probe:  # doctest: +SKIP
+    ...     for inputs, targets in batches:
+    ...         probe.observe(optimizer)
+    ...         ...
+    >>> sa.plot_trace(probe.trace, "training.png")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        loss_fn: Any,
+        data: Any,
+        num_dominant: int,
+        *,
+        batch_size: int | None = None,
+        noise_batches: Any = 16,
+        curvature: str = "hessian",
+        every: int = 1,
+        refresh: int = 1,
+        tolerance: float = 0.02,
+        seed: int = 0,
+        path: Any = None,
+        overwrite: bool = False,
+        progress: bool = False,
+    ) -> None:
+        self.settings = Settings(Loss(model, loss_fn, data), num_dominant, curvature, tolerance)
+        self.batches = Batches(self.settings.loss, batch_size, noise_batches, seed)
+        self._every = _checks.integer("every", every, 1)
+        self._refresh = _checks.integer("refresh", refresh, 1)
+        self._progress = progress
+        self.step = 0
+        self.rows: list[NetworkRow] = []
+        self._recorded: dict[str, list[Any]] = {}
+        self._status = "running"
+        self._vectors: Tensor | None = None
+        k = self.settings.num_dominant
+        self.source = (
+            f"SGD on {type(model).__name__} of {self.settings.loss.dim:,} parameters, "
+            f"k = {k}, {curvature}"
+        )
+        self._writer: MeasuredWriter | None = None
+        if path is not None:
+            shapes = {name: column.shape for name, column in measured.columns().items()}
+            shapes[measured.TOP.name] = (k + 1,)
+            self._writer = MeasuredWriter(path, self.source, shapes, overwrite=overwrite)
+
+    def observe(self, step_size: float | Optimizer) -> NetworkRow | None:
+        """Count a step that is about to be done; measure a row where it is time for one.
+
+        Parameters
+        ----------
+        step_size : float or torch.optim.Optimizer
+            Of the step; an optimizer says its learning rate.
+
+        Returns
+        -------
+        NetworkRow or None
+
+        Raises
+        ------
+        ValueError
+            If the loss is not finite, not a mean, or random.
+        """
+        size = _step_size(step_size)
+        step, self.step = self.step, self.step + 1
+        return self.measure(size, step) if step % self._every == 0 else None
+
+    def measure(self, step_size: float = float("nan"), step: int | None = None) -> NetworkRow:
+        """Measure a row now.
+
+        Parameters
+        ----------
+        step_size : float
+        step : int, optional
+            By default the number of steps observed.
+        """
+        number = len(self.rows)
+        step = self.step if step is None else step
+        last = self._recorded["step"][-1] if number else -1
+        if step <= last:
+            raise ValueError(f"step must be above that of the row before, {last}, got {step}")
+        vectors = None if number % self._refresh == 0 else self._vectors
+        with _progress.bar(
+            USUAL_PRODUCTS, "product", visible=self._progress, leave=False, desc=f"row {number}"
+        ) as bar:
+            row = measured_row(
+                self.settings, self.batches, number, vectors, bar.update, warn=number == 0
+            )
+        self._vectors = row.vectors
+        values = {"step": step, "step_size": step_size} | row.columns()
+        if self._writer is not None:
+            self._writer.append({name: np.asarray([value]) for name, value in values.items()})
+        for name, value in values.items():
+            self._recorded.setdefault(name, []).append(value)
+        if self.rows:  # eigenvectors of one row are enough
+            self.rows[-1] = _without_vectors(self.rows[-1])
+        self.rows.append(row)
+        return row
+
+    @property
+    def trace(self) -> Trace:
+        """The rows so far, in memory or, with a path, in its file."""
+        if self._writer is not None:
+            return load_trace(self._writer.path)
+        k, count = self.settings.num_dominant, len(self.rows)
+        shapes = {name: column.shape for name, column in (RECORDED | measured.columns()).items()}
+        shapes[measured.TOP.name] = (k + 1,)
+        columns = {
+            name: np.reshape(self._recorded.get(name, []), (count, *shape))
+            for name, shape in shapes.items()
+        }
+        constants = columns.pop(measured.CONSTANTS.name)
+        return Trace.measured(columns, constants, source=self.source, status=self._status)
+
+    def close(self, status: str = "complete") -> None:
+        """End the trace.
+
+        Parameters
+        ----------
+        status : {"complete", "interrupted", "failed", "diverged"}
+        """
+        self._status = status
+        if self._writer is not None:
+            self._writer.finish(status)
+
+    def __enter__(self) -> "Probe":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        stopped = kind is not None and not issubclass(kind, Exception)
+        self.close("interrupted" if stopped else "failed" if kind is not None else "complete")
+
+
+def _step_size(given: float | Optimizer) -> float:
+    if not isinstance(given, Optimizer):
+        return _checks.real("step_size", given)
+    sizes = {float(group["lr"]) for group in given.param_groups}
+    if len(sizes) > 1:
+        raise ValueError(f"step_size must be one for all parameters, got {sorted(sizes)}")
+    return sizes.pop()
+
+
+def _without_vectors(row: NetworkRow) -> NetworkRow:
+    return replace(row, vectors=row.vectors[:, :0].clone())

@@ -1,0 +1,244 @@
+"""One row of a network: its sums, the noise, and where the quadratic picture ends."""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .. import _checks, _progress, measured
+from .. import power_sums as physics
+from .batches import Batches
+from .curvature import OPERATORS, Curvature, refreshed, top
+from .loss import Loss
+from .sums import NoiseSums, noise_sums, power_sums
+
+Array = NDArray[np.float64]
+#: Ratios of the eigenvalues around the gap that are none.
+VISIBLE_GAP = 1.05
+#: A row takes about so many products, for its bar.
+USUAL_PRODUCTS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkRow:
+    """What was measured of a network at one state.
+
+    Attributes
+    ----------
+    loss : float
+        Of all data.
+    power_sums : ndarray of float64, shape (2, 4)
+        S_1 ... S_4 of the dominant and the bulk band. S_1, the loss of a band, is NaN: a network
+        has no minimum to measure it from.
+    noise_sums : ndarray of float64, shape (2, 3)
+        R_4 ... R_6 of both bands.
+    constants : ndarray of float64, shape (2, 3)
+        N_1, N_2 and K of both bands.
+    top_eigenvalues : ndarray of float64, shape (k + 1,)
+        Descending; the last one is NaN where the eigenvectors are those of an earlier row.
+    critical_error : float
+        Standard error of the critical step size that the mini-batches leave (jackknife).
+    vectors : torch.Tensor, shape (d, k)
+        The eigenvectors.
+    residual : float
+        Largest ``|H v - lambda v|`` of an eigenvector, over lambda_k; NaN of those of an earlier
+        row.
+    products : int
+        Products with the curvature that the row took.
+    """
+
+    loss: float
+    power_sums: Array
+    noise_sums: Array
+    constants: Array
+    top_eigenvalues: Array
+    critical_error: float
+    vectors: Tensor
+    residual: float
+    products: int
+
+    @property
+    def alignment(self) -> float:
+        """``|P_dom g|^2 / |g|^2``."""
+        return float(physics.alignment(self.power_sums))
+
+    @property
+    def critical_step_size(self) -> float:
+        """The step size eta* at which the expected odds stand still."""
+        return float(physics.critical_step_size(self.power_sums, self.constants))
+
+    @property
+    def loss_interval(self) -> Array:
+        """Bounds of the loss interval, lower and upper."""
+        return physics.loss_interval(self.power_sums, self.constants)
+
+    @property
+    def critical_edge(self) -> float:
+        """``eta* lambda_1 / 2``: above 1 a step of eta* climbs along the first direction."""
+        return self.critical_step_size * float(self.top_eigenvalues[0]) / 2.0
+
+    @property
+    def beyond_quadratic(self) -> bool:
+        """Whether eta* is so large that the quadratic picture does not hold at it."""
+        return not self.critical_edge < measured.EDGE
+
+    def columns(self) -> dict[str, Any]:
+        """Return what a trace records of the row."""
+        own = ("loss", "power_sums", "noise_sums", "top_eigenvalues", "critical_error")
+        mark = {"critical_edge": self.critical_edge, "beyond_quadratic": int(self.beyond_quadratic)}
+        return {name: getattr(self, name) for name in own} | mark | {
+            measured.CONSTANTS.name: self.constants
+        }  # fmt: skip
+
+
+def measure_row(
+    model: Any,
+    loss_fn: Any,
+    data: Any,
+    num_dominant: int,
+    *,
+    batch_size: int | None = None,
+    noise_batches: Any = 16,
+    curvature: str = "hessian",
+    tolerance: float = 0.02,
+    seed: int = 0,
+    progress: bool = False,
+) -> NetworkRow:
+    """Measure a row of a network as it is now.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Measured in evaluation mode: dropout is off, batch normalisation uses its running
+        statistics. Nothing of it changes.
+    loss_fn : callable
+        ``loss_fn(model(inputs), targets)``, the mean over a batch.
+    data : pair of tensors, or iterable of such pairs
+        All training data, which gradient and curvature are of.
+    num_dominant : int
+        Directions k of the dominant band.
+    batch_size : int, optional
+        Samples of the mini-batches that the noise is of, where they are drawn from the data.
+    noise_batches : int or iterable
+        How many mini-batches are drawn, or mini-batches of your own, all of which are used.
+    curvature : {"hessian", "ggn"}
+        The matrix: the Hessian, or the generalized Gauss-Newton matrix.
+    tolerance : float
+        Residual of the eigenvectors, relative to lambda_k. At most ``2 k + 32`` products go into
+        them, unless it is 0: then as many as rounding leaves a use for.
+    seed : int
+        Of the draws.
+    progress : bool
+        Show a bar of products on standard error.
+
+    Returns
+    -------
+    NetworkRow
+
+    Raises
+    ------
+    ValueError
+        If an argument is not as described, or the loss is not finite, not a mean, or random.
+
+    Warns
+    -----
+    RuntimeWarning
+        Where there is no visible gap after the k-th eigenvalue.
+
+    Notes
+    -----
+    Definitions and cost: docs/networks.md.
+
+    Examples
+    --------
+    >>> import suspalign_fast as sa
+    >>> row = sa.network.measure_row(
+    ...     model, torch.nn.CrossEntropyLoss(), (x, y), num_dominant=9, batch_size=32
+    ... )  # doctest: +SKIP
+    >>> row.alignment, row.critical_step_size, row.critical_edge  # doctest: +SKIP
+    """
+    loss = Loss(model, loss_fn, data)
+    batches = Batches(loss, batch_size, noise_batches, seed)
+    settings = Settings(loss, num_dominant, curvature, tolerance)
+    with _progress.bar(USUAL_PRODUCTS, "product", visible=progress, leave=False) as bar:
+        return measured_row(settings, batches, tick=bar.update)
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """What rows of one loss are measured with, checked."""
+
+    loss: Loss
+    num_dominant: int
+    curvature: str
+    tolerance: float
+
+    def __post_init__(self) -> None:
+        k = _checks.integer("num_dominant", self.num_dominant, 1)
+        if k >= self.loss.dim:
+            raise ValueError(
+                f"num_dominant must be below the number of parameters {self.loss.dim:,}, got {k}"
+            )
+        _checks.choice("curvature", self.curvature, tuple(OPERATORS))
+        object.__setattr__(self, "tolerance", _checks.real("tolerance", self.tolerance))
+        object.__setattr__(self, "num_dominant", k)
+
+
+def measured_row(
+    settings: Settings,
+    batches: Batches,
+    number: int = 0,
+    vectors: Tensor | None = None,
+    tick: Any = None,
+    *,
+    warn: bool = True,
+) -> NetworkRow:
+    """Measure a row; `vectors` are those of an earlier one, if they are to be used again."""
+    loss = settings.loss
+    with loss.evaluating():
+        value, point = loss.checked(), loss.point()
+        gradient = loss.gradient(point)
+        matrix = Curvature(loss, settings.curvature, tick)
+        if vectors is None:
+            values, vectors, residual = top(matrix, loss, settings.num_dominant, settings.tolerance)
+        else:
+            residual = float("nan")
+            values = np.append(refreshed(matrix, vectors), np.nan)
+        if warn:
+            _check_gap(values)
+        pulled = matrix.times(gradient)
+        gradients = (loss.gradient(point, [batch]) for batch in batches(number))
+        noise = noise_sums(matrix, gradients, gradient, pulled, vectors)
+    sums = power_sums(gradient, pulled, vectors)
+    error = _error(sums, noise)
+    return NetworkRow(
+        value, sums, noise.sums.mean(-1), noise.constants, values, error, vectors, residual,
+        matrix.products,
+    )  # fmt: skip
+
+
+def _check_gap(values: Array) -> None:
+    k = len(values) - 1
+    above, below = float(values[-2]), float(values[-1])
+    if below > 0.0 and above < VISIBLE_GAP * below:
+        warnings.warn(
+            f"there is no visible gap at num_dominant = {k}: lambda_{k} = {above:.6g} and "
+            f"lambda_{k + 1} = {below:.6g}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _error(sums: Array, noise: NoiseSums) -> float:
+    """Standard error of the critical step size, leaving out one batch after the other."""
+    count = noise.second.shape[1]
+    without = (noise.second.sum(-1, keepdims=True) - noise.second) / (count - 1)
+    constants = np.zeros((count, 2, 3))
+    constants[:, :, 1] = without.T
+    values = physics.critical_step_size(np.broadcast_to(sums, (count, 2, 4)), constants)
+    if not np.isfinite(values).all():
+        return float("nan")
+    return float(np.sqrt((count - 1) * values.var()))

@@ -1,0 +1,195 @@
+"""The sign test on a network: single mini-batch steps at multiples of the critical step size."""
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .. import _checks, _progress
+from .batches import Batches
+from .curvature import Curvature
+from .loss import Loss
+from .row import NetworkRow, Settings, measured_row
+from .signs import LossSigns, StateSigns, Verification, crossing, t_statistic
+from .sums import of_bands
+
+Array = NDArray[np.float64]
+#: Multiples of eta* at which steps are tried.
+MULTIPLES = (0.25, 0.5, 0.9, 1.1, 2.0, 4.0)
+
+
+def verify(
+    model: Any,
+    loss_fn: Any,
+    data: Any,
+    num_dominant: int,
+    *,
+    batch_size: int | None = None,
+    states: Iterable[Any] | None = None,
+    multiples: Sequence[float] = MULTIPLES,
+    repeats: int = 200,
+    step_size: float | None = None,
+    noise_batches: Any = None,
+    curvature: str = "hessian",
+    tolerance: float = 0.02,
+    seed: int = 0,
+    progress: bool = False,
+) -> Verification:
+    """Test on a network whether alignment falls below and rises above the critical step size.
+
+    At every state many single steps are tried, each with a mini-batch of its own, and the gradient
+    of all data is split into its bands anew. No step is done: the model is never written to, so
+    that it is as before also after an error or Ctrl-C.
+
+    Parameters
+    ----------
+    model, loss_fn, data, num_dominant, batch_size, curvature, tolerance, seed
+        As of `measure_row`.
+    states : iterable of state dicts, optional
+        States of the model, loaded into a copy of it; by default that of the model.
+    multiples : sequence of float
+        Of eta*, at which steps are tried; increasing.
+    repeats : int
+        Mini-batches of a state.
+    noise_batches : int or iterable, optional
+        Mini-batches that the noise is measured with, drawn for this alone; or batches of your own,
+        for noise and steps. By default those of the steps: the test is then one of the closed form,
+        not of how well few batches tell the noise.
+    step_size : float, optional
+        That of the test of the loss interval; by default eta* of each state.
+    progress : bool
+        Show a bar of states on standard error.
+
+    Returns
+    -------
+    Verification
+        ``print(result.table())`` shows it.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not as described.
+
+    Notes
+    -----
+    What it finds on digits: docs/networks.md. A state takes ``repeats`` times as many gradients of
+    all data as there are multiples.
+
+    Examples
+    --------
+    >>> import suspalign_fast as sa
+    >>> found = sa.network.verify(
+    ...     model, torch.nn.CrossEntropyLoss(), (x, y), num_dominant=9, batch_size=32
+    ... )  # doctest: +SKIP
+    >>> print(found.table())  # doctest: +SKIP
+    """
+    sizes = _checks.vector("multiples", multiples)
+    if not (sizes > 0.0).all() or not (np.diff(sizes) > 0.0).all():
+        raise _checks.wrong("multiples", multiples, "increasing numbers above zero")
+    count = _checks.integer("repeats", repeats, 2)
+    size = None if step_size is None else _checks.real("step_size", step_size, positive=True)
+    given = [None] if states is None else list(states)
+    here = model if states is None else copy.deepcopy(model)
+    found = []
+    for number, state in enumerate(_progress.over(given, "state", visible=progress)):
+        if state is not None:
+            here.load_state_dict(state)
+        settings = Settings(Loss(here, loss_fn, data), num_dominant, curvature, tolerance)
+        of_noise = count if noise_batches is None else noise_batches
+        batches = Batches(settings.loss, batch_size, of_noise, seed)
+        own = 2 * number + (noise_batches is not None)
+        row = measured_row(settings, batches, own, warn=number == 0)
+        with settings.loss.evaluating():
+            along = row.critical_step_size if size is None else size
+            trial = _Trial(settings, row, sizes, along)
+            for batch in batches(2 * number, count):
+                trial.step(batch)
+            found.append(trial.signs())
+    return Verification(tuple(found))
+
+
+class _Trial:
+    """Steps that are tried at one state."""
+
+    def __init__(
+        self, settings: Settings, row: NetworkRow, multiples: Array, step_size: float
+    ) -> None:
+        loss = settings.loss
+        self._loss, self._row, self._multiples = loss, row, multiples
+        self._curvature = settings.curvature
+        self._point = loss.point()
+        self._before = loss.value(self._point)
+        self._size = step_size
+        # Without a critical step size alignment falls whatever the step size.
+        unit = row.critical_step_size
+        self._unit = unit if np.isfinite(unit) else 1.0 / float(row.top_eigenvalues[0])
+        self._bands: list[Array] = []
+        self._kicks = torch.zeros_like(self._point, dtype=torch.float64)
+        self._losses: list[tuple[float, float]] = []
+
+    def step(self, batch: Any) -> None:
+        """Try steps with the gradient of a batch."""
+        kick = self._loss.gradient(self._point, [batch])
+        self._kicks = self._kicks + kick
+        self._bands.append(np.array([self._after(m * self._unit, kick) for m in self._multiples]))
+        inside = self._row.vectors @ (self._row.vectors.T @ kick)
+        if np.isfinite(self._size):
+            dominant, bulk = (
+                self._loss_after(self._size, part) for part in (inside, kick - inside)
+            )
+            self._losses.append((dominant, bulk))
+
+    def _moved(self, size: float, by: Tensor) -> Tensor:
+        return (self._point.double() - size * by).to(self._point.dtype)
+
+    def _after(self, size: float, kick: Tensor) -> Array:
+        """Squared gradients of both bands after a step."""
+        gradient = self._loss.gradient(self._moved(size, kick))
+        inside = self._row.vectors.T @ gradient
+        rest = gradient - self._row.vectors @ inside
+        squares = torch.stack([torch.linalg.vector_norm(part) ** 2 for part in (inside, rest)])
+        return squares.cpu().numpy()
+
+    def _loss_after(self, size: float, kick: Tensor) -> float:
+        return self._loss.value(self._moved(size, kick)) - self._before
+
+    def _by_chance(self) -> Array:
+        """What the mean noise of the batches, which should be zero, did to both bands.
+
+        It is linear in that mean, and one product tells it: without it a crossing needs far fewer
+        batches.
+        """
+        matrix = Curvature(self._loss, self._curvature)
+        gradient = self._loss.gradient(self._point)
+        pulled = matrix.times(gradient)[:, None]
+        kick = matrix.times(self._kicks / len(self._bands) - gradient)[:, None]
+        by_gradient, by_pulled = (
+            of_bands(x, kick, self._row.vectors).cpu().numpy() for x in (gradient[:, None], pulled)
+        )
+        eta = self._multiples * self._unit
+        change: Array = 2.0 * eta * (eta * by_pulled - by_gradient)
+        return change
+
+    def signs(self) -> StateSigns:
+        """Return what the steps say."""
+        dominant, bulk = np.moveaxis(np.array(self._bands), (2, 1), (0, 1))
+        s2 = self._row.power_sums[:, 1]
+        rises = dominant - s2[0] / s2[1] * bulk
+        alignment = dominant / (dominant + bulk) - self._row.alignment
+        changes = np.array(self._losses).T if self._losses else np.full((2, 2), np.nan)
+        has_one = bool(np.isfinite(self._row.critical_step_size))
+        by_chance = self._by_chance()
+        chance = by_chance[0] - s2[0] / s2[1] * by_chance[1]
+        return StateSigns(
+            self._row,
+            self._multiples,
+            np.array([t_statistic(values) for values in rises]),
+            np.array([t_statistic(values) for values in alignment]),
+            crossing(self._multiples, rises.mean(-1) - chance) if has_one else float("nan"),
+            crossing(self._multiples, alignment.mean(-1)) if has_one else float("nan"),
+            LossSigns(self._size, t_statistic(changes[0]), t_statistic(changes[1])),
+        )
