@@ -122,8 +122,9 @@ class MeasuredWriter:
         self._rows = 0
         self._place = Growing(self.path)
         _files.check_new(self.path, overwrite=overwrite)
-        with self._place.laid_out(overwrite=overwrite):
-            self._lay_out(json.dumps(spec))
+        text = json.dumps(spec)
+        with self._place.laid_out(len(text), overwrite=overwrite):
+            self._lay_out(text)
 
     def _lay_out(self, spec: str) -> None:
         file = self._place.file
