@@ -22,7 +22,7 @@ from .trace import KILLED, STATUSES, Trace
 
 FORMAT = "suspalign-measured"
 FORMAT_VERSION = 1
-CHUNK_ROWS = 256
+CHUNK_ROWS = 64
 
 
 class MeasuredFile(RowFile):

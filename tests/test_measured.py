@@ -14,6 +14,8 @@ from suspalign_fast.measured_file import MeasuredWriter
 from suspalign_fast.row import RECORDED
 from suspalign_fast.storage import text
 
+from .test_docs import ROOT
+
 K = 3
 ROWS = 20
 
@@ -154,8 +156,6 @@ def test_columns_are_checked(columns, change, message):
 
 
 def test_there_is_a_line_for_every_column_in_the_page_of_the_format():
-    from .test_docs import ROOT
-
     page = (ROOT / "docs" / "file-format.md").read_text()
     for column in measured.columns().values():
         assert f"| `/trace/{column.name}` |" in page
@@ -199,3 +199,21 @@ def test_another_file_in_the_place_is_told(columns, tmp_path):
     written(path, columns)
     with pytest.raises(OSError, match="another run replaced the file"):
         _ = trace.alignment
+
+
+NETWORKS = sorted((ROOT / "data" / "networks").glob("*.h5"))
+
+
+@pytest.mark.parametrize("path", NETWORKS, ids=lambda path: path.stem)
+def test_rows_of_the_repository_are_read(path):
+    trace = sa.load_trace(path)
+    assert trace.status == "complete"
+    assert np.isfinite(trace.alignment).all()
+    if "quadratic" in path.name:
+        assert trace.problem.spectrum.dim == 4650
+        return
+    assert trace.step[[0, -1]].tolist() == [0, 3000]
+    lowest = int(np.argmin(trace.alignment))
+    assert trace.alignment[lowest] + 0.1 < min(trace.alignment[[0, -1]])  # falls, then rises
+    late = trace.step > 100
+    assert (trace.beyond_quadratic[late] == 0).all()

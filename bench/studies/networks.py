@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER, PICTURE = ROOT / "data" / "networks", ROOT / "docs" / "networks.png"
 STEPS, ROWS, BATCH = 3_000, 36, 32
 #: States of the sign test, and the one that the quadratic starts at.
-TESTED, START = (50, 300, 1_000, 3_000), 300
+TESTED, START = (50, 300, 1_000, 3_000), 1_000
 REPEATS, SURROGATES = 200, 20
 
 
@@ -191,8 +191,10 @@ def draw(path):
         bottom.set_xlabel("step")
     axes[0, 0].set_ylabel("alignment")
     axes[1, 0].set_ylabel("step size")
-    for panel in axes[:, 0]:
-        panel.legend(fontsize=7, loc="best")
+    keys = [
+        key for panel in axes[:, 0] for key in zip(*panel.get_legend_handles_labels(), strict=True)
+    ]
+    figure.legend(*zip(*keys, strict=True), loc="outside lower center", ncols=3, fontsize=8)
     figure.savefig(path)
 
 
