@@ -19,6 +19,7 @@ from .engines import Rows
 from .row import check_columns, columns, derived_columns, recorded
 from .run import Run
 from .sink import Sink
+from .spec import Arrays
 from .storage import files as _files
 from .storage import lock as _lock
 from .storage.column import Column
@@ -68,8 +69,9 @@ class TraceWriter(Sink):
     ) -> None:
         self._start(_files.real(path), run, secrets.token_hex(16), compression, lock)
         _files.check_new(self.path, overwrite=overwrite)
-        with self._place.laid_out(self._size_of(run), overwrite=overwrite):
-            self._lay_out(run)
+        described = run.to_json()
+        with self._place.laid_out(self._size_of(run, described[1]), overwrite=overwrite):
+            self._lay_out(run, *described)
 
     def _start(
         self, path: Path, run: Run, run_id: str, compression: str, lock: _lock.Lock | None
@@ -109,8 +111,10 @@ class TraceWriter(Sink):
             size = old.stored
         writer = cls.__new__(cls)
         writer._start(path, run, run_id, compression, lock)
-        with writer._place.laid_out(size + writer._size_of(run), overwrite=True) as new:
-            writer._lay_out(run)
+        described = run.to_json()
+        size += writer._size_of(run, described[1])
+        with writer._place.laid_out(size, overwrite=True) as new:
+            writer._lay_out(run, *described)
             for start in range(0, len(trace), COPY_ROWS):
                 stop = min(len(trace), start + COPY_ROWS)
                 rows = {name: trace.read(name, start, stop) for name in writer._recorded}
@@ -120,16 +124,15 @@ class TraceWriter(Sink):
                 column.attach(writer._place.file["trace"])
         return writer
 
-    def _size_of(self, run: Run) -> int:
+    def _size_of(self, run: Run, described: Arrays) -> int:
         """Bytes of the arrays that describe a run; compressed, a constant takes none."""
         spectrum = run.problem.spectrum
-        arrays = spectrum.eigenvalues, spectrum.multiplicities, *run.to_json()[1].values()
+        arrays = spectrum.eigenvalues, spectrum.multiplicities, *described.values()
         is_small = self._compression == "gzip"
         return sum(a.nbytes for a in arrays if not (is_small and a.strides == (0,)))
 
-    def _lay_out(self, run: Run) -> None:
+    def _lay_out(self, run: Run, text: str, arrays: Arrays) -> None:
         file = self._place.file
-        text, arrays = run.to_json()
         file.attrs["format"] = _hdf5.text(FORMAT)
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["spec"] = _hdf5.text(text)

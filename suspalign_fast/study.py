@@ -65,18 +65,16 @@ class Known(NamedTuple):
         with _hdf5.Reader(path, live=False) as file:
             check_format(file)
             with _damage_said(path):
-                return cls.read(file)
+                known = cls.read(file)
+                return known._replace(errors=_errors_of(file, known.status))
 
     @classmethod
     def read(cls, file: _hdf5.Reader) -> "Known":
-        """Read it from an open file; damage is whatever is raised."""
+        """Read it from an open file, without texts of errors; damage is whatever is raised."""
         study = json.loads(str(file.attribute("", "study")))
         seeds = tuple(_small(file, "seed").tolist()) if study["has_seeds"] else ()
         axes = {name: list(values) for name, values in study["axes"].items()}
         status = netcdf.as_texts(_small(file, "status")) if seeds else np.empty(0, "U1")
-        failed = list(zip(*np.nonzero(status == ERROR), strict=True))
-        said = file.root()["error"] if failed and file.is_plain("error") else {}
-        errors = {at: str(netcdf.as_texts(np.asarray(said[at], "S1"))) for at in failed}
         digests = netcdf.as_texts(_small(file, "digest"))
         grid = Grid(axes, seeds)
         shape = grid.shape
@@ -94,7 +92,7 @@ class Known(NamedTuple):
             bool(study["theory"]),
             digests,
             status,
-            errors,
+            {},
             has_theory,
             str(file.attribute("", "status")).rstrip("\0 ") == Status.COMPLETE,
         )
@@ -236,6 +234,13 @@ def _small(file: _hdf5.Reader, name: str) -> NDArray[Any]:
         raise ValueError(f"{name!r} is not of texts or integers")
     values: NDArray[Any] = found[...]
     return values
+
+
+def _errors_of(file: _hdf5.Reader, status: NDArray[Any]) -> dict[tuple[int, ...], str]:
+    """Read the texts of the runs that raised."""
+    failed = list(zip(*np.nonzero(status == ERROR), strict=True))
+    said = file.root()["error"] if failed and file.is_plain("error") else {}
+    return {at: str(netcdf.as_texts(np.asarray(said[at], "S1"))) for at in failed}
 
 
 def _nothing_like(texts: Any) -> Any:

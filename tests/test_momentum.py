@@ -1,7 +1,5 @@
 """Momentum: the path, its rows, and what rows predict."""
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -16,6 +14,7 @@ from suspalign_fast.run import Run
 from suspalign_fast.sink import MemoryTrace
 
 from .conftest import assert_same_bits
+from .test_resume import stop_after
 
 OPTIMIZERS = [sa.Momentum(0.9), sa.Momentum(0.7, nesterov=True)]
 RNG = np.random.default_rng(5)
@@ -129,19 +128,10 @@ def test_runs_are_resumed_at_a_checkpoint(rule, optimizer, tmp_path, monkeypatch
     how = {"optimizer": optimizer, "record_every": 3}
     size = RULES[rule](eta_of(problem))
     trace = sa.simulate(problem, size, 300, **how)
-    driver = __import__("sys").modules["suspalign_fast.driver"]
-    monkeypatch.setattr(driver, "_bounded", lambda stretch, engine: min(50, stretch))
-    count = itertools.count()
-    real = driver.Signals.__enter__
-
-    def stopped(self):
-        entered = real(self)
-        entered.received = 15 if next(count) == 0 else None
-        return entered
-
-    monkeypatch.setattr(driver.Signals, "__enter__", stopped)
-    with pytest.raises(sa.Interrupted):
-        sa.simulate(problem, size, 300, path=path, checkpoint_every=1e-9, **how)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(sa.Interrupted):
+            sa.simulate(problem, size, 300, path=path, checkpoint_every=1e-9, **how)
     assert 0 < len(sa.load_trace(path)) < len(trace)
     assert_same_bits(sa.resume(path), trace)
 

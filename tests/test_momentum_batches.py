@@ -1,6 +1,5 @@
 """Momentum on mini-batches of data: the path, its laws, and what rows predict."""
 
-import itertools
 import math
 
 import numba
@@ -17,6 +16,7 @@ from suspalign_fast.velocity_batches import moved_sums
 
 from . import batches
 from .conftest import assert_same_bits
+from .test_resume import stop_after
 
 
 @numba.njit
@@ -117,19 +117,10 @@ def test_runs_are_resumed_at_a_checkpoint(rule, optimizer, tmp_path, monkeypatch
     how = {"optimizer": optimizer, "record_every": 3}
     size = RULES[rule](0.3 * edge(problem, optimizer))
     trace = sa.simulate(problem, size, 40, **how)
-    driver = __import__("sys").modules["suspalign_fast.driver"]
-    monkeypatch.setattr(driver, "_bounded", lambda stretch, engine: min(10, stretch))
-    count = itertools.count()
-    real = driver.Signals.__enter__
-
-    def stopped(self):
-        entered = real(self)
-        entered.received = 15 if next(count) == 0 else None
-        return entered
-
-    monkeypatch.setattr(driver.Signals, "__enter__", stopped)
-    with pytest.raises(sa.Interrupted):
-        sa.simulate(problem, size, 40, path=path, checkpoint_every=1e-9, **how)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(sa.Interrupted):
+            sa.simulate(problem, size, 40, path=path, checkpoint_every=1e-9, **how)
     assert 0 < len(sa.load_trace(path)) < len(trace)
     assert_same_bits(sa.resume(path), trace)
 

@@ -19,7 +19,7 @@ from ..row import (
     WEIGHT_AT,
 )
 from . import domains
-from .advance import SUBSTEPS, add_parts, observe_share
+from .advance import SUBSTEPS, add_parts, observe_alone, observe_together
 from .batch import LANES, write_normals
 from .block import by_kind
 from .coordinates import rounded
@@ -189,17 +189,6 @@ def _advance_together(
         )  # fmt: skip
 
 
-@internal()
-def _observe_alone(workers, state, plan, step, work, table):
-    observe_share(0, 1, state, plan, step, work, table)
-
-
-@internal(parallel=True)
-def _observe_together(workers, state, plan, step, work, table):
-    for worker in numba.prange(workers):
-        observe_share(worker, workers, state, plan, step, work, table)
-
-
 @inlined
 def finish_velocity_step(step, row, rule, memory, sums, step_size, wanted, rows, out, steps, sizes):
     """Do as ``rules.finish_step`` with a row of three parts."""
@@ -273,7 +262,7 @@ def advance_velocity(
 ):
     """Apply steps whose sizes a rule chooses from the row; as ``advance.advance_adaptive``."""
     return _adaptive(
-        _advance_alone, _observe_alone, 1, state, plan, velocity, factors, first_step, num_steps,
+        _advance_alone, observe_alone, 1, state, plan, velocity, factors, first_step, num_steps,
         ruling, record, key_0, key_1,
     )  # fmt: skip
 
@@ -284,7 +273,7 @@ def advance_velocity_in_threads(
 ):
     """Do as `advance_velocity`, the parts shared among threads."""
     return _adaptive(
-        _advance_together, _observe_together, min(plan.threads, plan.parts.shape[0]), state, plan,
+        _advance_together, observe_together, min(plan.threads, plan.parts.shape[0]), state, plan,
         velocity, factors, first_step, num_steps, ruling, record, key_0, key_1,
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ takes only what rows have (`row.CROSS_SUMS`).
 """
 
 from ..row import ROW_SIZE
-from .coordinates import add_weighted, powers_of_x
+from .coordinates import add_weighted, commit_sums, powers_of_x
 from .jit import inlined
 from .simd import fma, horizontal_sum, load, store
 
@@ -58,13 +58,7 @@ def _add_direct(sums, c, v, powers):
 
 @inlined
 def _commit_direct(sums, weights, row):
-    row[0] += horizontal_sum(sums[0])
-    row[1] += horizontal_sum(sums[1])
-    row[2] += horizontal_sum(sums[2])
-    row[3] += horizontal_sum(sums[3])
-    row[4] += horizontal_sum(sums[4])
-    row[5] += horizontal_sum(sums[5])
-    row[6] += horizontal_sum(sums[6])
+    commit_sums(sums, weights, row)
     row[ROW_SIZE] += horizontal_sum(sums[7])
     row[ROW_SIZE + 1] += horizontal_sum(sums[8])
     row[ROW_SIZE + 2] += horizontal_sum(sums[9])
