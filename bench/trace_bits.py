@@ -30,6 +30,7 @@ NOISES = {
     "isotropic": lambda s: sa.IsotropicNoise(0.5),
     "hessian": lambda s: sa.HessianNoise(0.3),
     "diagonal": lambda s: sa.DiagonalNoise(np.linspace(0.2, 1.4, s.num_levels)),
+    "data": lambda s: sa.DataNoise(3, label_std=0.5),
 }
 
 
@@ -49,14 +50,20 @@ RULES = {
 }
 KNOWN = ("constant", "schedule")
 UPDATES = ("full", "dominant", "bulk", (0.5, 1.5))
+OPTIMIZERS = {
+    "sgd": sa.SGD(),
+    "ball": sa.Momentum(0.9),
+    "nesterov": sa.Momentum(0.8, nesterov=True),
+}
+
+
+ENGINES = ("step", "jump", "levels", "reference")
 
 
 def runs():
     """Yield the name and the arguments of every run."""
-    for engine, spectrum, noise, rule in itertools.product(
-        ("step", "jump", "levels", "reference"), SPECTRA, NOISES, RULES
-    ):
-        if engine == "jump" and rule not in KNOWN:
+    for engine, spectrum, noise, rule in itertools.product(ENGINES, SPECTRA, NOISES, RULES):
+        if not is_possible(engine, noise, rule):
             continue
         for number, update in enumerate(UPDATES):
             # The rules of the package depend on the update; only their full one is held fast.
@@ -67,18 +74,29 @@ def runs():
             yield engine, "cpu", spectrum, noise, rule, update, dtype, every
     for engine, rule in (("step", "constant"), ("step", "critical"), ("jump", "constant")):
         yield engine, "cuda", "tiny", "isotropic", rule, "full", "float64", 1
+    for engine, spectrum, noise, rule, optimizer in itertools.product(
+        ENGINES, ("close", "levels"), ("diagonal", "data"), RULES, ("ball", "nesterov")
+    ):
+        if is_possible(engine, noise, rule):
+            yield engine, "cpu", spectrum, noise, rule, (0.5, 1.5), "float64", 3, optimizer
 
 
-def digest(engine, device, spectrum, noise, rule, update, dtype, every):
+def is_possible(engine, noise, rule):
+    """Whether an engine takes a noise and a rule: jumps are over steps whose law is known."""
+    return engine != "jump" or (rule in KNOWN and noise != "data")
+
+
+def digest(engine, device, spectrum, noise, rule, update, dtype, every, optimizer="sgd"):
     """Hash the recorded columns of one run."""
     lam = SPECTRA[spectrum]()
     problem = sa.Quadratic(lam, NOISES[noise](lam), initial=3.0)
     trace = sa.simulate(
         problem, RULES[rule](), STEPS, seed=11, engine=engine, device=device, update=update,
-        dtype=dtype, record_every=every,
+        dtype=dtype, record_every=every, optimizer=OPTIMIZERS[optimizer],
     )  # fmt: skip
     whole = hashlib.sha256()
-    for name in ("step", "step_size", "power_sums", "noise_sums"):
+    velocity = ("cross_sums",) if OPTIMIZERS[optimizer].has_velocity else ()
+    for name in ("step", "step_size", "power_sums", "noise_sums", *velocity):
         whole.update(np.ascontiguousarray(trace[name]).tobytes())
     return whole.hexdigest()[:24]
 

@@ -18,7 +18,7 @@ class DeviceError(RuntimeError):
     """A device was asked for that is not there, or does not finish its work."""
 
 
-def resolve(device: Any, engine: str, noise: Any = None, optimizer: Any = None) -> str:
+def resolve(device: Any, engine: str, noise: Any = None) -> str:
     """Return the device that an argument ``device=`` stands for.
 
     Parameters
@@ -28,8 +28,6 @@ def resolve(device: Any, engine: str, noise: Any = None, optimizer: Any = None) 
     engine : str
     noise : Noise, optional
         Model of the run; one that depends on the state keeps "auto" on the CPU.
-    optimizer : Optimizer, optional
-        That of the run; momentum keeps "auto" on the CPU.
 
     Raises
     ------
@@ -40,7 +38,7 @@ def resolve(device: Any, engine: str, noise: Any = None, optimizer: Any = None) 
     """
     check(device, engine)
     if device == "auto":
-        if getattr(noise, "depends_on_state", False) or getattr(optimizer, "has_velocity", False):
+        if getattr(noise, "depends_on_state", False):
             return "cpu"
         usable = "cuda" in ENGINES[engine].devices() and not is_simulated() and why_not() is None
         return "cuda" if usable else "cpu"
@@ -97,11 +95,11 @@ def _launch_a_kernel() -> None:
     """Compile and run one of the package's kernels: what too old a driver or device refuses."""
     from numba import cuda
 
-    from .kernels import gpu
+    from .kernels import gpu, gpu_block
 
     out = cuda.device_array(1, np.float64)
     values, ends = cuda.to_device(np.ones(1)), cuda.to_device(np.ones(1, np.int64))
-    gpu.launch(gpu.spread, 1, gpu.THREADS)(values, ends, out)
+    gpu_block.launch(gpu.spread, 1, gpu_block.THREADS)(values, ends, out)
     out.copy_to_host()
 
 

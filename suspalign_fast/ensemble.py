@@ -146,7 +146,7 @@ def simulate_ensemble(
     named = cost.first_engine(engine)
     noises = [getattr(problem, "noise", None) for problem in _as_list(given["problems"])]
     of_state = (noise for noise in noises if getattr(noise, "depends_on_state", False))
-    where = devices.resolve(device, named, next(of_state, None), optimizer)
+    where = devices.resolve(device, named, next(of_state, None))
     if where == "cuda":
         workers = 1  # one run after the other has the whole GPU
     runs = [

@@ -98,7 +98,7 @@ class Run(Travels):
             "optimizer": as_optimizer(self.optimizer),
         }
         devices.check(self.device, self.engine)
-        _check_velocity(self.optimizer, self.engine, self.device)
+        _check_velocity(self.optimizer, self.engine)
         self.problem.check_swings(self.optimizer)
         if self.device == "cuda" and self.problem.noise.depends_on_state:
             raise ValueError(
@@ -230,12 +230,10 @@ class Run(Travels):
             raise ValueError(f"the run's description is damaged: {error!r}") from error
 
 
-def _check_velocity(optimizer: Optimizer, engine: str, device: str) -> None:
+def _check_velocity(optimizer: Optimizer, engine: str) -> None:
     """Raise ValueError unless an engine has a plane for the velocity of an optimizer."""
     if not (isinstance(optimizer, Optimizer) and optimizer.has_velocity):
         return
-    if device == "cuda":
-        raise ValueError(f"device must be 'cpu' under momentum, got 'cuda' for {optimizer!r}")
     if not ENGINES[engine].takes_velocity:
         known = [name for name in ENGINES.names() if ENGINES[name].takes_velocity]
         raise ValueError(

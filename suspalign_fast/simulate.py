@@ -167,7 +167,7 @@ def simulate(
         record_every=record_every,
         record_at=record_at,  # type: ignore[arg-type]
         engine=named,
-        device=devices.resolve(device, named, getattr(problem, "noise", None), optimizer),
+        device=devices.resolve(device, named, getattr(problem, "noise", None)),
         dtype=dtype,  # type: ignore[arg-type]
         update=update,  # type: ignore[arg-type]
         optimizer=optimizer,
@@ -293,7 +293,7 @@ def resume(
             return load_trace(path)
         refuse_foreign(run.step_size)
         _check_noise(run, trace)
-        where = devices.resolve(where, run.engine, run.problem.noise, run.optimizer)
+        where = devices.resolve(where, run.engine, run.problem.noise)
         run = dataclasses.replace(run, device=where)
         with _where(executor, num_threads) as make, quiet():
             engine = _restored(run, trace, make)

@@ -32,7 +32,7 @@ if devices.why_not() is not None:
 from numba import cuda  # noqa: E402  (a machine without it skips this file)
 
 from suspalign_fast.engines import gpu as engines_gpu  # noqa: E402
-from suspalign_fast.kernels import gpu  # noqa: E402
+from suspalign_fast.kernels import gpu, gpu_block  # noqa: E402
 
 #: What is asked; the simulated GPU calls the CPU's functions, so only the order of sums differs.
 RTOL = 1e-12 if SIMULATED else 1e-5
@@ -150,7 +150,7 @@ def write_words(out, counter, domain, low, high, key_0, key_1):
     out[counter, 3] = horizontal_sum(w3)
 
 
-write_words_from_kernel = gpu.from_kernel(write_words)
+write_words_from_kernel = gpu_block.from_kernel(write_words)
 
 
 @cuda.jit
@@ -162,7 +162,7 @@ def words_of_counters(out, domain, low, high, key_0, key_1):
 def test_random_integers_are_identical(step):
     seed = 2**63 + 12345
     words = cuda.to_device(np.zeros((64, 4), np.uint32))
-    gpu.launch(words_of_counters, 4, 16)(
+    gpu_block.launch(words_of_counters, 4, 16)(
         words, domains.STEP, step & 0xFFFFFFFF, step >> 32, *seed_key(seed)
     )
     counters = np.zeros((64, 4), np.uint32)
@@ -176,7 +176,7 @@ def test_normals_agree_to_float32_rounding():
     expected = np.empty(1000)
     fill_normals(expected, 1.0, domains.INITIAL, 0, *seed_key(7))
     out = cuda.device_array(1000, np.float64)
-    gpu.launch(gpu.fill_normals, -(-256 // gpu.THREADS), gpu.THREADS)(
+    gpu_block.launch(gpu.fill_normals, -(-256 // gpu_block.THREADS), gpu_block.THREADS)(
         out, 1.0, domains.INITIAL, 0, 0, *seed_key(7)
     )
     np.testing.assert_allclose(out.copy_to_host(), expected, rtol=5e-7, atol=1e-7)
@@ -436,7 +436,7 @@ def test_an_ensemble():
     ("dim", "num_dominant"), [(2, 1), (64, 1), (65, 64), (1000, 128), (10**6, 1000), (10**6, 1)]
 )
 def test_parts_cover_every_coordinate_once(dim, num_dominant, count):
-    parts = gpu.cut(dim, num_dominant, count)
+    parts = gpu_block.cut(dim, num_dominant, count)
     assert len(parts) <= max(count, 2)
     assert parts[0, 1] == 0
     assert parts[-1, 2] == dim

@@ -10,15 +10,18 @@ from numpy.typing import NDArray
 
 from .. import _memory, devices
 from .._numba_errors import explain
-from ..kernels import domains, gpu
+from ..kernels import domains, gpu, gpu_block
+from ..kernels.gpu_rules import make_adaptive
+from ..kernels.gpu_velocity import VELOCITY_WAY
 from ..kernels.jit import SIMULATED
+from ..kernels.momentum_powers import NUM_PARTS
 from ..kernels.move import moves_of
 from ..kernels.normals import COORDINATES_OF_A_WORD, COUNTERS, GROUP
 from ..kernels.rules import Record, Ruling
-from ..row import NUM_NOISY, ROW_SIZE
+from ..row import CROSS_COLUMNS, NUM_NOISY, NUM_SUMS, ROW_SIZE
 from ..run import Run
 from ..step_size import AdaptiveStepSize, RowStep
-from .base import STATE
+from .base import STATE, VELOCITY
 from .coordinates import check_directions, given_coefficients, level_ends
 from .steppers import AdaptiveSteps, Jumps, KnownSteps, SteppingEngine, check_known
 
@@ -36,8 +39,7 @@ WORD = 2**32
 class GpuStepEngine(SteppingEngine):
     """SGD step by step on coefficients that stay on the device; only rows come back."""
 
-    #: Arrays of float64 beside the state that have an entry for every direction, at most.
-    arrays_per_direction = 2
+    takes_velocity = True
 
     def __init__(self, run: Run, *, serial: bool = False) -> None:
         super().__init__(run, serial=serial)
@@ -45,30 +47,52 @@ class GpuStepEngine(SteppingEngine):
         spectrum = run.problem.spectrum
         law = run.problem.noise_law
         isotropic = law is not None and law.power == 0
-        arrays = self.arrays_per_direction - isotropic
-        needed = spectrum.dim * (np.dtype(run.dtype).itemsize + 8 * arrays) + TABLE_BYTES
+        has_velocity = run.optimizer.has_velocity
+        self.way: gpu_block.Way = VELOCITY_WAY if has_velocity else gpu.PLAIN_WAY
+        planes = np.dtype(run.dtype).itemsize * (1 + has_velocity)
+        arrays = self._arrays_of_moves() + 2 - isotropic
+        needed = spectrum.dim * (planes + 8 * arrays) + TABLE_BYTES
         there = None if SIMULATED else _free_memory()
         _memory.compare(f"engine {run.engine!r} at d = {spectrum.dim:,}", needed, there, "the GPU")
         processors = _processors()
-        self.parts: Any = self._cut(processors * gpu.BLOCKS)
+        self.parts: Any = self._cut(processors * gpu_block.BLOCKS)
         self.lam: Any = self._spread(spectrum.eigenvalues)
         stds = run.problem.stds
         self.std: Any = cuda.to_device(stds[:1].copy()) if isotropic else self._spread(stds)
         self.table: Any = self._table(self.parts, TABLE_BYTES)
-        self._state = self._initial_state()
+        self._planes: dict[str, Any] = {STATE: self._initial_state()}
+        if has_velocity:
+            zeros = cuda.device_array(spectrum.dim, run.dtype)
+            self._planes[VELOCITY] = self._fill(np.zeros(1), np.array([spectrum.dim]), zeros)
+        #: Columns of a row that hold the sums of the device's, one after the other there.
+        self._columns = [*range(NUM_SUMS), *CROSS_COLUMNS] if has_velocity else [*range(NUM_SUMS)]
         self._prepare(processors)
         self._compile_rule()
 
+    def _arrays_of_moves(self) -> int:
+        """Arrays of float64 beside problem and planes that have an entry for every direction."""
+        return 0
+
+    @property
+    def _moving(self) -> tuple[Any, ...]:
+        """What kernels of known steps and of sums take first."""
+        planes = tuple(self._planes.values())
+        return (planes,) if self.run.optimizer.has_velocity else planes
+
+    @property
+    def _factors(self) -> tuple[float, ...]:
+        return tuple(map(float, self.run.optimizer.factors))
+
     def _cut(self, count: int) -> Any:
         spectrum = self.run.problem.spectrum
-        return cuda.to_device(gpu.cut(spectrum.dim, spectrum.num_dominant, count))
+        return cuda.to_device(gpu_block.cut(spectrum.dim, spectrum.num_dominant, count))
 
-    @staticmethod
-    def _table(parts: Any, size: int) -> Any:
+    def _table(self, parts: Any, size: int) -> Any:
         """Table of as many steps as fit, at least one tile of them."""
-        steps = min(TABLE_STEPS, size // (8 * ROW_SIZE * len(parts)))
-        steps = max(1, steps // gpu.TILE) * gpu.TILE
-        return cuda.to_device(np.zeros((len(parts), steps, ROW_SIZE)))
+        width, tile = self.way.width, self.way.tile
+        steps = min(TABLE_STEPS, size // (8 * width * len(parts)))
+        steps = max(1, steps // tile) * tile
+        return cuda.to_device(np.zeros((len(parts), steps, width)))
 
     def _spread(self, values: Array, out: Any = None) -> Any:
         """Return values of levels, on the device, with an entry for every direction."""
@@ -77,11 +101,15 @@ class GpuStepEngine(SteppingEngine):
             out = cuda.device_array(spectrum.dim, np.float64)
         if spectrum.is_simple:
             out.copy_to_device(np.ascontiguousarray(values))
-        else:
-            ends = cuda.to_device(level_ends(spectrum))
-            gpu.launch(gpu.spread, _blocks(spectrum.dim), gpu.THREADS)(
-                cuda.to_device(values), ends, out
-            )
+            return out
+        return self._fill(values, level_ends(spectrum), out)
+
+    @staticmethod
+    def _fill(values: Array, ends: NDArray[np.int64], out: Any) -> Any:
+        """Set an array on the device to values, each from the end of the one before to its own."""
+        gpu_block.launch(gpu.spread, _blocks(out.size), gpu_block.THREADS)(
+            cuda.to_device(values), cuda.to_device(ends), out
+        )
         return out
 
     def _initial_state(self) -> Any:
@@ -90,7 +118,7 @@ class GpuStepEngine(SteppingEngine):
         problem = self.run.problem
         state = cuda.device_array(problem.spectrum.dim, self.run.dtype)
         counters = COUNTERS * -(-problem.spectrum.dim // GROUP)
-        gpu.launch(gpu.fill_normals, _blocks(counters), gpu.THREADS)(
+        gpu_block.launch(gpu.fill_normals, _blocks(counters), gpu_block.THREADS)(
             state, problem.initial, domains.INITIAL, 0, 0, *self.key
         )
         return state
@@ -123,41 +151,53 @@ class GpuStepEngine(SteppingEngine):
     @property
     def planes(self) -> dict[str, NDArray[Any]]:  # type: ignore[override]
         """Copies of the planes."""
-        return {STATE: self._state.copy_to_host()}
+        return {name: plane.copy_to_host() for name, plane in self._planes.items()}
 
     def restore(self, snapshot: dict[str, NDArray[Any]]) -> None:
         """Go on where a snapshot of the same run was taken, on whatever device."""
         super().restore(snapshot)
-        self._state.copy_to_device(np.ascontiguousarray(snapshot[STATE]))
+        for name, plane in self._planes.items():
+            plane.copy_to_device(np.ascontiguousarray(snapshot[name]))
 
     def initial_sums(self) -> Array:
         """Sums of the state, shape (bands, ROW_SIZE)."""
-        gpu.launch(gpu.sum_state, len(self.parts), gpu.THREADS)(
-            self._state, self.lam, self.std, self.parts, self.table
+        gpu_block.launch(self.way.sum_state, len(self.parts), gpu_block.THREADS)(
+            *self._moving, self.lam, self.std, self.parts, self.table
         )
         return self._rows(self.table, self.parts, np.zeros(1, np.int64))[0]
 
     def observe(self, out: Array) -> None:
         """Write the sums of the next step's noisy gradient."""
-        table = self._table(self.adaptive_parts, 0)
-        gpu.launch(gpu.observe, len(self.adaptive_parts), gpu.ADAPTIVE_THREADS)(
-            self._state, self.lam, self.std, self.adaptive_parts, *_words(self.step),
+        table = cuda.to_device(np.zeros((len(self.adaptive_parts), 1, ROW_SIZE)))
+        gpu_block.launch(gpu.observe, len(self.adaptive_parts), gpu.RULE_THREADS)(
+            self._planes[STATE], self.lam, self.std, self.adaptive_parts, *_words(self.step),
             *self.key, table,
         )  # fmt: skip
-        out[...] = self._rows(table, self.adaptive_parts, np.zeros(1, np.int64))[0][:, :NUM_NOISY]
+        first = np.zeros(1, np.int64)
+        out[...] = self._added(gpu.PLAIN_WAY, table, self.adaptive_parts, first)[0][:, :NUM_NOISY]
 
     # --- launches --------------------------------------------------------------------------
 
-    def _rows(self, table: Any, parts: Any, at: NDArray[np.int64]) -> Array:
+    @staticmethod
+    def _added(way: gpu_block.Way, table: Any, parts: Any, at: NDArray[np.int64]) -> Array:
         """Sums over parts at some steps of a table."""
-        out = np.zeros((at.size, 2, ROW_SIZE))
+        out = np.zeros((at.size, 2, way.width))
         if at.size:
             device_out = cuda.device_array(out.shape, np.float64)
-            gpu.launch(gpu.add_parts, at.size, gpu.PARTS_THREADS)(
+            gpu_block.launch(way.add_parts, at.size, gpu_block.LANES * way.width)(
                 table, parts, cuda.to_device(at), device_out
             )
             device_out.copy_to_host(out)
         return out
+
+    def _rows(self, table: Any, parts: Any, at: NDArray[np.int64]) -> Array:
+        """Rows of a table at some steps, laid out as those of the CPU."""
+        return self._as_rows(self._added(self.way, table, parts, at))
+
+    def _as_rows(self, sums: Array) -> Array:
+        rows = np.zeros((len(sums), 2, self.row_size))
+        rows[..., self._columns] = sums[..., : len(self._columns)]
+        return rows
 
     def _advance_known(
         self, first_step: int, moves: Array, slots: NDArray[np.int64], key_0: Any, key_1: Any,
@@ -167,12 +207,15 @@ class GpuStepEngine(SteppingEngine):
         if len(moves) == 0:
             return
         there = cuda.to_device(moves)
+        model = self._moving
+        if self.run.optimizer.has_velocity:
+            model = *model, self._factors
         begin = 0
         while begin < len(moves):
             low, high = _words(first_step + begin)
             end = min(len(moves), begin + self.table.shape[1], begin + WORD - low)
-            gpu.launch(gpu.advance, len(self.parts), gpu.THREADS)(
-                self._state, self.lam, self.std, self.parts, there[begin:end], low, high, key_0,
+            gpu_block.launch(self.way.advance, len(self.parts), gpu_block.THREADS)(
+                *model, self.lam, self.std, self.parts, there[begin:end], low, high, key_0,
                 key_1, self.table,
             )  # fmt: skip
             at = np.flatnonzero(slots[begin:end] >= 0)
@@ -181,15 +224,15 @@ class GpuStepEngine(SteppingEngine):
         cuda.synchronize()  # where no row came back, so that the time of a call is that of its work
 
     def _make_adaptive(self, rule: AdaptiveStepSize, processors: int) -> None:
-        self.adaptive_parts: Any = self._cut(processors)
+        most = processors * self.way.blocks
+        self.adaptive_parts: Any = self._cut(most)
         #: Blocks that a cooperative launch may have; the simulator has one at a time.
-        self.blocks: int = 1 if SIMULATED else min(processors, len(self.adaptive_parts))
-        shape = (2, len(self.adaptive_parts), ROW_SIZE)
+        self.blocks: int = 1 if SIMULATED else min(most, len(self.adaptive_parts))
         self.turns: tuple[Any, Any] = (
-            cuda.to_device(np.zeros(shape)),
-            cuda.to_device(np.zeros(shape)),
+            cuda.to_device(np.zeros((2, len(self.adaptive_parts), self.way.width))),
+            cuda.to_device(np.zeros((2, len(self.adaptive_parts), ROW_SIZE))),
         )
-        self.kernel: Any = gpu.make_adaptive(rule.compiled, rule.observes)
+        self.kernel: Any = make_adaptive(rule.compiled, rule.observes, self.way)
 
     def _advance_adaptive(
         self, first_step: int, num_steps: int, ruling: Ruling, record: Record, key_0: Any,
@@ -202,16 +245,18 @@ class GpuStepEngine(SteppingEngine):
             cuda.to_device(np.repeat(array[None], self.blocks, axis=0))
             for array in (ruling.sums, ruling.memory, ruling.step_size[0])
         ]
-        results = [cuda.to_device(array) for array in record[1:]]
+        compact = np.zeros((*record.sums.shape[:2], self.way.width))
+        results = [cuda.to_device(array) for array in (compact, record.steps, record.sizes)]
         progress = cuda.to_device(np.full(2, -1, np.int64))
-        gpu.launch(self.kernel, self.blocks, gpu.ADAPTIVE_THREADS)(
-            self._state, self.lam, self.std, self.adaptive_parts,
+        gpu_block.launch(self.kernel, self.blocks, self.way.threads)(
+            tuple(self._planes.values()), self._factors, self.lam, self.std, self.adaptive_parts,
             cuda.to_device(ruling.weights), first_step, num_steps,
             cuda.to_device(np.append(record.wanted, -1)), key_0, key_1, *self.turns,
             cuda.to_device(np.repeat(moves, self.blocks, axis=0)), *changed, *results, progress,
         )  # fmt: skip
-        for array, result in zip(record[1:], results, strict=True):
-            result.copy_to_host(array)
+        record.sums[...] = self._as_rows(results[0].copy_to_host())
+        results[1].copy_to_host(record.steps)
+        results[2].copy_to_host(record.sizes)
         for array, result in zip(changing, changed, strict=True):
             array[...] = result.copy_to_host()[0]
         done, rows = progress.copy_to_host().tolist()
@@ -227,29 +272,34 @@ class GpuJumpEngine(GpuStepEngine):
     """Moves from recorded row to recorded row, by the coefficients of the CPU's `jump`."""
 
     jumps = True
-    arrays_per_direction = 4
 
     def __init__(self, run: Run, *, serial: bool = False) -> None:
         check_known(run)
         super().__init__(run, serial=serial)
 
+    def _arrays_of_moves(self) -> int:
+        return NUM_PARTS if self.run.optimizer.has_velocity else 2
+
     def _prepare(self, processors: int) -> None:
         dim = self.run.problem.spectrum.dim
-        self._move = cuda.device_array(dim, np.float64), cuda.device_array(dim, np.float64)
+        self._move = tuple(
+            cuda.device_array(dim, np.float64) for _ in range(self._arrays_of_moves())
+        )
         self.stepper = Jumps(self, GpuJumpEngine._jump, weakref.proxy(self))
 
-    def _jump(
-        self, a: Array, b: Array, steps: NDArray[np.int64], key_0: Any, key_1: Any, out: Array
-    ) -> None:
-        """As `kernels.jump.jump_rows`."""
-        most = self.table.shape[1] if len(a) == 1 else 1
+    def _jump(self, *arguments: Any) -> None:
+        """As `kernels.jump.jump_rows` and `kernels.momentum_jump.jump_velocity_rows`."""
+        *coefficients, steps, key_0, key_1, out = arguments
+        moves = len(coefficients[0])
+        most = self.table.shape[1] if moves == 1 else 1
+        move = (self._move,) if self.run.optimizer.has_velocity else self._move
         for begin in range(0, steps.size, most):
             end = min(steps.size, begin + most)
-            if begin == 0 or len(a) > 1:
-                for values, array in zip((a[begin], b[begin]), self._move, strict=True):
-                    self._spread(values, array)
-            gpu.launch(gpu.jump_rows, len(self.parts), gpu.THREADS)(
-                self._state, *self._move, self.lam, self.std, self.parts,
+            if begin == 0 or moves > 1:
+                for values, array in zip(coefficients, self._move, strict=True):
+                    self._spread(values[begin], array)
+            gpu_block.launch(self.way.jump_rows, len(self.parts), gpu_block.THREADS)(
+                *self._moving, *move, self.lam, self.std, self.parts,
                 *map(cuda.to_device, _words(steps[begin:end])), key_0, key_1, self.table,
             )  # fmt: skip
             out[begin:end] = self._rows(self.table, self.parts, np.arange(end - begin))
@@ -269,7 +319,7 @@ def _words(step: Any) -> tuple[Any, Any]:
 
 def _blocks(threads: int) -> int:
     """Blocks for so many threads."""
-    return -(-threads // gpu.THREADS)
+    return -(-threads // gpu_block.THREADS)
 
 
 def _processors() -> int:

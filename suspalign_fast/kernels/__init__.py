@@ -53,7 +53,11 @@ Engines:
 - `data_levels`: the engine `levels` on mini-batches.
 - `momentum_levels`: the engine `levels` with a velocity.
 - `gpu_thread`: what one thread of a GPU does.
-- `gpu`: what blocks of threads do together, and the kernels of `step` and `jump` there.
+- `gpu_velocity_thread`: the same with a velocity.
+- `gpu_block`: what blocks of threads do together, and how their kernels are compiled.
+- `gpu`: the kernels of `step` and `jump` there.
+- `gpu_velocity`: the same with a velocity.
+- `gpu_rules`: steps whose sizes a rule chooses.
 
 Exact theory:
 

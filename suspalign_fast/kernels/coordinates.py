@@ -39,6 +39,13 @@ def moved(state, c, a, b, xi):
 
 
 @inlined
+def velocity_moved(state, velocity, c, v, h, drift, pull, carry, decay):
+    """``c + drift (pull h + carry v)`` and ``decay v + h``, h the noisy gradient."""
+    moved_c = rounded(state, fma(drift, fma(pull, h, carry * v), c))
+    return moved_c, rounded(velocity, fma(decay, v, h))
+
+
+@inlined
 def jumped(state, c, a, b, xi):
     """``a c + b xi`` as the state can hold it; what is zero stays so if ``a`` has overflowed."""
     return rounded_like(state, fma(zero_where_zero(a, c), c, b * to_double(xi)))

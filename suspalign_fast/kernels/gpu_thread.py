@@ -29,44 +29,45 @@ from .normals import COUNTERS, GROUP, counter_normals
 from .simd import broadcast, horizontal_sum, iota, load, load_doubles, store_doubles, zeros
 
 #: Coordinates of a counter.
-_WORDS = GROUP // COUNTERS
+WORDS = GROUP // COUNTERS
 #: Steps that `take_tile` applies.
 TILE = 4
 
 
 @inlined
-def _normals(counter, domain, low, high, key_0, key_1):
+def normals_of(counter, domain, low, high, key_0, key_1):
+    """Normals of the four coordinates of a counter."""
     index = broadcast(np.uint32(counter), iota(np.uint32(0), 1))
     return counter_normals(index, domain, low, high, key_0, key_1)
 
 
 @inlined
-def _coordinate(counter):
+def coordinate_of(counter):
     """First coordinate of a counter; the other three follow, each COUNTERS on."""
     lane = counter & (COUNTERS - 1)
-    return _WORDS * (counter - lane) + lane
+    return WORDS * (counter - lane) + lane
 
 
 @inlined
-def _first_counter(start, thread):
+def first_counter(start, thread):
     """First counter of a thread in a part."""
-    return (start & -GROUP) // _WORDS + thread
+    return (start & -GROUP) // WORDS + thread
 
 
 @inlined
-def _last_counter(stop):
+def last_counter(stop):
     """The counter after the last of a part."""
-    return ((stop + GROUP - 1) & -GROUP) // _WORDS
+    return ((stop + GROUP - 1) & -GROUP) // WORDS
 
 
 @inlined
-def _is_inside(i, start, stop):
+def is_inside(i, start, stop):
     """Whether a coordinate of a group that a part touches is one of the part's."""
     return np.uint32(i - start) < np.uint32(stop - start)
 
 
 @inlined
-def _value(values, i):
+def value_at(values, i):
     """Value of a coordinate; an array of one value holds it for all."""
     return load(values, i if values.size > 1 else 0, 1)
 
@@ -91,9 +92,9 @@ def _moved(state, c, lam, std, drift, spread, xi):
 
 @inlined
 def _take_step(sums, state, lam, std, i, start, stop, drift, spread, xi):
-    if _is_inside(i, start, stop):
+    if is_inside(i, start, stop):
         lam_i = load(lam, i, 1)
-        std_i = _value(std, i)
+        std_i = value_at(std, i)
         c = _moved(state, load_doubles(state, i, 1), lam_i, std_i, drift, spread, xi)
         store_doubles(state, i, c)
         sums = add_sums(sums, c, powers(lam_i, std_i, None))
@@ -105,27 +106,39 @@ def take_step(
     thread, threads, state, lam, std, start, stop, drift, spread, low, high, key_0, key_1, sums
 ):
     """Apply one move; sums of the new state go to the first rows."""
-    counter = _first_counter(start, thread)
-    last = _last_counter(stop)
-    i = _coordinate(counter)
+    counter = first_counter(start, thread)
+    last = last_counter(stop)
+    i = coordinate_of(counter)
     s = no_sums(zeros(0.0, 1))
     while counter < last:
-        z = _normals(counter, domains.STEP, low, high, key_0, key_1)
+        z = normals_of(counter, domains.STEP, low, high, key_0, key_1)
         s = _take_step(s, state, lam, std, i, start, stop, drift, spread, z[0])
         s = _take_step(s, state, lam, std, i + COUNTERS, start, stop, drift, spread, z[1])
         s = _take_step(s, state, lam, std, i + 2 * COUNTERS, start, stop, drift, spread, z[2])
         s = _take_step(s, state, lam, std, i + 3 * COUNTERS, start, stop, drift, spread, z[3])
         counter += threads
-        i += _WORDS * threads
+        i += WORDS * threads
     write_sums(sums, 0, thread, s)
+
+
+@for_gpu
+def take_step_of_planes(
+    thread, threads, planes, factors, lam, std, start, stop, drift, spread, low, high, key_0,
+    key_1, sums,
+):  # fmt: skip
+    """Do as `take_step`, for kernels of all kinds of steps."""
+    take_step(
+        thread, threads, planes[0], lam, std, start, stop, drift, spread, low, high, key_0, key_1,
+        sums,
+    )  # fmt: skip
 
 
 @inlined
 def _take_tile(s, state, lam, std, i, start, stop, drifts, spreads, xi_0, xi_1, xi_2, xi_3):
     s_0, s_1, s_2, s_3 = s
-    if _is_inside(i, start, stop):
+    if is_inside(i, start, stop):
         lam_i = load(lam, i, 1)
-        std_i = _value(std, i)
+        std_i = value_at(std, i)
         p = powers(lam_i, std_i, None)
         c = load_doubles(state, i, 1)
         c = _moved(state, c, lam_i, std_i, drifts[0], spreads[0], xi_0)
@@ -160,16 +173,16 @@ def take_tile(
         moves[t + 2, band, SPREAD],
         moves[t + 3, band, SPREAD],
     )
-    counter = _first_counter(start, thread)
-    last = _last_counter(stop)
-    i = _coordinate(counter)
+    counter = first_counter(start, thread)
+    last = last_counter(stop)
+    i = coordinate_of(counter)
     none = no_sums(zeros(0.0, 1))
     s = (none, none, none, none)
     while counter < last:
-        z_0 = _normals(counter, domains.STEP, low, high, key_0, key_1)
-        z_1 = _normals(counter, domains.STEP, low + 1, high, key_0, key_1)
-        z_2 = _normals(counter, domains.STEP, low + 2, high, key_0, key_1)
-        z_3 = _normals(counter, domains.STEP, low + 3, high, key_0, key_1)
+        z_0 = normals_of(counter, domains.STEP, low, high, key_0, key_1)
+        z_1 = normals_of(counter, domains.STEP, low + 1, high, key_0, key_1)
+        z_2 = normals_of(counter, domains.STEP, low + 2, high, key_0, key_1)
+        z_3 = normals_of(counter, domains.STEP, low + 3, high, key_0, key_1)
         s = _take_tile(
             s, state, lam, std, i, start, stop, drifts, spreads, z_0[0], z_1[0], z_2[0], z_3[0]
         )
@@ -186,7 +199,7 @@ def take_tile(
             z_0[3], z_1[3], z_2[3], z_3[3],
         )  # fmt: skip
         counter += threads
-        i += _WORDS * threads
+        i += WORDS * threads
     write_sums(sums, 0, thread, s[0])
     write_sums(sums, NUM_SUMS, thread, s[1])
     write_sums(sums, 2 * NUM_SUMS, thread, s[2])
@@ -198,28 +211,28 @@ def take_tile(
 
 @inlined
 def _jump(s, state, a, b, lam, std, i, start, stop, xi):
-    if _is_inside(i, start, stop):
+    if is_inside(i, start, stop):
         c = jumped(state, load_doubles(state, i, 1), load(a, i, 1), load(b, i, 1), xi)
         store_doubles(state, i, c)
-        s = add_sums(s, c, powers(load(lam, i, 1), _value(std, i), None))
+        s = add_sums(s, c, powers(load(lam, i, 1), value_at(std, i), None))
     return s
 
 
 @for_gpu
 def jump(thread, threads, state, a, b, lam, std, start, stop, low, high, key_0, key_1, sums):
     """Set the state to ``a c + b xi``; its sums go to the first rows."""
-    counter = _first_counter(start, thread)
-    last = _last_counter(stop)
-    i = _coordinate(counter)
+    counter = first_counter(start, thread)
+    last = last_counter(stop)
+    i = coordinate_of(counter)
     s = no_sums(zeros(0.0, 1))
     while counter < last:
-        z = _normals(counter, domains.JUMP, low, high, key_0, key_1)
+        z = normals_of(counter, domains.JUMP, low, high, key_0, key_1)
         s = _jump(s, state, a, b, lam, std, i, start, stop, z[0])
         s = _jump(s, state, a, b, lam, std, i + COUNTERS, start, stop, z[1])
         s = _jump(s, state, a, b, lam, std, i + 2 * COUNTERS, start, stop, z[2])
         s = _jump(s, state, a, b, lam, std, i + 3 * COUNTERS, start, stop, z[3])
         counter += threads
-        i += _WORDS * threads
+        i += WORDS * threads
     write_sums(sums, 0, thread, s)
 
 
@@ -229,33 +242,33 @@ def sum_state(thread, threads, state, lam, std, start, stop, sums):
     s = no_sums(zeros(0.0, 1))
     i = start + thread
     while i < stop:
-        s = add_sums(s, load_doubles(state, i, 1), powers(load(lam, i, 1), _value(std, i), None))
+        s = add_sums(s, load_doubles(state, i, 1), powers(load(lam, i, 1), value_at(std, i), None))
         i += threads
     write_sums(sums, 0, thread, s)
 
 
 @inlined
 def _observe(s, state, lam, std, i, start, stop, xi):
-    if _is_inside(i, start, stop):
-        s = add_noisy(s, load_doubles(state, i, 1), load(lam, i, 1), _value(std, i), xi)
+    if is_inside(i, start, stop):
+        s = add_noisy(s, load_doubles(state, i, 1), load(lam, i, 1), value_at(std, i), xi)
     return s
 
 
 @for_gpu
 def observe(thread, threads, state, lam, std, start, stop, low, high, key_0, key_1, sums):
     """Sums of the noisy gradient of a step go to the first rows."""
-    counter = _first_counter(start, thread)
-    last = _last_counter(stop)
-    i = _coordinate(counter)
+    counter = first_counter(start, thread)
+    last = last_counter(stop)
+    i = coordinate_of(counter)
     s = no_noisy(zeros(0.0, 1))
     while counter < last:
-        z = _normals(counter, domains.STEP, low, high, key_0, key_1)
+        z = normals_of(counter, domains.STEP, low, high, key_0, key_1)
         s = _observe(s, state, lam, std, i, start, stop, z[0])
         s = _observe(s, state, lam, std, i + COUNTERS, start, stop, z[1])
         s = _observe(s, state, lam, std, i + 2 * COUNTERS, start, stop, z[2])
         s = _observe(s, state, lam, std, i + 3 * COUNTERS, start, stop, z[3])
         counter += threads
-        i += _WORDS * threads
+        i += WORDS * threads
     write_noisy(sums, thread, s)
 
 
@@ -268,8 +281,8 @@ def _write_normal(out, scale, i, z):
 @for_gpu
 def write_normals(out, scale, counter, domain, low, high, key_0, key_1):
     """Set the coordinates of a counter to normals of standard deviation `scale`."""
-    z = _normals(counter, domain, low, high, key_0, key_1)
-    i = _coordinate(counter)
+    z = normals_of(counter, domain, low, high, key_0, key_1)
+    i = coordinate_of(counter)
     _write_normal(out, scale, i, z[0])
     _write_normal(out, scale, i + COUNTERS, z[1])
     _write_normal(out, scale, i + 2 * COUNTERS, z[2])
@@ -279,12 +292,12 @@ def write_normals(out, scale, counter, domain, low, high, key_0, key_1):
 @for_gpu
 def add_normals(thread, threads, start, stop, low, num_steps, key_0, key_1):
     """Sum of the normals of a part and some steps: the cost of the noise alone."""
-    last = _last_counter(stop)
+    last = last_counter(stop)
     total = zeros(np.float32(0.0), 1)
-    counter = _first_counter(start, thread)
+    counter = first_counter(start, thread)
     while counter < last:
         for t in range(num_steps):
-            z = _normals(counter, domains.STEP, low + t, 0, key_0, key_1)
+            z = normals_of(counter, domains.STEP, low + t, 0, key_0, key_1)
             total = total + ((z[0] + z[1]) + (z[2] + z[3]))
         counter += threads
     return horizontal_sum(total)

@@ -22,7 +22,7 @@ from . import domains
 from .advance import SUBSTEPS, add_parts, observe_alone, observe_together
 from .batch import LANES, write_normals
 from .block import by_kind
-from .coordinates import rounded
+from .coordinates import velocity_moved
 from .edges import block_values, coefficients_of, groups_of, load_edges, return_edges
 from .jit import copy_values, inlined, internal, kernel
 from .momentum_sums import DIRECT_WAY, EQUAL_WAY, NARROW_WAY
@@ -56,8 +56,7 @@ def _make_step(empty, powers_of, add, commit, is_far):
             c_i = load_doubles(c, i, LANES)
             v_i = load_doubles(v, i, LANES)
             h = fma(std_i, to_double(load(normals, i, LANES)), lam_i * c_i)
-            c_i = rounded(c, fma(drifts, fma(pulls, h, carries * v_i), c_i))
-            v_i = rounded(v, fma(decays, v_i, h))
+            c_i, v_i = velocity_moved(c, v, c_i, v_i, h, drifts, pulls, carries, decays)
             store_doubles(c, i, c_i)
             store_doubles(v, i, v_i)
             sums = add(sums, c_i, v_i, powers_of(lam_i, std_i, weights))

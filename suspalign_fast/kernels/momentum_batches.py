@@ -12,7 +12,7 @@ from ..row import CROSS_ROW_SIZE, NOISY_AT, NUM_BANDS, NUM_NOISY, WEIGHT_AT
 from .advance import add_parts
 from .batch import LANES
 from .block import by_kind
-from .coordinates import rounded
+from .coordinates import velocity_moved
 from .data_noise import S1, write_constants
 from .data_steps import along_work, draw_batch, draw_block, observe_blocks, turn_of
 from .edges import block_values, coefficients_of, groups_of, load_edges, return_edges
@@ -49,8 +49,7 @@ def _make(empty, powers_of, add, commit):
             v_i = load_doubles(v, i, LANES)
             kick = (spreads * std_i) * to_double(load(normals, i, LANES))
             h = fma(gains * lam_i, c_i, kick)
-            c_i = rounded(c, fma(drifts, fma(pulls, h, carries * v_i), c_i))
-            v_i = rounded(v, fma(decays, v_i, h))
+            c_i, v_i = velocity_moved(c, v, c_i, v_i, h, drifts, pulls, carries, decays)
             store_doubles(c, i, c_i)
             store_doubles(v, i, v_i)
             sums = add(sums, c_i, v_i, powers_of(lam_i, std_i, weights))

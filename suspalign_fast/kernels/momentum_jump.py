@@ -38,6 +38,17 @@ def _combined(a, c, b, v, noise):
     return fma(zero_where_zero(a, c), c, fma(zero_where_zero(b, v), v, noise))
 
 
+@inlined
+def velocity_jumped(state, velocity, c, v, move, xi_c, xi_v):
+    """Move c and v by seven numbers, in the order of ``momentum_powers``, and two normals."""
+    cc, cy, yc, yy, k_cc, k_yc, k_yy = move
+    first = to_double(xi_c)
+    second = to_double(xi_v)
+    moved_c = _combined(cc, c, cy, v, k_cc * first)
+    moved_v = _combined(yc, c, yy, v, fma(k_yc, first, k_yy * second))
+    return rounded(state, moved_c), rounded(velocity, moved_v)
+
+
 def _make_jump(empty, powers_of, add, commit):
     """Build the loop of a way over one move."""
 
@@ -50,14 +61,14 @@ def _make_jump(empty, powers_of, add, commit):
             prefetch(lam, i + BLOCK)
             c_0 = load_doubles(c, i, LANES)
             v_0 = load_doubles(v, i, LANES)
-            first = to_double(load(normals, i, LANES))
-            second = to_double(load(normals, BLOCK + i, LANES))
-            noise_c = load(move[K_CC], i, LANES) * first
-            noise_v = fma(load(move[K_YC], i, LANES), first, load(move[K_YY], i, LANES) * second)
-            c_i = _combined(load(move[CC], i, LANES), c_0, load(move[CY], i, LANES), v_0, noise_c)
-            v_i = _combined(load(move[YC], i, LANES), c_0, load(move[YY], i, LANES), v_0, noise_v)
-            c_i = rounded(c, c_i)
-            v_i = rounded(v, v_i)
+            move_i = (
+                load(move[CC], i, LANES), load(move[CY], i, LANES), load(move[YC], i, LANES),
+                load(move[YY], i, LANES), load(move[K_CC], i, LANES), load(move[K_YC], i, LANES),
+                load(move[K_YY], i, LANES),
+            )  # fmt: skip
+            c_i, v_i = velocity_jumped(
+                c, v, c_0, v_0, move_i, load(normals, i, LANES), load(normals, BLOCK + i, LANES)
+            )
             store_doubles(c, i, c_i)
             store_doubles(v, i, v_i)
             powers = powers_of(load(lam, i, LANES), load(std, i, LANES), weights)

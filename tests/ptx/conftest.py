@@ -53,7 +53,7 @@ def text(folder):
 
 @pytest.fixture(scope="session")
 def gpu(folder):
-    """The module of the kernels, for what is not compiled: imported after it is sure to work."""
-    from suspalign_fast.kernels import gpu
+    """The module of blocks, for what is not compiled: imported after it is sure to work."""
+    from suspalign_fast.kernels import gpu_block
 
-    return gpu
+    return gpu_block
