@@ -39,39 +39,55 @@ def compare(problem, step_size, optimizer, num_steps=STEPS, **arguments):
     return actual
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("rule", "optimizer"),
+    [
+        ("constant", "nesterov"),
+        ("schedule", "ball"),
+        (CRITICAL, "nesterov"),
+        ("online", "ball"),
+        ("function with a state", "ball"),
+        ("function of the noisy gradient", "nesterov"),
+    ],
+)
 def test_rows_agree_with_the_cpu(rule, optimizer):
-    trace = compare(problem_of(), RULES[rule], optimizer)
+    trace = compare(problem_of("levels"), RULES.get(rule, rule), optimizer)
     assert len(trace) == STEPS + 1
     assert np.abs(trace.cross_sums[1:]).min() > 0.0
 
 
 @pytest.mark.parametrize("noise", NOISES)
-@pytest.mark.parametrize("spectrum", ["levels", "tiny"])
-def test_every_noise_model(spectrum, noise):
-    compare(problem_of(spectrum, noise), 3e-3, "ball")
+def test_every_noise_model(noise):
+    compare(problem_of("tiny", noise), 3e-3, "ball", 5)
 
 
 @pytest.mark.parametrize("rule", [3e-3, CRITICAL])
-@pytest.mark.parametrize("update", ["dominant", "bulk", (0.5, 2.0)])
-def test_weights_of_the_update(update, rule):
-    compare(problem_of("levels"), rule, "nesterov", update=update)
+def test_weights_of_the_update(rule):
+    compare(problem_of("levels"), rule, "nesterov", 5, update=(0.5, 2.0))
 
 
 @pytest.mark.parametrize("rule", ["constant", "online"])
 def test_a_float32_state(rule):
-    trace = compare(problem_of(), RULES[rule], "ball", dtype="float32")
+    trace = compare(problem_of("levels"), RULES[rule], "ball", dtype="float32")
     double = sa.simulate(
-        problem_of(), RULES[rule], STEPS, seed=5, device="cuda", optimizer=OPTIMIZERS["ball"]
+        problem_of("levels"),
+        RULES[rule],
+        STEPS,
+        seed=5,
+        device="cuda",
+        optimizer=OPTIMIZERS["ball"],
     )
     assert abs(trace.power_sums / double.power_sums - 1.0).max() > 1e-9
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("rule", ["constant", "schedule"])
-@pytest.mark.parametrize("spectrum", ["distinct", "levels"])
-@pytest.mark.parametrize("recorded", [{"record_every": 2}, {"record_at": [1, 3, 4, 8, 11]}])
+@pytest.mark.parametrize(
+    ("spectrum", "rule", "recorded"),
+    [
+        ("distinct", "constant", {"record_every": 2}),
+        ("levels", "schedule", {"record_at": [3, 11]}),
+    ],
+)
 def test_jump_agrees_with_the_cpu(spectrum, rule, recorded, optimizer):
     compare(problem_of(spectrum, "hessian"), RULES[rule], optimizer, engine="jump", **recorded)
 
@@ -95,14 +111,15 @@ def test_coefficients_and_velocities_agree(engine):
 
 @pytest.mark.parametrize("rule", ["constant", "critical", "function of the noisy gradient"])
 def test_neither_pieces_nor_launches_change_a_bit(rule, monkeypatch):
-    whole = engine_of(problem_of(), rule, optimizer=OPTIMIZERS["ball"])
+    problem = problem_of("levels")
+    whole = engine_of(problem, rule, optimizer=OPTIMIZERS["ball"])
     rows = [whole.initial_row(), whole.advance(STEPS)]
     expected = np.concatenate([r.cross_sums for r in rows])
-    again = engine_of(problem_of(), rule, optimizer=OPTIMIZERS["ball"])
+    again = engine_of(problem, rule, optimizer=OPTIMIZERS["ball"])
     pieces = [again.initial_row(), *(again.advance(n) for n in (1, 6, 2, 2))]
     assert np.concatenate([r.cross_sums for r in pieces]).tobytes() == expected.tobytes()
     monkeypatch.setattr(engines_gpu, "TABLE_BYTES", 1)  # a launch a tile
-    small = engine_of(problem_of(), rule, optimizer=OPTIMIZERS["ball"])
+    small = engine_of(problem, rule, optimizer=OPTIMIZERS["ball"])
     rows = [small.initial_row(), small.advance(STEPS)]
     assert np.concatenate([r.cross_sums for r in rows]).tobytes() == expected.tobytes()
 
@@ -110,15 +127,22 @@ def test_neither_pieces_nor_launches_change_a_bit(rule, monkeypatch):
 @pytest.mark.parametrize("rule", ["constant", "critical"])
 def test_recording_less_changes_no_bit(rule, tmp_path):
     arguments = {"seed": 5, "device": "cuda", "optimizer": OPTIMIZERS["ball"]}
-    whole = sa.simulate(problem_of(), RULES[rule], STEPS, **arguments)
+    whole = sa.simulate(problem_of("tiny"), RULES[rule], STEPS, **arguments)
     some = sa.simulate(
-        problem_of(), RULES[rule], STEPS, **arguments, record_at=[2, 3, 9], path=tmp_path / "a.h5"
+        problem_of("tiny"),
+        RULES[rule],
+        STEPS,
+        **arguments,
+        record_at=[2, 3, 9],
+        path=tmp_path / "a.h5",
     )
     assert_same_bits(some, whole, [0, 2, 3, 9])
 
 
-@pytest.mark.parametrize(("first", "second"), [("cpu", "cuda"), ("cuda", "cpu")])
-@pytest.mark.parametrize("rule", ["constant", "online", "jump"])
+@pytest.mark.parametrize(
+    ("first", "second", "rule"),
+    [("cpu", "cuda", "constant"), ("cuda", "cpu", "online"), ("cuda", "cpu", "jump")],
+)
 def test_a_run_goes_on_elsewhere(first, second, rule, tmp_path, monkeypatch):
     engine, step_size = ("jump", 3e-3) if rule == "jump" else ("step", RULES[rule])
     arguments = {"seed": 5, "engine": engine, "optimizer": OPTIMIZERS["nesterov"]}
@@ -137,8 +161,8 @@ def test_a_run_goes_on_elsewhere(first, second, rule, tmp_path, monkeypatch):
 @pytest.mark.parametrize("rule", [1e80, sa.CriticalStep(1e80, max_step=1e80)])
 def test_divergence(rule):
     arguments = {"seed": 5, "num_steps": STEPS, "optimizer": OPTIMIZERS["ball"]}
-    expected = sa.simulate(problem_of(), rule, **arguments)
-    actual = sa.simulate(problem_of(), rule, **arguments, device="cuda")
+    expected = sa.simulate(problem_of("tiny"), rule, **arguments)
+    actual = sa.simulate(problem_of("tiny"), rule, **arguments, device="cuda")
     assert actual.status == expected.status == "diverged"
     assert_close(actual, expected)
     assert 0 < len(actual) < STEPS
