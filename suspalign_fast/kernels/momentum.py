@@ -65,6 +65,28 @@ def _make_step(empty, powers_of, add, commit, is_far):
     return step
 
 
+@inlined
+def _skip_pair(c, v, lam, std, drift_0, drift_1, factors, normals, groups):
+    """Two steps whose rows nobody wants: coordinates stay in registers between them."""
+    zero = zeros(0.0, LANES)
+    drifts_0 = broadcast(drift_0, zero)
+    drifts_1 = broadcast(drift_1, zero)
+    pulls = broadcast(factors[0], zero)
+    carries = broadcast(factors[1], zero)
+    decays = broadcast(factors[2], zero)
+    for i in range(0, GROUP * groups, LANES):
+        lam_i = load(lam, i, LANES)
+        std_i = load(std, i, LANES)
+        c_i = load_doubles(c, i, LANES)
+        v_i = load_doubles(v, i, LANES)
+        h = fma(std_i, to_double(load(normals, i, LANES)), lam_i * c_i)
+        c_i, v_i = velocity_moved(c, v, c_i, v_i, h, drifts_0, pulls, carries, decays)
+        h = fma(std_i, to_double(load(normals, BLOCK + i, LANES)), lam_i * c_i)
+        c_i, v_i = velocity_moved(c, v, c_i, v_i, h, drifts_1, pulls, carries, decays)
+        store_doubles(c, i, c_i)
+        store_doubles(v, i, v_i)
+
+
 def _make_sum(empty, powers_of, add, commit):
     """Build the loop of a way over the state alone."""
 
@@ -109,14 +131,26 @@ def _advance_block(
     std = block_values(plan.blocks[block, STD], plan.std, plan.shared)
     c = coefficients_of(state, plan, block, edges)
     v = coefficients_of(velocity, plan, block, velocity_edges)
-    for t in range(moves.shape[0]):
+    t = 0
+    while t < moves.shape[0]:
+        write_normals(normals, 0, first_group, groups, domains.STEP, first_step + t, scratch)
+        if t + 1 < moves.shape[0] and slots[t] < 0 and slots[t + 1] < 0:
+            write_normals(
+                normals, BLOCK, first_group, groups, domains.STEP, first_step + t + 1, scratch
+            )
+            _skip_pair(
+                c, v, lam, std, moves[t, band, DRIFT], moves[t + 1, band, DRIFT], factors, normals,
+                groups,
+            )  # fmt: skip
+            t += 2
+            continue
         # Sums that nobody wants are taken in the cheapest way.
         kind = plan.blocks[block, KIND] if slots[t] >= 0 else EQUAL
-        write_normals(normals, 0, first_group, groups, domains.STEP, first_step + t, scratch)
         _step_block(
             kind, c, v, lam, std, moves[t, band, DRIFT], factors, normals, groups,
             plan.moment_weights[block], table[t],
         )  # fmt: skip
+        t += 1
 
 
 @kernel()
