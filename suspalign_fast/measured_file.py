@@ -98,6 +98,8 @@ class MeasuredWriter:
         Shape of a row of every column of `suspalign_fast.measured` that there is.
     update : {"full", "dominant", "bulk"} or tuple of two float
     overwrite : bool
+    earlier : mapping of str to array_like, optional
+        Rows that the file begins with; those of the file that is replaced are never away.
 
     Raises
     ------
@@ -113,6 +115,7 @@ class MeasuredWriter:
         *,
         update: Any = "full",
         overwrite: bool = False,
+        earlier: Mapping[str, ArrayLike] | None = None,
     ) -> None:
         self.path = _files.real(path)
         self._conditions = _conditions(update, shapes)
@@ -125,6 +128,8 @@ class MeasuredWriter:
         text = json.dumps(spec)
         with self._place.laid_out(len(text), overwrite=overwrite):
             self._lay_out(text)
+            if earlier:
+                self._add(earlier, last=False)
 
     def _lay_out(self, spec: str) -> None:
         file = self._place.file
@@ -144,17 +149,20 @@ class MeasuredWriter:
 
     def append(self, rows: Mapping[str, ArrayLike], *, last: bool = False) -> None:
         """Write rows, recorded columns by name."""
+        with self._place.writing(f"{self._rows} committed rows"):
+            self._add(rows, last=last)
+
+    def _add(self, rows: Mapping[str, ArrayLike], *, last: bool) -> None:
         recorded = self._conditions.recorded
         values = {name: np.asarray(rows[name], column.dtype) for name, column in recorded.items()}
         # What was measured is not what would follow from sums.
         values = derived_columns(self._conditions.part(values.__getitem__)) | values
-        with self._place.writing(f"{self._rows} committed rows"):
-            for name, column in self._columns.items():
-                column.append(values[name], last=last)
-            self._place.file.flush()
-            self._rows += len(values["step"])
-            self._place.file.attrs.modify("committed_rows", np.int64(self._rows))
-            self._place.file.flush()
+        for name, column in self._columns.items():
+            column.append(values[name], last=last)
+        self._place.file.flush()
+        self._rows += len(values["step"])
+        self._place.file.attrs.modify("committed_rows", np.int64(self._rows))
+        self._place.file.flush()
 
     @property
     def is_open(self) -> bool:

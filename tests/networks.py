@@ -1,13 +1,9 @@
 """Small networks for tests: exactly quadratic ones, and one that is not."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra torch)")
-if importlib.util.find_spec("curvlinops") is None:
-    pytest.skip("curvlinops is not installed (extra torch)", allow_module_level=True)
 
 from suspalign_fast.network.lanczos import Lanczos, measure  # noqa: E402, F401
 from suspalign_fast.network.signs import Count, crossing, t_statistic  # noqa: E402, F401

@@ -45,14 +45,19 @@ def test_spectral_measures_of_vectors_are_gauss_quadratures():
     assert measure(lambda v: v, torch.zeros(3, dtype=torch.float64), 2)[0].size == 0
 
 
-def test_a_space_that_the_matrix_does_not_leave_is_whole():
+def test_a_space_that_the_matrix_does_not_leave_is_closed_and_grows_all_the_same():
     matrix = torch.diag(torch.tensor([1.0, 1.0, 2.0, 2.0, 2.0], dtype=torch.float64))
     space = Lanczos(lambda v: matrix @ v, torch.ones(5, dtype=torch.float64), 5)
     space.grow()
-    assert not space.is_whole
+    assert not space.is_closed
     space.grow()
-    assert space.is_whole
+    assert space.is_closed
     np.testing.assert_allclose(space.eigenpairs()[0], [1.0, 2.0], rtol=1e-12)
+    for _ in range(3):
+        space.grow()
+    assert space.is_full
+    np.testing.assert_allclose(space.eigenpairs()[0], [1.0, 1.0, 2.0, 2.0, 2.0], rtol=1e-12)
+    np.testing.assert_allclose(space.basis @ space.basis.T, np.eye(5), atol=1e-12)
 
 
 def test_sums_of_a_surrogate_are_those_of_the_row(probed):

@@ -1,17 +1,13 @@
 """Rows of a network in training: measured by products with its curvature (docs/networks.md).
 
-It needs torch and curvlinops, the extra ``torch``; the rest of the package needs neither.
+It needs torch, the extra ``torch``; the rest of the package does not.
 """
 
-from .quiet import quiet as _quiet
-
 try:
-    with _quiet():
-        import curvlinops as _curvlinops  # noqa: F401
     import torch as _torch  # noqa: F401
 except ImportError as _error:
     raise ImportError(
-        f"suspalign_fast.network needs torch and curvlinops, and {_error.name} is not installed "
+        "suspalign_fast.network needs torch, which is not installed "
         "(pip install 'suspalign-fast[torch]')"
     ) from _error
 

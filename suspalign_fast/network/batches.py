@@ -1,5 +1,6 @@
 """Mini-batches, as a user's training takes them: drawn from the data, or given."""
 
+import numbers
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -7,7 +8,11 @@ import numpy as np
 import torch
 
 from .. import _checks
-from .loss import Batch, Loss
+from .data import Batch, batches_of, is_one_pair, loader_hint
+from .loss import Loss
+
+#: How many are drawn by default.
+USUAL = 16
 
 
 class Batches:
@@ -18,7 +23,7 @@ class Batches:
     loss : Loss
     batch_size : int or None
         Samples of a batch that is drawn; None where batches are given.
-    noise_batches : int or iterable
+    noise_batches : int or iterable, optional
         How many are drawn for a row, or the batches themselves.
     seed : int
         Of the draws; torch's own generator is left alone.
@@ -33,20 +38,22 @@ class Batches:
         self._loss, self._seed = loss, _checks.integer("seed", seed, 0)
         self._given: Iterable[Batch] | None = None
         self.batch_size: int | None = None
-        if isinstance(noise_batches, Iterable) and not isinstance(noise_batches, str | bytes):
-            if iter(noise_batches) is noise_batches:
-                expected = "batches that can be gone through more than once"
-                raise _checks.wrong("noise_batches", noise_batches, expected)
-            self._given = noise_batches
+        if not (noise_batches is None or isinstance(noise_batches, numbers.Number)):
+            self._given = batches_of("noise_batches", noise_batches)
+            if isinstance(noise_batches, list | tuple) and len(noise_batches) < 2:
+                raise ValueError(
+                    f"noise_batches must be at least 2 mini-batches, got {len(noise_batches)}"
+                )
             return
-        self.count = _checks.integer("noise_batches", noise_batches, 2)
-        whole = list(loss.data) if isinstance(loss.data, list) else []
-        if len(whole) != 1 or not isinstance(whole[0][0], torch.Tensor):
+        if not is_one_pair(loss.data):
             raise ValueError(
-                "noise_batches must be the mini-batches themselves where data is not one pair of "
-                f"tensors, got {noise_batches!r}"
+                "noise_batches must be given where the data are not one pair of tensors from which "
+                "mini-batches can be drawn: an iterable of (inputs, targets) of the size of the "
+                f"training's{loader_hint(loss.data)}"
             )
-        self._inputs, self._targets = whole[0]
+        count = USUAL if noise_batches is None else noise_batches
+        self.count = _checks.integer("noise_batches", count, 2)
+        self._inputs, self._targets = next(iter(loss.data))
         if batch_size is None:
             raise ValueError("batch_size must be given where mini-batches are drawn from the data")
         self.batch_size = _checks.integer("batch_size", batch_size, 1, len(self._targets))

@@ -1,43 +1,27 @@
-"""Products of a network's Hessian or Gauss-Newton matrix with vectors, and its top eigenvectors."""
+"""The Hessian or Gauss-Newton matrix of a network's loss, and its top eigenvectors."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from curvlinops import GGNLinearOperator, HessianLinearOperator
 from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import _checks
-from .lanczos import EXACT, Lanczos
-from .loss import Batch, Loss
-from .quiet import quiet
+from .data import Batch
+from .lanczos import EXACT, TINY, Lanczos
+from .loss import ROUNDING, Loss
+from .products import PRODUCTS, Product
 
 Array = NDArray[np.float64]
-OPERATORS = {"hessian": HessianLinearOperator, "ggn": GGNLinearOperator}
-#: Up to so many parameters the whole matrix is made.
-SMALL = 64
 #: Products that top eigenvectors may take beside two for each.
 SPARE = 32
-#: Residual up to which the first eigenvalue of the bulk is known well enough.
-ROUGH = 0.1
-#: Stands for zero in a denominator.
-TINY = 1e-300
-
-
-class _Mean(torch.nn.Module):
-    """A loss as curvlinops takes one."""
-
-    reduction = "mean"
-
-    def __init__(self, loss_fn: Any) -> None:
-        super().__init__()
-        self.loss_fn = loss_fn
-
-    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        loss: Tensor = self.loss_fn(outputs, targets)
-        return loss.reshape(())
+#: Asymmetry of second derivatives from which on they are wrong, and not rounded.
+UNSYMMETRIC = 1e-6
+#: Products over which the top eigenvalues must stand still before they are believed: a small
+#: residual does not say that none was passed over.
+PATIENCE = 8
 
 
 class Curvature:
@@ -66,25 +50,48 @@ class Curvature:
         data: Iterable[Batch] | None = None,
     ) -> None:
         self._loss, self._tick = loss, tick
-        self._operator = OPERATORS[_checks.choice("curvature", kind, tuple(OPERATORS))](
-            loss.model, _Mean(loss.loss_fn), list(loss.parameters.values()),
-            loss.data if data is None else data,
-            check_deterministic=False,
-        )  # fmt: skip
+        self._product_of = PRODUCTS[_checks.choice("curvature", kind, tuple(PRODUCTS))]
+        self._data = loss.data if data is None else data
+        self._kept: Product | None = None
         self.products = 0
 
     def times(self, vectors: Tensor) -> Tensor:
         """Return the products with a vector, or with the columns of a matrix, in float64."""
-        with quiet():
-            product: Tensor = self._operator @ vectors.to(self._loss.dtype).contiguous()
-        product = product.double()
-        count = 1 if vectors.ndim == 1 else vectors.shape[1]
-        self.products += count
+        columns = vectors[:, None] if vectors.ndim == 1 else vectors
+        total, count = torch.zeros_like(columns), 0
+        for batch in self._data:
+            size = len(batch[1])
+            total += size * self._times_of_batch(batch, columns)
+            count += size
+        self.products += columns.shape[1]
         if self._tick is not None:
-            self._tick(count)
-        if not torch.isfinite(product).all():
-            raise ValueError("the curvature of the loss must be finite, and is not")
-        return product
+            self._tick(columns.shape[1])
+        if not torch.isfinite(total).all():
+            raise ValueError(
+                "loss must have a finite curvature, got one that is not: a second derivative "
+                "overflows or does not exist"
+            )
+        return (total / count).reshape(vectors.shape)
+
+    def _times_of_batch(self, batch: Batch, columns: Tensor) -> Tensor:
+        """Products of one batch; its graph is kept if there is no other."""
+        try:
+            product = self._kept or self._product_of(self._loss, batch)
+            if isinstance(self._data, list) and len(self._data) == 1:
+                self._kept = product
+            of_type = columns.to(self._loss.dtype)
+            found = [
+                self._loss.joined(product(self._loss.split(of_type[:, j].contiguous())))
+                for j in range(columns.shape[1])
+            ]
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise ValueError(
+                f"model must be one that torch can differentiate twice, and it says: {first}"
+            ) from error
+        return torch.stack(found, dim=1)
 
 
 class Top(NamedTuple):
@@ -108,35 +115,52 @@ def top(curvature: Curvature, loss: Loss, num_dominant: int, tolerance: float) -
     """Return the top eigenvectors, and one eigenvalue more.
 
     Lanczos without restarts and with full orthogonalization, which takes the fewest products:
-    until the residual is small enough, and no more than ``2 k + SPARE`` of them unless the
-    tolerance is 0, for as much as rounding allows.
+    until residuals are small enough and eigenvalues stand still, and no more than
+    ``2 k + SPARE`` of them unless the tolerance is 0, for as much as rounding allows.
     """
     k, dim = num_dominant, loss.dim
-    if dim <= max(SMALL, k + 2):
+    if dim <= 2 * k + SPARE:
         return _of_small(curvature, loss, k)
-    limit = min(dim, 2 * k + SPARE if tolerance > 0.0 else dim)
+    limit = 2 * k + SPARE if tolerance > 0.0 else dim
     wanted = max(tolerance, EXACT)
+    before, still = np.full(k + 1, np.nan), 0
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(dim, generator=generator, dtype=torch.float64).to(loss.device)
     space = Lanczos(curvature.times, start, limit)
     while True:
         space.grow()
-        if space.steps <= k and not space.is_whole:
+        if space.steps <= k:
             continue
         values, parts = space.eigenpairs()
         least = max(abs(values[-k]), EXACT * abs(values[-1]), TINY)
         residuals = np.abs(space.beside * parts[-1]) / least
-        residual = float(residuals[-k:].max())
-        if space.is_whole or (residual <= wanted and residuals[-k - 1] <= max(wanted, ROUGH)):
+        is_still = np.abs(values[-k - 1 :] - before).max() <= wanted * least
+        before, still = values[-k - 1 :], still + 1 if is_still else 0
+        good = still >= PATIENCE and residuals[-k - 1 :].max() <= wanted
+        if space.is_full or good:
             break
-    weights = torch.from_numpy(np.ascontiguousarray(parts[:, : -k - 1 : -1])).to(loss.device)
+    _check_symmetry(space.asymmetry, loss)
+    weights = torch.from_numpy(parts[:, -k:][:, ::-1].copy()).to(loss.device)
+    residual = float(residuals[-k:].max())
     return Top(values[::-1][: k + 1].copy(), space.basis.T @ weights, residual)
+
+
+def _check_symmetry(found: float, loss: Loss) -> None:
+    """Raise ValueError if second derivatives are not symmetric, as torch's of some layers."""
+    if found > max(UNSYMMETRIC, 10.0 * ROUNDING * torch.finfo(loss.dtype).eps):
+        raise ValueError(
+            "model must be one that torch differentiates twice rightly, and second derivatives "
+            f"were found to be unsymmetric by {found:.2g} of their size, as with "
+            "torch.nn.utils.parametrizations.weight_norm"
+        )
 
 
 def _of_small(curvature: Curvature, loss: Loss, k: int) -> Top:
     """The same from the whole matrix."""
     eye = torch.eye(loss.dim, dtype=torch.float64, device=loss.device)
     matrix = curvature.times(eye)
+    apart = (matrix - matrix.T).abs().max() / matrix.abs().max().clamp_min(TINY)
+    _check_symmetry(float(apart), loss)
     values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2.0)
     found, vectors = values.flip(0)[: k + 1], vectors.flip(1)[:, :k]
     return Top(found.cpu().numpy(), vectors.contiguous(), 0.0)

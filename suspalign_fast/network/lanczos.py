@@ -11,10 +11,17 @@ from torch import Tensor
 Array = NDArray[np.float64]
 #: Residuals that rounding leaves.
 EXACT = 1e-11
+#: Vectors that the basis has room for at first.
+FIRST = 128
+#: Stands for zero in a denominator.
+TINY = 1e-300
 
 
 class Lanczos:
     """A growing orthonormal basis in which a symmetric matrix is tridiagonal.
+
+    Where the matrix does not leave the space any more, a random vector beside it goes on: it finds
+    the other directions of equal eigenvalues.
 
     Parameters
     ----------
@@ -29,14 +36,20 @@ class Lanczos:
     ----------
     steps : int
         Vectors of the basis, and products so far.
+    asymmetry : float
+        By how much products were found not to be those of a symmetric matrix, over its size.
     """
 
     def __init__(self, times: Callable[[Tensor], Tensor], start: Tensor, limit: int) -> None:
         self._times = times
-        self._basis = torch.empty(limit, start.numel(), dtype=torch.float64, device=start.device)
+        first = min(limit, FIRST)
+        self._basis = torch.empty(first, start.numel(), dtype=torch.float64, device=start.device)
+        self._limit = limit
+        self._generator = torch.Generator().manual_seed(1)
         self._diagonal, self._beside = np.zeros(limit), np.zeros(limit)
         self._next = start / torch.linalg.vector_norm(start)
         self.steps = 0
+        self.asymmetry = 0.0
 
     @property
     def basis(self) -> Tensor:
@@ -49,23 +62,45 @@ class Lanczos:
         return float(self._beside[self.steps - 1])
 
     @property
-    def is_whole(self) -> bool:
-        """Whether the basis spans a space that the matrix does not leave, or may not grow."""
-        largest = np.abs(self._diagonal[: self.steps]).max() + self._beside[: self.steps].max()
-        return self.steps == len(self._basis) or self.beside <= EXACT * largest
+    def is_full(self) -> bool:
+        """Whether the basis may not grow any more."""
+        return self.steps == self._limit
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the matrix does not leave the space of the basis."""
+        return self.beside == 0.0
 
     def grow(self) -> None:
         """Add a vector, with one product."""
         step = self.steps
+        if step == len(self._basis):
+            more = min(self._limit - step, step)
+            self._basis = torch.cat([self._basis, torch.empty_like(self._basis[:more])])
         self._basis[step] = self._next
         self.steps = step + 1
         vector = self._times(self._basis[step])
         self._diagonal[step] = float(vector @ self._basis[step])
+        largest = np.abs(self._diagonal[: self.steps]).max() + self._beside[: self.steps].max()
+        if step > 0:
+            before = float(vector @ self._basis[step - 1])
+            apart = abs(before - self._beside[step - 1]) / max(largest, TINY)
+            self.asymmetry = max(self.asymmetry, apart)
+        vector = self._beside_basis(vector)
+        size = float(torch.linalg.vector_norm(vector))
+        if size > EXACT * largest:
+            self._beside[step] = size
+        elif not self.is_full:
+            drawn = torch.randn(len(vector), generator=self._generator, dtype=torch.float64)
+            vector = self._beside_basis(drawn.to(vector.device))
+            size = float(torch.linalg.vector_norm(vector))
+        self._next = vector / max(size, TINY)
+
+    def _beside_basis(self, vector: Tensor) -> Tensor:
+        """What a vector has beside the basis."""
         for _ in range(2):
             vector = vector - self.basis.T @ (self.basis @ vector)
-        size = torch.linalg.vector_norm(vector)
-        self._beside[step] = float(size)
-        self._next = vector / size
+        return vector
 
     def eigenpairs(self) -> tuple[Array, Array]:
         """Return eigenvalues, ascending, and eigenvectors of the tridiagonal matrix."""
@@ -86,7 +121,7 @@ def measure(times: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> tup
         return np.zeros(0), np.zeros(0)
     space = Lanczos(times, start, min(steps, start.numel()))
     space.grow()
-    while not space.is_whole:
+    while not (space.is_full or space.is_closed):
         space.grow()
     nodes, parts = space.eigenpairs()
     return nodes, total * parts[0] ** 2

@@ -1,23 +1,27 @@
-"""The loss of a network as a function of one vector of parameters, which are never written to."""
+"""The loss of a network at its parameters: values and gradients, over all data or some batches."""
 
 import contextlib
+import copy
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from .. import _checks
+from .data import Batch, halves, of_data, pair
+from .evaluation import evaluating
 
-Batch = tuple[Any, Tensor]
+#: Relative difference of two evaluations that rounding leaves, in units of the last place.
+ROUNDING = 1e3
+#: That of the loss of a batch and the mean of the losses of its halves.
+OF_HALVES = 1e-3
 
 
 class Loss:
     """The mean loss of a model over data, in evaluation mode.
 
-    Gradients are taken of a copy of the parameters: neither these nor their ``grad`` change, and an
-    error or Ctrl-C leaves nothing to be put back but the mode of the modules, which is.
+    Nothing is ever written to the model; `apart` makes a copy whose parameters may be set.
 
     Parameters
     ----------
@@ -29,8 +33,8 @@ class Loss:
 
     Attributes
     ----------
-    parameters : dict of str to Tensor
-        Those that take a gradient, by name.
+    parameters : list of Tensor
+        Those that take a gradient.
     dim : int
         How many numbers they are.
 
@@ -49,46 +53,73 @@ class Loss:
         if reduction != "mean":
             raise ValueError(f"loss_fn must have reduction 'mean', got {reduction!r}")
         self.model, self.loss_fn = model, loss_fn
-        self.data = _data(data)
-        self.parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        self._check_parameters()
-        self._shapes = [p.shape for p in self.parameters.values()]
-        self._sizes = [p.numel() for p in self.parameters.values()]
+        self.data = of_data(data)
+        self.parameters = _parameters(model)
+        self.dtype, self.device = self.parameters[0].dtype, self.parameters[0].device
+        self._sizes = [p.numel() for p in self.parameters]
         self.dim = sum(self._sizes)
-
-    def _check_parameters(self) -> None:
-        if not self.parameters:
-            raise ValueError("model must have parameters that take a gradient, it has none")
-        kinds = {(p.dtype, p.device) for p in self.parameters.values()}
-        if len(kinds) > 1:
-            raise ValueError(
-                "model must have parameters of one type on one device, got "
-                + ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
-            )
-        self.dtype, self.device = kinds.pop()
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Put the model in evaluation mode, and every module back into its own at the end."""
-        modes = [(module, module.training) for module in self.model.modules()]
-        try:
-            self.model.eval()
+        """Put the model in evaluation mode, and everything back at the end."""
+        found = _parameters(self.model)
+        if [(p.shape, p.dtype) for p in found] != [(p.shape, p.dtype) for p in self.parameters]:
+            raise ValueError(
+                "model must have the parameters that it had at first, or be given anew: it had "
+                f"{self.dim:,} numbers of {self.dtype}, and has {sum(p.numel() for p in found):,} "
+                f"of {found[0].dtype} that take a gradient"
+            )
+        self.parameters = found
+        with evaluating(self.model, self.device):
             yield
-        finally:
-            for module, mode in modes:
-                module.training = mode
+
+    def apart(self) -> "Loss":
+        """Return the loss of a copy of the model.
+
+        Raises
+        ------
+        ValueError
+            If the model cannot be copied, or the loss function takes parameters of the model
+            itself, which those of a copy are not.
+        """
+        if self.reads_parameters():
+            raise ValueError(
+                "loss_fn must depend on the parameters through the model's outputs alone where "
+                "steps are tried on a copy of it; a penalty can be part of what the model returns"
+            )
+        try:
+            model = copy.deepcopy(self.model)
+        except Exception as error:
+            raise ValueError(f"model must be one that can be copied: {error}") from error
+        return Loss(model, self.loss_fn, self.data)
 
     def point(self) -> Tensor:
         """Return a copy of the parameters as one vector."""
-        parts = [p.detach().reshape(-1) for p in self.parameters.values()]
-        return torch.cat(parts).clone()
+        return torch.cat([p.detach().reshape(-1) for p in self.parameters]).clone()
 
-    def of_batch(self, point: Tensor, batch: Batch) -> Tensor:
-        """Return the loss of a batch at a point."""
-        parts = zip(self.parameters, point.split(self._sizes), self._shapes, strict=True)
-        values = {name: part.reshape(shape) for name, part, shape in parts}
-        inputs, targets = self._here(batch)
-        loss = self.loss_fn(functional_call(self.model, values, (inputs,)), targets)
+    def set_point(self, point: Tensor) -> None:
+        """Set the parameters; for a loss that is `apart`."""
+        with torch.no_grad():
+            for parameter, part in zip(self.parameters, self.split(point), strict=True):
+                parameter.copy_(part)
+
+    def split(self, vector: Tensor) -> list[Tensor]:
+        """Return the parts of a vector that belong to the parameters."""
+        parts = zip(vector.split(self._sizes), self.parameters, strict=True)
+        return [part.reshape(parameter.shape) for part, parameter in parts]
+
+    def joined(self, parts: Iterable[Tensor]) -> Tensor:
+        """Return parts, one a parameter, as one vector of float64."""
+        return torch.cat([part.detach().reshape(-1).double() for part in parts])
+
+    def outputs(self, batch: Batch) -> tuple[Any, Tensor]:
+        """Return what the model makes of the inputs of a batch, and its targets."""
+        inputs, targets = pair(batch, self.device)
+        return self.model(inputs), targets
+
+    def of_outputs(self, outputs: Any, targets: Tensor) -> Tensor:
+        """Return the loss of outputs."""
+        loss = self.loss_fn(outputs, targets)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             raise ValueError(
                 "loss_fn must return one number, the mean over a batch, got "
@@ -96,40 +127,51 @@ class Loss:
             )
         return loss.reshape(())
 
-    def _here(self, batch: Batch) -> Batch:
-        inputs, targets = batch
-        inputs = inputs.to(self.device) if isinstance(inputs, Tensor) else inputs
-        return inputs, targets.to(self.device)
-
-    def value(self, point: Tensor, batches: Iterable[Batch] | None = None) -> float:
-        """Return the loss of batches, by default of all data, at a point."""
-        with torch.no_grad():
-            return self._weighted(batches, lambda batch: self.of_batch(point, batch)).item()
-
-    def gradient(self, point: Tensor, batches: Iterable[Batch] | None = None) -> Tensor:
-        """Return the gradient of the loss of batches, by default of all data, at a point."""
-        return self._weighted(batches, lambda batch: self._gradient_of_batch(point, batch))
-
-    def _gradient_of_batch(self, point: Tensor, batch: Batch) -> Tensor:
-        leaf = point.detach().clone().requires_grad_()
+    def of_batch(self, batch: Batch) -> Tensor:
+        """Return the loss of a batch, with its graph."""
         with torch.enable_grad():
-            loss = self.of_batch(leaf, batch)
-            if not loss.requires_grad:
-                raise ValueError("model must have a gradient: its loss depends on no parameter")
-            return torch.autograd.grad(loss, leaf)[0].double()
+            loss = self.of_outputs(*self.outputs(batch))
+        if not loss.requires_grad:
+            raise ValueError("model must have a gradient: its loss depends on no parameter")
+        return loss
+
+    def value(self, batches: Iterable[Batch] | None = None) -> float:
+        """Return the loss of batches, by default of all data."""
+        with torch.no_grad():
+            return self._weighted(
+                batches, lambda batch: self.of_outputs(*self.outputs(batch))
+            ).item()
+
+    def gradient(self, batches: Iterable[Batch] | None = None) -> Tensor:
+        """Return the gradient of the loss of batches, by default of all data, in float64."""
+        return self._weighted(batches, self._gradient_of_batch)
+
+    def _gradient_of_batch(self, batch: Batch) -> Tensor:
+        loss = self.of_batch(batch)
+        return self.joined(torch.autograd.grad(loss, self.parameters, materialize_grads=True))
 
     def _weighted(self, batches: Iterable[Batch] | None, of: Any) -> Tensor:
         """The mean over batches, each counted by its samples."""
         total, count = None, 0
         for batch in self.data if batches is None else batches:
+            part = of(batch).double()
             size = len(batch[1])
-            part = of(batch).double() * size
-            total = part if total is None else total + part
+            total = part * size if total is None else total + part * size
             count += size
-        if total is None:
-            raise ValueError("data must have at least one batch, got none")
+        if total is None or count == 0:
+            raise ValueError("data must have at least one sample, got none")
         mean: Tensor = total / count
         return mean
+
+    def reads_parameters(self) -> bool:
+        """Whether the loss function takes parameters itself, not only the model's outputs."""
+        with self.evaluating(), torch.enable_grad():
+            outputs, targets = self.outputs(next(iter(self.data)))
+            loss = self.of_outputs(_detached(outputs), targets)
+            if not loss.requires_grad:
+                return False
+            parts = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+            return any(part is not None for part in parts)
 
     def checked(self) -> float:
         """Return the loss at the model's parameters.
@@ -139,49 +181,52 @@ class Loss:
         ValueError
             If it is not finite, not the mean over samples, or another one the next time.
         """
-        point = self.point()
-        first, second = self.value(point), self.value(point)
+        first, second = self.value(), self.value()
         for value in (first, second):
             if not abs(value) < float("inf"):
                 raise ValueError(f"loss must be finite, got {value} in evaluation mode")
-        slack = 10.0 * torch.finfo(self.dtype).eps ** 0.5
+        slack = ROUNDING * torch.finfo(self.dtype).eps
         if abs(first - second) > slack * max(abs(first), abs(second)):
             raise ValueError(
                 f"loss must be the same whenever it is evaluated, got {first} and then {second}: "
                 "does the model draw random numbers in evaluation mode, or the data change?"
             )
-        self._check_mean(point, slack)
+        self._check_mean(max(slack, OF_HALVES))
         return first
 
-    def _check_mean(self, point: Tensor, slack: float) -> None:
-        """Raise ValueError if a batch that is there twice has another loss."""
-        inputs, targets = next(iter(self.data))
-        if not isinstance(inputs, Tensor):
+    def _check_mean(self, slack: float) -> None:
+        """Raise ValueError if the loss of a batch is not the mean of those of its halves."""
+        cut = halves(next(iter(self.data)))
+        if cut is None:
             return
-        half = inputs[:8], targets[:8]
-        twice = torch.cat([half[0]] * 2), torch.cat([half[1]] * 2)
-        one, two = self.value(point, [half]), self.value(point, [twice])
-        if abs(two - one) > max(slack, 1e-3) * abs(one):
+        one, other, both = (self.value([batch]) for batch in cut)
+        mean = (one + other) / 2.0
+        if abs(both - mean) > slack * max(abs(one), abs(other)):
             raise ValueError(
-                "loss_fn must be the mean over a batch: that of a batch is "
-                f"{one:.6g}, and {two:.6g} where every sample is there twice"
+                "loss_fn must be the mean over a batch, each sample counted alike: halves have "
+                f"{one:.6g} and {other:.6g}, and both together {both:.6g}"
             )
 
 
-def _data(data: Any) -> Iterable[Batch]:
-    """Return batches that can be gone through again and again."""
-    expected = "a pair of tensors (inputs, targets) or an iterable of such pairs"
-    if isinstance(data, tuple | list) and len(data) == 2 and isinstance(data[1], Tensor):
-        if len(data[0]) != len(data[1]) or len(data[1]) == 0:
-            raise ValueError(
-                f"data must have as many inputs as targets, got {len(data[0])} and {len(data[1])}"
-            )
-        return [(data[0], data[1])]
-    try:
-        once = iter(data)
-    except TypeError:
-        raise _checks.wrong("data", data, expected) from None
-    if once is data:
-        raise _checks.wrong("data", data, expected + " that can be gone through more than once")
-    batches: Iterable[Batch] = data
-    return batches
+def _parameters(model: torch.nn.Module) -> list[Tensor]:
+    found: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
+    if not found:
+        raise ValueError("model must have parameters that take a gradient, it has none")
+    kinds = {(p.dtype, p.device) for p in found}
+    if len(kinds) > 1 or not found[0].dtype.is_floating_point:
+        raise ValueError(
+            "model must have real parameters of one type on one device, got "
+            + ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
+        )
+    return found
+
+
+def _detached(outputs: Any) -> Any:
+    """Outputs cut from the graph of the model; a structure of another kind stays as it is."""
+    if isinstance(outputs, Tensor):
+        return outputs.detach()
+    if isinstance(outputs, dict):
+        return type(outputs)({key: _detached(value) for key, value in outputs.items()})
+    if type(outputs) in (tuple, list):
+        return type(outputs)(_detached(value) for value in outputs)
+    return outputs

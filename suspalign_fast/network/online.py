@@ -11,7 +11,8 @@ from .. import _checks, _progress
 from .. import power_sums as physics
 from .batches import Batches
 from .curvature import Curvature
-from .loss import Batch, Loss
+from .data import Batch
+from .loss import Loss
 from .probe import Probe
 from .sums import of_bands
 
@@ -34,6 +35,10 @@ class OnlineEstimate(NamedTuple):
     critical_step_size: float
     standard_error: float
     sums: Array
+
+    def __repr__(self) -> str:
+        value, error = self.critical_step_size, self.standard_error
+        return f"OnlineEstimate({value:.4g} +- {error:.2g}, {len(self.sums)} groups)"
 
 
 def estimate_online(
@@ -84,7 +89,10 @@ def estimate_online(
     if not probe.rows:
         raise ValueError("probe must have a row, whose eigenvectors say what the bands are")
     if probe.batches.batch_size is None:
-        raise ValueError("probe must draw its mini-batches from the data, it was given them")
+        raise ValueError(
+            "probe must draw its mini-batches from one pair of tensors (batch_size=...), and was "
+            "given them"
+        )
     count = _checks.integer("groups", groups, 3)
     loss, vectors = probe.settings.loss, probe.rows[-1].vectors
     large = Batches(loss, batch_size, 3, seed)
@@ -98,16 +106,15 @@ def estimate_online(
     whole = _critical(sums.mean(0))
     without = np.array([_critical(np.delete(sums, j, 0).mean(0)) for j in range(count)])
     value = count * whole - (count - 1) * without.mean()
-    return OnlineEstimate(value, float(np.sqrt((count - 1) * without.var())), sums)
+    return OnlineEstimate(float(value), float(np.sqrt((count - 1) * without.var())), sums)
 
 
 def _of_group(
     loss: Loss, kind: str, vectors: Tensor, batches: list[Batch], of_training: Batch
 ) -> Array:
     """S_2, S_3 and ``S_4 + N_2`` of both bands by one group of batches."""
-    point = loss.point()
-    one, other = (loss.gradient(point, [batch])[:, None] for batch in batches[:2])
-    kick = loss.gradient(point, [of_training])
+    one, other = (loss.gradient([batch])[:, None] for batch in batches[:2])
+    kick = loss.gradient([of_training])
     pulled = Curvature(loss, kind, data=[batches[2]]).times(other)
     kicks = [Curvature(loss, kind, data=[batch]).times(kick)[:, None] for batch in batches[:2]]
     pairs = ((one, other), (one, pulled), (kicks[0], kicks[1]))

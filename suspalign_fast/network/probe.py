@@ -1,5 +1,6 @@
 """A probe in a training loop: rows while a network trains, and their trace."""
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch.optim import Optimizer
 from .. import _checks, _progress, measured
 from ..measured_file import MeasuredWriter
 from ..row import RECORDED
-from ..trace import Trace
+from ..trace import KILLED, STATUSES, Trace
 from ..trace_file import load_trace
 from .batches import Batches
 from .loss import Loss
@@ -36,6 +37,11 @@ class Probe:
         A file for the rows, which other processes may read meanwhile.
     overwrite : bool
         Whether a file that is there may be replaced.
+    append : bool
+        Go on with the file that is at the path: its rows before `first_step` stay, those from there
+        on are measured again. Where there is no file it is a new one.
+    first_step : int
+        The step that the first call of `observe` is at, in a training that goes on.
     progress : bool
         Show a bar of products for every row on standard error.
 
@@ -46,7 +52,7 @@ class Probe:
     batches : Batches
         Where mini-batches come from.
     step : int
-        Steps observed so far.
+        The step that the next call of `observe` is at.
     rows : list of NetworkRow
         Without their eigenvectors, but for the last one.
 
@@ -81,7 +87,7 @@ class Probe:
         num_dominant: int,
         *,
         batch_size: int | None = None,
-        noise_batches: Any = 16,
+        noise_batches: Any = None,
         curvature: str = "hessian",
         every: int = 1,
         refresh: int = 1,
@@ -89,6 +95,8 @@ class Probe:
         seed: int = 0,
         path: Any = None,
         overwrite: bool = False,
+        append: bool = False,
+        first_step: int = 0,
         progress: bool = False,
     ) -> None:
         self.settings = Settings(Loss(model, loss_fn, data), num_dominant, curvature, tolerance)
@@ -96,21 +104,42 @@ class Probe:
         self._every = _checks.integer("every", every, 1)
         self._refresh = _checks.integer("refresh", refresh, 1)
         self._progress = progress
-        self.step = 0
+        self.step = _checks.integer("first_step", first_step, 0)
         self.rows: list[NetworkRow] = []
         self._recorded: dict[str, list[Any]] = {}
-        self._status = "running"
+        self._status = STATUSES[0]
+        self._has_warned = False
         self._vectors: Tensor | None = None
         k = self.settings.num_dominant
         self.source = (
-            f"SGD on {type(model).__name__} of {self.settings.loss.dim:,} parameters, "
-            f"k = {k}, {curvature}"
+            f"{type(model).__name__} of {self.settings.loss.dim:,} parameters, k = {k}, {curvature}"
         )
         self._writer: MeasuredWriter | None = None
         if path is not None:
             shapes = {name: column.shape for name, column in measured.columns().items()}
             shapes[measured.TOP.name] = (k + 1,)
-            self._writer = MeasuredWriter(path, self.source, shapes, overwrite=overwrite)
+            if append:
+                self._recorded = self._rows_of(path)
+            self._writer = MeasuredWriter(
+                path, self.source, shapes, overwrite=overwrite or append, earlier=self._recorded
+            )
+        elif append:
+            raise ValueError("append must be False without a path, got True")
+
+    def _rows_of(self, path: Any) -> dict[str, list[Any]]:
+        """Return the rows of an earlier file before the first step, recorded columns by name."""
+        try:
+            trace = load_trace(path)
+        except FileNotFoundError:
+            return {}
+        if trace.source != self.source:
+            raise ValueError(
+                f"path must be of rows of the same network to go on with, {self.source}, got "
+                f"{path} of {trace.source}"
+            )
+        kept = np.asarray(trace.step) < self.step
+        names = (*RECORDED, *measured.columns())
+        return {name: list(np.asarray(trace[name])[kept]) for name in names}
 
     def observe(self, step_size: float | Optimizer) -> NetworkRow | None:
         """Count a step that is about to be done; measure a row where it is time for one.
@@ -130,8 +159,23 @@ class Probe:
             If the loss is not finite, not a mean, or random.
         """
         size = _step_size(step_size)
+        self._warn_of_decay(step_size)
         step, self.step = self.step, self.step + 1
-        return self.measure(size, step) if step % self._every == 0 else None
+        is_there = bool(self._recorded) and self._recorded["step"][-1:] == [step]
+        return self.measure(size, step) if step % self._every == 0 and not is_there else None
+
+    def _warn_of_decay(self, given: float | Optimizer) -> None:
+        decays = isinstance(given, Optimizer) and any(
+            group.get("weight_decay") for group in given.param_groups
+        )
+        if decays and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                "the optimizer has weight_decay, which rows do not see: make it a penalty in "
+                "loss_fn to have it measured",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     def measure(self, step_size: float = float("nan"), step: int | None = None) -> NetworkRow:
         """Measure a row now.
@@ -142,8 +186,13 @@ class Probe:
         step : int, optional
             By default the number of steps observed.
         """
-        number = len(self.rows)
-        step = self.step if step is None else step
+        if self._status != STATUSES[0]:
+            raise ValueError("probe must be open to measure a row, and was closed")
+        size = float(step_size)
+        if not np.isnan(size):
+            size = _checks.real("step_size", step_size)
+        step = self.step if step is None else _checks.integer("step", step, 0)
+        number = len(self._recorded.get("step", []))
         last = self._recorded["step"][-1] if number else -1
         if step <= last:
             raise ValueError(f"step must be above that of the row before, {last}, got {step}")
@@ -152,10 +201,10 @@ class Probe:
             USUAL_PRODUCTS, "product", visible=self._progress, leave=False, desc=f"row {number}"
         ) as bar:
             row = measured_row(
-                self.settings, self.batches, number, vectors, bar.update, warn=number == 0
+                self.settings, self.batches, number, vectors, bar.update, warn=not self.rows
             )
         self._vectors = row.vectors
-        values = {"step": step, "step_size": step_size} | row.columns()
+        values = {"step": step, "step_size": size} | row.columns()
         if self._writer is not None:
             self._writer.append({name: np.asarray([value]) for name, value in values.items()})
         for name, value in values.items():
@@ -170,7 +219,7 @@ class Probe:
         """The rows so far, in memory or, with a path, in its file."""
         if self._writer is not None:
             return load_trace(self._writer.path)
-        k, count = self.settings.num_dominant, len(self.rows)
+        k, count = self.settings.num_dominant, len(self._recorded.get("step", []))
         shapes = {name: column.shape for name, column in (RECORDED | measured.columns()).items()}
         shapes[measured.TOP.name] = (k + 1,)
         columns = {
@@ -186,7 +235,13 @@ class Probe:
         Parameters
         ----------
         status : {"complete", "interrupted", "failed", "diverged"}
+
+        Raises
+        ------
+        ValueError
+            If it is none of these.
         """
+        _checks.choice("status", status, tuple(s for s in STATUSES[1:] if s != KILLED))
         self._status = status
         if self._writer is not None:
             self._writer.finish(status)
@@ -202,10 +257,17 @@ class Probe:
 def _step_size(given: float | Optimizer) -> float:
     if not isinstance(given, Optimizer):
         return _checks.real("step_size", given)
-    sizes = {float(group["lr"]) for group in given.param_groups}
-    if len(sizes) > 1:
-        raise ValueError(f"step_size must be one for all parameters, got {sorted(sizes)}")
+    sizes = {_checks.real("step_size", _number(group.get("lr"))) for group in given.param_groups}
+    if len(sizes) != 1:
+        raise ValueError(
+            f"step_size must be one for all parameters, or a number of yours, got {sorted(sizes)}"
+        )
     return sizes.pop()
+
+
+def _number(rate: Any) -> Any:
+    """A learning rate, which may be a tensor."""
+    return rate.item() if isinstance(rate, Tensor) and rate.numel() == 1 else rate
 
 
 def _without_vectors(row: NetworkRow) -> NetworkRow:

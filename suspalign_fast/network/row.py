@@ -11,8 +11,10 @@ from torch import Tensor
 from .. import _checks, _progress, measured
 from .. import power_sums as physics
 from .batches import Batches
-from .curvature import OPERATORS, Curvature, refreshed, top
+from .curvature import Curvature, refreshed, top
+from .evaluation import of_training
 from .loss import Loss
+from .products import PRODUCTS
 from .sums import NoiseSums, noise_sums, power_sums
 
 Array = NDArray[np.float64]
@@ -85,6 +87,19 @@ class NetworkRow:
         """Whether eta* is so large that the quadratic picture does not hold at it."""
         return not self.critical_edge < measured.EDGE
 
+    def regime(self, step_size: float) -> str:
+        """Return the regime of a step size at this row, as `Trace.regime` has it."""
+        return str(physics.regime(np.asarray(step_size), np.asarray(self.critical_step_size)))
+
+    def __repr__(self) -> str:
+        return (
+            f"NetworkRow(loss={self.loss:.6g}, alignment={self.alignment:.4f}, "
+            f"critical_step_size={self.critical_step_size:.4g} +- {self.critical_error:.2g}, "
+            f"critical_edge={self.critical_edge:.3g}, lambda_1={self.top_eigenvalues[0]:.6g}, "
+            f"lambda_k={self.top_eigenvalues[-2]:.6g}, lambda_k+1={self.top_eigenvalues[-1]:.6g}, "
+            f"products={self.products})"
+        )
+
     def columns(self) -> dict[str, Any]:
         """Return what a trace records of the row."""
         own = ("loss", "power_sums", "noise_sums", "top_eigenvalues", "critical_error")
@@ -101,7 +116,7 @@ def measure_row(
     num_dominant: int,
     *,
     batch_size: int | None = None,
-    noise_batches: Any = 16,
+    noise_batches: Any = None,
     curvature: str = "hessian",
     tolerance: float = 0.02,
     seed: int = 0,
@@ -113,17 +128,21 @@ def measure_row(
     ----------
     model : torch.nn.Module
         Measured in evaluation mode: dropout is off, batch normalisation uses its running
-        statistics. Nothing of it changes.
+        statistics. Nothing of it changes, torch's random numbers neither.
     loss_fn : callable
-        ``loss_fn(model(inputs), targets)``, the mean over a batch.
+        ``loss_fn(model(inputs), targets)``, the mean over a batch, each sample counted alike. A
+        penalty on the model's parameters may be part of it; the weight decay of an optimizer is
+        not seen.
     data : pair of tensors, or iterable of such pairs
-        All training data, which gradient and curvature are of.
+        All training data, which gradient and curvature are of: also a `TensorDataset` of two, or a
+        `DataLoader` that goes through the same samples every time.
     num_dominant : int
         Directions k of the dominant band.
     batch_size : int, optional
         Samples of the mini-batches that the noise is of, where they are drawn from the data.
-    noise_batches : int or iterable
-        How many mini-batches are drawn, or mini-batches of your own, all of which are used.
+    noise_batches : int or iterable, optional
+        How many mini-batches are drawn, 16 by default, or mini-batches of your own, all of which
+        are used. They must be given where the data are not one pair of tensors.
     curvature : {"hessian", "ggn"}
         The matrix: the Hessian, or the generalized Gauss-Newton matrix.
     tolerance : float
@@ -146,7 +165,8 @@ def measure_row(
     Warns
     -----
     RuntimeWarning
-        Where there is no visible gap after the k-th eigenvalue.
+        Where there is no visible gap after the k-th eigenvalue, or the model has dropout or batch
+        normalisation in training mode.
 
     Notes
     -----
@@ -182,7 +202,7 @@ class Settings:
             raise ValueError(
                 f"num_dominant must be below the number of parameters {self.loss.dim:,}, got {k}"
             )
-        _checks.choice("curvature", self.curvature, tuple(OPERATORS))
+        _checks.choice("curvature", self.curvature, tuple(PRODUCTS))
         object.__setattr__(self, "tolerance", _checks.real("tolerance", self.tolerance))
         object.__setattr__(self, "num_dominant", k)
 
@@ -198,9 +218,10 @@ def measured_row(
 ) -> NetworkRow:
     """Measure a row; `vectors` are those of an earlier one, if they are to be used again."""
     loss = settings.loss
+    if warn:
+        _check_modes(loss)
     with loss.evaluating():
-        value, point = loss.checked(), loss.point()
-        gradient = loss.gradient(point)
+        value, gradient = loss.checked(), loss.gradient()
         matrix = Curvature(loss, settings.curvature, tick)
         if vectors is None:
             values, vectors, residual = top(matrix, loss, settings.num_dominant, settings.tolerance)
@@ -210,7 +231,7 @@ def measured_row(
         if warn:
             _check_gap(values)
         pulled = matrix.times(gradient)
-        gradients = (loss.gradient(point, [batch]) for batch in batches(number))
+        gradients = (loss.gradient([batch]) for batch in batches(number))
         noise = noise_sums(matrix, gradients, gradient, pulled, vectors)
     sums = power_sums(gradient, pulled, vectors)
     error = _error(sums, noise)
@@ -218,6 +239,16 @@ def measured_row(
         value, sums, noise.sums.mean(-1), noise.constants, values, error, vectors, residual,
         matrix.products,
     )  # fmt: skip
+
+
+def _check_modes(loss: Loss) -> None:
+    if kinds := of_training(loss.model):
+        warnings.warn(
+            f"model is measured in evaluation mode, whose loss is not the one that it trains with: "
+            f"it has {', '.join(kinds)} in training mode",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 def _check_gap(values: Array) -> None:
@@ -228,7 +259,7 @@ def _check_gap(values: Array) -> None:
             f"there is no visible gap at num_dominant = {k}: lambda_{k} = {above:.6g} and "
             f"lambda_{k + 1} = {below:.6g}",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

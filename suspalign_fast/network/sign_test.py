@@ -1,7 +1,7 @@
 """The sign test on a network: single mini-batch steps at multiples of the critical step size."""
 
-import copy
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,17 +42,18 @@ def verify(
     """Test on a network whether alignment falls below and rises above the critical step size.
 
     At every state many single steps are tried, each with a mini-batch of its own, and the gradient
-    of all data is split into its bands anew. No step is done: the model is never written to, so
-    that it is as before also after an error or Ctrl-C.
+    of all data is split into its bands anew. Steps are done on a copy of the model, which is never
+    written to: it is as before also after an error or Ctrl-C.
 
     Parameters
     ----------
     model, loss_fn, data, num_dominant, batch_size, curvature, tolerance, seed
         As of `measure_row`.
     states : iterable of state dicts, optional
-        States of the model, loaded into a copy of it; by default that of the model.
+        States of the model, copies like ``copy.deepcopy(model.state_dict())``; by default that of
+        the model.
     multiples : sequence of float
-        Of eta*, at which steps are tried; increasing.
+        Of eta*, at which steps are tried; increasing. At 1 no sign is expected, and none counted.
     repeats : int
         Mini-batches of a state.
     noise_batches : int or iterable, optional
@@ -92,8 +93,8 @@ def verify(
         raise _checks.wrong("multiples", multiples, "increasing numbers above zero")
     count = _checks.integer("repeats", repeats, 2)
     size = None if step_size is None else _checks.real("step_size", step_size, positive=True)
-    given = [None] if states is None else list(states)
-    here = model if states is None else copy.deepcopy(model)
+    here = Loss(model, loss_fn, data).apart().model
+    given = [None] if states is None else _states(states)
     found = []
     for number, state in enumerate(_progress.over(given, "state", visible=progress)):
         if state is not None:
@@ -103,13 +104,40 @@ def verify(
         batches = Batches(settings.loss, batch_size, of_noise, seed)
         own = 2 * number + (noise_batches is not None)
         row = measured_row(settings, batches, own, warn=number == 0)
+        along = row.critical_step_size if size is None else size
         with settings.loss.evaluating():
-            along = row.critical_step_size if size is None else size
             trial = _Trial(settings, row, sizes, along)
             for batch in batches(2 * number, count):
                 trial.step(batch)
             found.append(trial.signs())
     return Verification(tuple(found))
+
+
+def _states(states: Any) -> list[Any]:
+    """Return states of a model.
+
+    Raises
+    ------
+    ValueError
+        If they are none, or all the same one: a state dict holds the parameters, not copies.
+    """
+    if isinstance(states, Mapping) or not isinstance(states, Iterable):
+        raise _checks.wrong("states", type(states).__name__, "a list of state dicts")
+    given = list(states)
+    for state in given:
+        if not isinstance(state, Mapping):
+            raise _checks.wrong("states", type(state).__name__, "a list of state dicts")
+    if not given:
+        raise ValueError("states must be at least one state dict, got none")
+    places = [
+        {v.data_ptr() for v in s.values() if isinstance(v, Tensor) and v.numel()} for s in given
+    ]
+    if any(one & other for one, other in itertools.pairwise(places)):
+        raise ValueError(
+            "states must be copies, like copy.deepcopy(model.state_dict()): two of them share "
+            "their numbers, which are those of the last step in both"
+        )
+    return given
 
 
 class _Trial:
@@ -122,7 +150,7 @@ class _Trial:
         self._loss, self._row, self._multiples = loss, row, multiples
         self._curvature = settings.curvature
         self._point = loss.point()
-        self._before = loss.value(self._point)
+        self._before, self._gradient = loss.value(), loss.gradient()
         self._size = step_size
         # Without a critical step size alignment falls whatever the step size.
         unit = row.critical_step_size
@@ -133,7 +161,8 @@ class _Trial:
 
     def step(self, batch: Any) -> None:
         """Try steps with the gradient of a batch."""
-        kick = self._loss.gradient(self._point, [batch])
+        self._loss.set_point(self._point)
+        kick = self._loss.gradient([batch])
         self._kicks = self._kicks + kick
         self._bands.append(np.array([self._after(m * self._unit, kick) for m in self._multiples]))
         inside = self._row.vectors @ (self._row.vectors.T @ kick)
@@ -148,14 +177,16 @@ class _Trial:
 
     def _after(self, size: float, kick: Tensor) -> Array:
         """Squared gradients of both bands after a step."""
-        gradient = self._loss.gradient(self._moved(size, kick))
+        self._loss.set_point(self._moved(size, kick))
+        gradient = self._loss.gradient()
         inside = self._row.vectors.T @ gradient
         rest = gradient - self._row.vectors @ inside
         squares = torch.stack([torch.linalg.vector_norm(part) ** 2 for part in (inside, rest)])
         return squares.cpu().numpy()
 
     def _loss_after(self, size: float, kick: Tensor) -> float:
-        return self._loss.value(self._moved(size, kick)) - self._before
+        self._loss.set_point(self._moved(size, kick))
+        return self._loss.value() - self._before
 
     def _by_chance(self) -> Array:
         """What the mean noise of the batches, which should be zero, did to both bands.
@@ -163,8 +194,8 @@ class _Trial:
         It is linear in that mean, and one product tells it: without it a crossing needs far fewer
         batches.
         """
-        matrix = Curvature(self._loss, self._curvature)
-        gradient = self._loss.gradient(self._point)
+        self._loss.set_point(self._point)
+        matrix, gradient = Curvature(self._loss, self._curvature), self._gradient
         pulled = matrix.times(gradient)[:, None]
         kick = matrix.times(self._kicks / len(self._bands) - gradient)[:, None]
         by_gradient, by_pulled = (

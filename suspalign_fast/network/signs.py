@@ -10,12 +10,14 @@ from .row import NetworkRow
 Array = NDArray[np.float64]
 #: t-statistics up to here decide nothing.
 UNDECIDED = 3.0
+#: A spread that rounding leaves, relative to the values.
+ROUNDING = 1e-9
 
 
 def t_statistic(values: Array) -> float:
-    """Return the mean over its standard error; NaN where there is no spread."""
+    """Return the mean over its standard error; NaN where there is no spread but rounding."""
     spread = float(values.std(ddof=1))
-    if not spread > 0.0:
+    if not spread > ROUNDING * float(np.abs(values).max()):
         return float("nan")
     return float(values.mean()) * len(values) ** 0.5 / spread
 
@@ -55,7 +57,7 @@ class Count(NamedTuple):
 
 def counted(expected: Array, found: Array) -> Count:
     """Count t-statistics against signs that were expected."""
-    decided = np.abs(found) > UNDECIDED
+    decided = (np.abs(found) > UNDECIDED) & (expected != 0.0)
     right = decided & (np.sign(found) == np.sign(expected))
     return Count(int(right.sum()), int((decided & ~right).sum()), int((~decided).sum()))
 
@@ -139,6 +141,10 @@ class Verification(NamedTuple):
         held = [s.odds_crossing for s in self.states if not s.row.beyond_quadratic]
         return np.array(held, dtype=np.float64)
 
+    def __repr__(self) -> str:
+        beyond = sum(state.row.beyond_quadratic for state in self.states)
+        return f"Verification({len(self.states)} states, {beyond} beyond the quadratic picture)"
+
     def table(self) -> str:
         """Return the counts as a table in Markdown."""
         beyond = sum(state.row.beyond_quadratic for state in self.states)
@@ -150,10 +156,17 @@ class Verification(NamedTuple):
             held, not_held = (self.signs_at(multiple, beyond=side) for side in (False, True))
             lines.append(f"| {multiple:g} | {held} | {not_held} |")
         dominant, bulk = self.signs_of_losses() if self.states else (Count(0, 0, 0),) * 2
-        lines += ["", "Signs of the expected odds: right/wrong/undecided (|t| <= 3)."]
-        lines += [f"Loss in steps along the dominant band {dominant}, along the bulk {bulk}."]
+        lines += ["", "Signs of the change of the expected odds, states right/wrong/undecided"]
+        lines += ["(|t| <= 3) about the closed form: falling below eta*, rising above."]
+        lines += [
+            f"Signs of the change of the loss in a step along the dominant band alone {dominant}, "
+            f"along the bulk alone {bulk}: falling below the bounds of the loss interval."
+        ]
         known = self.crossings[np.isfinite(self.crossings)]
         if known.size:
             low, middle, high = np.quantile(known, [0.05, 0.5, 0.95])
-            lines += [f"Zero crossing over eta*: {middle:.2f} [{low:.2f}, {high:.2f}]."]
+            lines += [
+                f"The odds stand still at {middle:.2f} eta* [{low:.2f}, {high:.2f}] (median, 5 and "
+                f"95 % of {known.size} states)."
+            ]
         return "\n".join(lines)

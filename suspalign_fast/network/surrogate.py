@@ -1,8 +1,7 @@
 """The quadratic that a network is at one state: spectrum, noise and coefficients in few levels."""
 
-import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -125,9 +124,10 @@ def surrogate(
 
 def _of_state(settings: Settings, state: Any) -> Settings:
     loss = settings.loss
-    model = copy.deepcopy(loss.model)
-    model.load_state_dict(state)
-    there = Loss(model, loss.loss_fn, loss.data)
+    if not isinstance(state, Mapping):
+        raise _checks.wrong("state", type(state).__name__, "a state dict")
+    there = loss.apart()
+    there.model.load_state_dict(state)
     return Settings(there, settings.num_dominant, settings.curvature, settings.tolerance)
 
 
@@ -156,7 +156,6 @@ class _Found(NamedTuple):
         loss = settings.loss
         with loss.evaluating():
             loss.checked()
-            point = loss.point()
             matrix = Curvature(loss, settings.curvature, bar.update)
             values, vectors, _ = top(matrix, loss, settings.num_dominant, settings.tolerance)
             k = settings.num_dominant
@@ -172,8 +171,8 @@ class _Found(NamedTuple):
             def times(vector: Tensor) -> Tensor:
                 return bulk(matrix.times(bulk(vector)))
 
-            gradient = loss.gradient(point)
-            noises = [loss.gradient(point, [batch]) - gradient for batch in batches]
+            gradient = loss.gradient()
+            noises = [loss.gradient([batch]) - gradient for batch in batches]
             inside = torch.stack([vectors.T @ noise for noise in noises])
             return cls(
                 values[:k],
