@@ -14,6 +14,7 @@ which the extra pins, nothing is compared, and the exit status is 77.
 """
 
 import argparse
+import importlib
 import multiprocessing
 import os
 import sys
@@ -79,7 +80,7 @@ def two_sizes(row):
 
 
 def kernel(name):
-    """Return a kernel by its name in a table."""
+    """Return a kernel by its name in a table: a rule, or a function of any module ``gpu*``."""
     import suspalign_fast as sa
     from suspalign_fast.kernels import gpu
 
@@ -90,7 +91,10 @@ def kernel(name):
     }
     if name in rules:
         return gpu.make_adaptive(rules[name].compiled, rules[name].observes)
-    return getattr(gpu, name)
+    files = sorted(Path(gpu.__file__).parent.glob("gpu*.py"))
+    modules = [importlib.import_module(f"{gpu.__package__}.{path.stem}") for path in files]
+    found = [getattr(module, name, None) for module in modules]
+    return next(f for f in found if getattr(f, "targetoptions", {}).get("launch_bounds"))
 
 
 def launch_bounds(name):

@@ -9,7 +9,7 @@ import pytest
 from .ptx import pinned_compilers
 
 ROOT = Path(__file__).parents[1]
-KERNELS = ROOT / "suspalign_fast" / "kernels" / "gpu.py"
+KERNELS = sorted((ROOT / "suspalign_fast" / "kernels").glob("gpu*.py"))
 
 
 @pytest.fixture
@@ -51,14 +51,16 @@ def test_the_table_has_every_kernel(bench, kept):
     }  # fmt: skip
 
 
-def test_every_kernel_of_the_module_is_compiled(bench):
+def test_every_kernel_of_the_package_is_compiled(bench):
     """Those at the top by their names, the one inside of `make_adaptive` for several rules."""
     found = {
         node.name
-        for node in ast.walk(ast.parse(KERNELS.read_text()))
+        for path in KERNELS
+        for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.FunctionDef)
         for decorator in node.decorator_list
-        if isinstance(decorator, ast.Call) and getattr(decorator.func, "id", "") == "_kernel"
+        if isinstance(decorator, ast.Call)
+        and getattr(decorator.func, "id", "") in ("_kernel", "kernel")
     }
     code = bench("gpu_code")
     assert len(found) > 8
