@@ -1,43 +1,48 @@
 """What the compilers make of the GPU's kernels; no GPU is needed.
 
-    pip install -e '.[cuda]' nvidia-cuda-nvcc nvidia-cuda-nvdisasm
-    python bench/gpu_code.py
+    pip install -e '.[gpu-code]'
+    python bench/gpu_code.py --check
 
-Every kernel is compiled for a compute capability. Where ptxas and nvdisasm are found, a table gives
+Every kernel is compiled for a compute capability. Where ptxas and nvdisasm are found, a line gives
 registers and spills, and of the loop that makes the normals: instructions for a coordinate and
 step, by the unit that executes them, and the cycles that one multiprocessor takes for each. The
 unit that takes longest bounds the kernel from below.
+
+``--check`` compares all kernels with a table that is kept, and fails where one has become worse or
+is not in it; ``--write`` writes that table anew. Under other compilers than those of the table,
+which the extra pins, nothing is compared, and the exit status is 77.
 """
 
 import argparse
-import re
-import shutil
-import subprocess
+import importlib
+import multiprocessing
+import os
 import sys
-import sysconfig
 import tempfile
-from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import gpu_table
 import numba
+from gpu_counts import (
+    LOOP,
+    UNITS,
+    assemble,
+    cycles,
+    disassemble,
+    instructions,
+    resources,
+    tool,
+)
 from numba import float32, float64, int64, types, uint32, void
 
-#: Exit status where there is no compiler for GPUs.
+#: Exit status where there is no compiler for GPUs, or not the one that is asked for.
 NO_COMPILER = 77
-#: Results a cycle and multiprocessor of compute capability 9.0, by the first letters of an
-#: instruction (CUDA C++ Programming Guide, arithmetic instructions). A product of 64 bits is
-#: taken to cost as much as two of 32.
-UNITS = {
-    "float64": (64, ("DFMA", "DMUL", "DADD", "DSETP", "DMNMX")),
-    "wide integer products": (32, ("IMAD.WIDE", "IMAD.HI")),
-    "conversions to float64": (16, ("F2F",)),
-    "other conversions": (64, ("I2FP", "I2F", "F2I")),
-    "special functions": (16, ("MUFU",)),
-    "memory": (32, ("LDG", "STG", "LDS", "STS", "LDL", "STL")),
-}
-ISSUE = 128
-#: A line of the disassembly: place, predicate, name, operands.
-INSTRUCTION = re.compile(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?\s*([A-Z][\w.]*)(.*)")
+#: What the kept table has: instructions for the first capability, registers and spills for all.
+CAPABILITIES = ("9.0", "7.5", "8.0", "8.9", "10.0", "12.0")
+STATES = ("float64", "float32")
+#: Registers of a multiprocessor, and of a thread at most; threads get them by eights.
+ALL_REGISTERS, MOST_REGISTERS = 65536, 255
 #: An H100 SXM at its usual clock, for the last column.
 MULTIPROCESSORS, CLOCK, DIM = 132, 1.755e9, 2**20
 
@@ -75,7 +80,7 @@ def two_sizes(row):
 
 
 def kernel(name):
-    """Return a kernel by its name in a table."""
+    """Return a kernel by its name in a table: a rule, or a function of any module ``gpu*``."""
     import suspalign_fast as sa
     from suspalign_fast.kernels import gpu
 
@@ -86,141 +91,175 @@ def kernel(name):
     }
     if name in rules:
         return gpu.make_adaptive(rules[name].compiled, rules[name].observes)
-    return getattr(gpu, name)
+    files = sorted(Path(gpu.__file__).parent.glob("gpu*.py"))
+    modules = [importlib.import_module(f"{gpu.__package__}.{path.stem}") for path in files]
+    found = [getattr(module, name, None) for module in modules]
+    return next(f for f in found if getattr(f, "targetoptions", {}).get("launch_bounds"))
+
+
+def launch_bounds(name):
+    """Threads of a block of a kernel, and blocks of a multiprocessor at least."""
+    return kernel(name).targetoptions["launch_bounds"]
 
 
 def compile_for(capability, name, signature):
     """Return the PTX of a kernel."""
     from numba import cuda
-
-    compiled = kernel(name)
-    bounds = compiled.targetoptions.get("launch_bounds")
-    return cuda.compile_ptx(compiled.py_func, signature, cc=capability, launch_bounds=bounds)[0]
-
-
-def prepare(capability):
-    """Have functions of threads compiled for a device that need not be there."""
     from numba.cuda import dispatcher
 
-    dispatcher.get_current_device = lambda: type("Device", (), {"compute_capability": capability})
+    target = tuple(int(n) for n in capability.split("."))
+    # Functions of threads are compiled for a device that need not be there.
+    dispatcher.get_current_device = lambda: type("Device", (), {"compute_capability": target})
+    bounds = launch_bounds(name)
+    return cuda.compile_ptx(kernel(name).py_func, signature, cc=target, launch_bounds=bounds)[0]
 
 
-def tool(name):
-    """Path of a program of the CUDA toolkit, or None: installed by pip, or on the PATH."""
-    folder = Path(sysconfig.get_paths()["purelib"]) / "nvidia" / "cu13" / "bin"
-    return shutil.which(name, path=str(folder)) or shutil.which(name)
+def figures(name, ptx, capability, work, folder):
+    """Return registers, what does not fit into them, and counts of instructions."""
+    threads, blocks = launch_bounds(name)
+    limit = min(ALL_REGISTERS // (threads * blocks) // 8 * 8, MOST_REGISTERS)
+    binary, report = assemble(ptx, capability, folder)
+    found = resources(report)
+    found = {"registers": found.pop("registers"), "limit": limit} | found
+    if work:
+        found |= instructions(*disassemble(binary), work)
+    return found
 
 
-def assemble(ptx, capability, folder):
-    """Return what ptxas reports and the disassembly."""
-    source, binary = folder / "kernel.ptx", folder / "kernel.cubin"
-    source.write_text(ptx)
-    target = f"-arch=sm_{capability[0]}{capability[1]}"
-    # Relocatable, for a cooperative kernel waits with a function of the device runtime.
-    report = subprocess.run(
-        [tool("ptxas"), "-c", "-v", target, str(source), "-o", str(binary)],
-        capture_output=True, text=True, check=True,
-    ).stderr  # fmt: skip
-    sass = subprocess.run(
-        [tool("nvdisasm"), "-c", str(binary)], capture_output=True, text=True, check=True
-    ).stdout
-    return report, sass
+def rows_of(capability, state, names, count):
+    """Return the rows of the kept table for a capability and a type of state."""
+    rows = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (signature, work) in signatures(getattr(types, state)).items():
+            if not names or name in names:
+                ptx = compile_for(capability, name, signature)
+                work = work if count else None
+                rows[capability, name, state] = figures(name, ptx, capability, work, Path(folder))
+    return rows
 
 
-def main_loop(sass):
-    """Instructions of the innermost loop with the most wide products."""
-    labels, code, loops = {}, [], []
-    for line in sass.splitlines():
-        if label := re.match(r"^(\.L_x_\d+):", line):
-            labels[label[1]] = len(code)
-        elif found := re.match(
-            r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?\s*([A-Z][\w.]*)(.*)", line
-        ):
-            code.append(found[1])
-            target = re.search(r"`\((\.L_x_\d+)\)", found[2])
-            if found[1] == "BRA" and target and labels.get(target[1], len(code)) < len(code) - 1:
-                loops.append((labels[target[1]], len(code)))
-    inner = [
-        loop for loop in loops
-        if not any(loop[0] <= o[0] and o[1] <= loop[1] and o != loop for o in loops)
-    ]  # fmt: skip
-    bodies = [code[first:last] for first, last in inner]
-    wide = UNITS["wide integer products"][1]
-    return max(bodies, key=lambda b: sum(i.startswith(wide) for i in b), default=[])
+def table_of(capabilities, states, names):
+    """Compile kernels in processes and return the table of them."""
+    jobs = [(c, s, names, c == CAPABILITIES[0]) for c in capabilities for s in states]
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(len(jobs), os.cpu_count() or 1), spawn) as pool:
+        rows = {}
+        for found in pool.map(rows_of, *zip(*jobs, strict=True)):
+            rows |= found
+    return gpu_table.Table(gpu_table.installed(), rows)
 
 
-def cycles(body, work):
-    """Instructions and cycles of a multiprocessor, for a coordinate and step, by unit."""
-    counts = Counter()
-    for instruction in body:
-        for unit, (_, names) in UNITS.items():
-            counts[unit] += instruction.startswith(names)
-    used = {unit: count / work for unit, count in counts.items() if count}
-    return {"all": len(body) / work} | used, {"issue": len(body) / work / ISSUE} | {
-        unit: count / UNITS[unit][0] for unit, count in used.items()
+def check(capabilities, states, names):
+    """Compare with the kept table, say what is worse, and return the exit status."""
+    kept = gpu_table.parse(gpu_table.PATH.read_text())
+    if others := gpu_table.other_compilers(kept.compilers, gpu_table.installed()):
+        print(f"not compared, for the kept table is of other compilers: {others}.")
+        print("The extra gpu-code has its own; under these, look at what --write changes.")
+        return NO_COMPILER
+    found = table_of(capabilities, states, names)
+    asked = capabilities, names or {key[1] for key in kept.rows}, states
+    kept.rows = {
+        key: row for key, row in kept.rows.items()
+        if all(part in chosen for part, chosen in zip(key, asked, strict=True))
+    }  # fmt: skip
+    faults = gpu_table.worse(kept, found)
+    print("\n".join(faults) or f"{len(found.rows)} kernels, none worse than in the kept table.")
+    if falls := gpu_table.better(kept, found):
+        print("Better than in the kept table:", *falls, sep="\n")
+    if faults:
+        print(f"If this is meant, rewrite bench/results/{gpu_table.PATH.name}: {gpu_table.REWRITE}")
+    return 1 if faults else 0
+
+
+def described(name, signature, work, capability, folder):
+    """Return a line about a kernel."""
+    ptx = compile_for(capability, name, signature)
+    words = {"kernel": name, "PTX lines": len(ptx.splitlines())}
+    if tool("ptxas") and tool("nvdisasm"):
+        try:
+            found = figures(name, ptx, capability, work, folder)
+        except RuntimeError as error:  # an assembler older than the compiler
+            words["not assembled"] = error
+        else:
+            words |= {"registers": found["registers"], "spilled bytes": found["spilled bytes"]}
+            words |= of_loop(found) if LOOP in found else {}
+    return "; ".join(f"{title} {value}" for title, value in words.items())
+
+
+def of_loop(found):
+    """Describe the main loop and what bounds it."""
+    times = cycles(found)
+    bound = max(times, key=times.get)
+    units = ", ".join(f"{unit} {found[unit]:.3g}" for unit in UNITS if found[unit])
+    return {
+        "instructions": f"all {found[LOOP]:.3g}, {units}",
+        "cycles": ", ".join(f"{unit} {t:.3f}" for unit, t in times.items()),
+        "bound": bound,
+        "us at d = 2^20": f"{1e6 * times[bound] * DIM / MULTIPROCESSORS / CLOCK:.2f}",
     }
 
 
-def study(name, signature, work, capability, folder):
-    """Return the row of a kernel."""
-    ptx = compile_for(capability, name, signature)
-    row = {"kernel": name, "PTX lines": len(ptx.splitlines())}
-    if not (tool("ptxas") and tool("nvdisasm")):
-        return row
+def need_compiler(assembler):
+    """End the process where there is no compiler, or no assembler and one is needed."""
     try:
-        report, sass = assemble(ptx, capability, folder)
-    except subprocess.CalledProcessError as error:  # an assembler older than the compiler
-        return row | {"not assembled": " ".join(error.stderr.split())}
-    spills = [int(n) for n in re.findall(r"(\d+) bytes spill", report)]
-    row["registers"] = max(int(n) for n in re.findall(r"Used (\d+) registers", report))
-    row["spilled bytes"] = sum(spills)
-    body = main_loop(sass)
-    if not any(instruction.startswith("MUFU") for instruction in body):
-        return row
-    counts, times = cycles(body, work)
-    bound = max(times, key=times.get)
-    row["instructions"] = ", ".join(f"{unit} {n:.3g}" for unit, n in counts.items())
-    row["cycles"] = ", ".join(f"{unit} {t:.3f}" for unit, t in times.items())
-    row["bound"] = bound
-    row["us at d = 2^20"] = f"{1e6 * times[bound] * DIM / MULTIPROCESSORS / CLOCK:.2f}"
-    return row
-
-
-def main():
-    """Compile all kernels and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--compute-capability", default="9.0")
-    parser.add_argument("--dtype", choices=("float64", "float32"), default="float64")
-    parser.add_argument("--kernel", action="append", help="this kernel only; may be repeated")
-    parser.add_argument(
-        "--ptx", type=Path, metavar="FOLDER",
-        help="write the PTX there, a file a kernel with _ for spaces, and print no table",
-    )  # fmt: skip
-    options = parser.parse_args()
-    capability = tuple(int(n) for n in options.compute_capability.split("."))
-    try:
-        prepare(capability)
         from cuda.bindings import nvvm
 
         nvvm.version()
     except Exception as error:  # a package or library that is not installed
         print(f"no compiler for GPUs: {str(error).splitlines()[0]}")
         sys.exit(NO_COMPILER)
-    kernels = signatures(getattr(types, options.dtype))
-    if unknown := set(options.kernel or ()) - set(kernels):
-        parser.error(f"no kernel {', '.join(sorted(unknown))}; there are {', '.join(kernels)}")
-    if options.kernel:
-        kernels = {name: kernels[name] for name in options.kernel}
-    if options.ptx:
-        options.ptx.mkdir(parents=True, exist_ok=True)
-        for name, (signature, _) in kernels.items():
-            ptx = compile_for(capability, name, signature)
-            (options.ptx / f"{name.replace(' ', '_')}.ptx").write_text(ptx)
+    missing = [name for name in ("ptxas", "nvdisasm") if not tool(name)]
+    if assembler and missing:
+        print(f"no {' and no '.join(missing)}: pip install -e '.[gpu-code]'")
+        sys.exit(NO_COMPILER)
+
+
+def parsed():
+    """Return the options."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--compute-capability", action="append", choices=CAPABILITIES)
+    parser.add_argument("--dtype", action="append", choices=STATES)
+    parser.add_argument("--kernel", action="append", help="this kernel only; may be repeated")
+    do = parser.add_mutually_exclusive_group()
+    do.add_argument("--check", action="store_true", help="compare with the table that is kept")
+    do.add_argument("--write", action="store_true", help="write that table")
+    do.add_argument(
+        "--ptx", type=Path, metavar="FOLDER",
+        help="write the PTX there, a file a kernel with _ for spaces, and print no table",
+    )  # fmt: skip
+    options = parser.parse_args()
+    known = signatures(float64)
+    if unknown := set(options.kernel or ()) - set(known):
+        parser.error(f"no kernel {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    if options.write and (options.compute_capability or options.dtype or options.kernel):
+        parser.error("--write takes all kernels")
+    return options
+
+
+def main():
+    """Compile kernels, and print, check or write what came out."""
+    options = parsed()
+    whole = options.check or options.write
+    need_compiler(assembler=whole)
+    capabilities = options.compute_capability or (CAPABILITIES if whole else CAPABILITIES[:1])
+    states = options.dtype or (STATES if whole else STATES[:1])
+    if whole:
+        if options.check:
+            sys.exit(check(capabilities, states, options.kernel))
+        gpu_table.PATH.write_text(table_of(capabilities, states, None).text())
         return
     with tempfile.TemporaryDirectory() as folder:
-        for name, (signature, work) in kernels.items():
-            row = study(name, signature, work, capability, Path(folder))
-            print("; ".join(f"{title} {value}" for title, value in row.items()), flush=True)
+        for capability, state in ((c, s) for c in capabilities for s in states):
+            for name, (signature, work) in signatures(getattr(types, state)).items():
+                if options.kernel and name not in options.kernel:
+                    continue
+                if options.ptx:
+                    options.ptx.mkdir(parents=True, exist_ok=True)
+                    path = options.ptx / f"{name.replace(' ', '_')}.ptx"
+                    path.write_text(compile_for(capability, name, signature))
+                else:
+                    line = described(name, signature, work, capability, Path(folder))
+                    print(line, flush=True)
 
 
 if __name__ == "__main__":

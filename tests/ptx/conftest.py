@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from . import pinned_numba_cuda
+from . import pinned_compilers
 
-STUDY = Path(__file__).parents[2] / "bench" / "gpu_code.py"
+ROOT = Path(__file__).parents[2]
 KERNELS = (
     "fill_normals", "advance", "add_parts", "jump_rows", "sum_state", "observe", "spread",
     "CriticalStep", "OnlineCriticalStep",
@@ -25,23 +25,39 @@ def version_of(package):
         return None
 
 
+def pytest_configure():
+    """Refuse other compilers than those whose code is known."""
+    wrong = [
+        f"{name} {wanted} is wanted, found {found}"
+        for name, wanted in pinned_compilers().items()
+        if (found := version_of(name)) != wanted
+    ]
+    if wrong:
+        raise pytest.UsageError(f"{', '.join(wrong)}: pip install -e '.[gpu-code]'")
+
+
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory):
+def study():
+    """A function that runs ``bench/gpu_code.py``, of any checkout."""
+
+    def run(*options, root=ROOT, **variables):
+        environment = {k: v for k, v in os.environ.items() if k != "NUMBA_ENABLE_CUDASIM"}
+        return subprocess.run(
+            [sys.executable, str(root / "bench" / "gpu_code.py"), *options],
+            env=environment | variables, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def folder(study, tmp_path_factory):
     """PTX of the kernels, for a state of float64 and, of some, of float32."""
-    wanted = pinned_numba_cuda()
-    if (found := version_of("numba-cuda")) != wanted:
-        pytest.skip(f"the machine knows the code of numba-cuda {wanted}, found {found}")
     root = tmp_path_factory.mktemp("ptx")
-    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_ENABLE_CUDASIM"}
     for dtype, names in {"float64": KERNELS, "float32": ("advance",)}.items():
         chosen = [word for name in names for word in ("--kernel", name)]
-        done = subprocess.run(
-            [sys.executable, str(STUDY), "--dtype", dtype, "--ptx", str(root / dtype), *chosen],
-            env=environment, capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
-        if done.returncode == 77:
-            pytest.skip(done.stdout.strip())
-        assert done.returncode == 0, done.stderr
+        done = study("--dtype", dtype, "--ptx", str(root / dtype), *chosen)
+        assert done.returncode == 0, done.stdout + done.stderr
     return root
 
 
