@@ -53,16 +53,21 @@ def signatures(state):
     steps, parts = int64[::1], int64[:, ::1]
     step, key = (int64, int64), (uint32, uint32)
     state = state[::1]
-    adaptive = void(
-        state, vector, vector, parts, vector, *step, steps, *key, cube, cube, cube, cube, matrix,
-        vector, cube, steps, vector, steps,
+    planes, move = types.UniTuple(state, 2), types.UniTuple(vector, 7)
+    factors = types.UniTuple(float64, 3)
+    plain, momentum = (
+        void(
+            types.UniTuple(state, count), factors, vector, vector, parts, vector, *step, steps,
+            *key, cube, cube, cube, cube, matrix, vector, cube, steps, vector, steps,
+        )
+        for count in (1, 2)
     )  # fmt: skip
     return {
         "only_normals": (void(parts, *step, *key, float32[:, ::1]), 4),
         "advance": (void(state, vector, vector, parts, cube, *step, *key, cube), 16),
-        "CriticalStep": (adaptive, 4),
-        "OnlineCriticalStep": (adaptive, 4),
-        "function of the row": (adaptive, 4),
+        "CriticalStep": (plain, 4),
+        "OnlineCriticalStep": (plain, 4),
+        "function of the row": (plain, 4),
         "jump_rows": (
             void(state, vector, vector, vector, vector, parts, steps, steps, *key, cube), 4),
         "observe": (void(state, vector, vector, parts, *step, *key, cube), 4),
@@ -70,6 +75,14 @@ def signatures(state):
         "fill_normals": (void(state, float64, int64, *step, *key), 4),
         "spread": (void(vector, steps, vector), 1),
         "add_parts": (void(cube, parts, steps, cube), 1),
+        "advance_velocity": (
+            void(planes, factors, vector, vector, parts, cube, *step, *key, cube), 8),
+        "CriticalStep, momentum": (momentum, 4),
+        "OnlineCriticalStep, momentum": (momentum, 4),
+        "jump_velocity_rows": (
+            void(planes, move, vector, vector, parts, steps, steps, *key, cube), 4),
+        "sum_velocity": (void(planes, vector, vector, parts, cube), 1),
+        "add_velocity_parts": (void(cube, parts, steps, cube), 1),
     }  # fmt: skip
 
 
@@ -83,14 +96,18 @@ def kernel(name):
     """Return a kernel by its name in a table: a rule, or a function of any module ``gpu*``."""
     import suspalign_fast as sa
     from suspalign_fast.kernels import gpu
+    from suspalign_fast.kernels.gpu_rules import make_adaptive
+    from suspalign_fast.kernels.gpu_velocity import VELOCITY_WAY
 
     rules = {
         "CriticalStep": sa.CriticalStep(0.9),
         "OnlineCriticalStep": sa.OnlineCriticalStep(0.9),
         "function of the row": sa.RowStep(two_sizes),
     }
-    if name in rules:
-        return gpu.make_adaptive(rules[name].compiled, rules[name].observes)
+    rule, _, optimizer = name.partition(", ")
+    if rule in rules:
+        way = VELOCITY_WAY if optimizer else gpu.PLAIN_WAY
+        return make_adaptive(rules[rule].compiled, rules[rule].observes, way)
     files = sorted(Path(gpu.__file__).parent.glob("gpu*.py"))
     modules = [importlib.import_module(f"{gpu.__package__}.{path.stem}") for path in files]
     found = [getattr(module, name, None) for module in modules]

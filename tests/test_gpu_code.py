@@ -47,7 +47,9 @@ def test_the_table_has_every_kernel(bench, kept):
     with_loop = {key[:2] for key, row in kept.rows.items() if "main loop" in row}
     assert with_loop == {
         ("9.0", name) for name in
-        {*names} - {"sum_state", "fill_normals", "spread", "add_parts"}
+        {*names} - {
+            "sum_state", "fill_normals", "spread", "add_parts", "sum_velocity", "add_velocity_parts"
+        }
     }  # fmt: skip
 
 
@@ -87,6 +89,8 @@ SHOWN = {
     "`step`, known sizes": ("advance", "float64"),
     "`step`, known sizes, float32 state": ("advance", "float32"),
     "`step` under `CriticalStep`": ("CriticalStep", "float64"),
+    "`step` with momentum, known sizes": ("advance_velocity", "float64"),
+    "`step` with momentum under `CriticalStep`": ("CriticalStep, momentum", "float64"),
     "`jump`, a row": ("jump_rows", "float64"),
 }
 

@@ -13,7 +13,8 @@ from . import pinned_compilers
 ROOT = Path(__file__).parents[2]
 KERNELS = (
     "fill_normals", "advance", "add_parts", "jump_rows", "sum_state", "observe", "spread",
-    "CriticalStep", "OnlineCriticalStep",
+    "CriticalStep", "OnlineCriticalStep", "advance_velocity", "jump_velocity_rows",
+    "sum_velocity", "add_velocity_parts", "CriticalStep, momentum", "OnlineCriticalStep, momentum",
 )  # fmt: skip
 
 
