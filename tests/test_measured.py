@@ -217,3 +217,17 @@ def test_rows_of_the_repository_are_read(path):
     assert trace.alignment[lowest] + 0.1 < min(trace.alignment[[0, -1]])  # falls, then rises
     late = trace.step > 100
     assert (trace.beyond_quadratic[late] == 0).all()
+
+
+def test_a_picture_of_a_network_shows_error_and_edge():
+    trace = sa.load_trace(ROOT / "data" / "networks" / "tanh-mse.h5")
+    assert trace.beyond_quadratic.any()
+    panel = sa.plot_trace(trace).axes[2]
+    edge = 2.0 / trace.top_eigenvalues[:, 0]
+    assert any(np.array_equal(line.get_ydata(), edge) for line in panel.lines)
+    beyond = trace.critical_step_size[trace.beyond_quadratic == 1]
+    assert any(np.array_equal(line.get_ydata(), beyond) for line in panel.lines)
+    (band,) = panel.collections
+    ends = band.get_paths()[0].vertices[:, 1]
+    for value in trace.critical_step_size + trace.critical_error:
+        assert np.isclose(ends, value).any()

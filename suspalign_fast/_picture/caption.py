@@ -28,7 +28,7 @@ ENDS = {
 def title(trace: Trace) -> list[str]:
     """Return the problem's size and gap, in parts that are not to be broken (with mathtext)."""
     if trace.problem is None:
-        return [_cut(trace.source)]
+        return [_cut(part) for part in trace.source.split(", ")]
     spectrum = trace.problem.spectrum
     ratio = spectrum.gap_ratio
     gap = "\\infty" if np.isinf(ratio) else f"{ratio:.3g}"

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import theory
+from .. import measured, theory
 from ..step_size import KnownStepSize
 from ..trace import Trace
 from . import caption, step_axis
@@ -158,7 +158,26 @@ def step_sizes(axes: Any, trace: Trace) -> tuple[Keys, str]:
     scale(axes, critical, size)
     keys = _curve(axes, step, critical, "critical $\\eta^*_t$", CRITICAL, PALE_CRITICAL, np.median)
     keys += _curve(axes, step, size, "step size $\\eta_t$", SIMULATED, PALE, np.median)
+    if hasattr(trace, measured.ERROR.name):
+        keys += _of_network(axes, trace)
     return keys + _self_correcting(axes, step, np.isposinf(critical)), ""
+
+
+def _of_network(axes: Any, trace: Trace) -> Keys:
+    """Draw the error of a critical step size that was measured, and where it means little."""
+    step, critical = trace.step, trace.critical_step_size
+    error, beyond = trace[measured.ERROR.name], trace[measured.BEYOND.name] == 1
+    edge = 2.0 / trace[measured.TOP.name][:, 0]
+    low = np.maximum(critical - error, 0.1 * critical)
+    band = axes.fill_between(
+        step, low, critical + error, color=CRITICAL, alpha=0.2, lw=0, zorder=1.9
+    )
+    line = axes.plot(step, edge, color=QUIET, lw=1.0, ls="--", zorder=1.8)[0]
+    keys: Keys = [(band, "its standard error"), (line, "$2/\\lambda_1$")]
+    if beyond.any():
+        mark = axes.plot(step[beyond], critical[beyond], "x", color=CRITICAL, ms=9, mew=1.6)[0]
+        keys.append((mark, "beyond the quadratic picture"))
+    return keys
 
 
 def _curve(

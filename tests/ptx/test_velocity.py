@@ -107,10 +107,11 @@ def test_a_rule_in_several_blocks(text, gpu, name):
         np.zeros((3, 2, WIDTH)), np.zeros(3, np.int64), np.zeros(3), np.zeros(2, np.int64)
     )  # fmt: skip
     state, velocity = engine.state.copy(), np.zeros(300)
+    moves = np.repeat(moves_of(ruling.step_size, UPDATE), BLOCKS, 0)
     machine.Kernel(text(f"{name},_momentum")).run(
         BLOCKS, state, velocity, *map(float, used.factors), *model(engine.run.problem), parts,
         np.array(UPDATE), 0, 2, np.array([1, 2, -1]), *KEY,
-        np.zeros((2, len(parts), WIDTH)), np.zeros((2, len(parts), ROW_SIZE)), np.repeat(moves_of(ruling.step_size, UPDATE), BLOCKS, 0),
+        np.zeros((2, len(parts), WIDTH)), np.zeros((2, len(parts), ROW_SIZE)), moves,
         *changed, out, steps, sizes, progress, order=1,
     )  # fmt: skip
     rows = engine.advance(2)
