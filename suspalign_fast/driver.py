@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import _progress, checkpoint
+from .beside import Beside
 from .engines import Engine, make_engine
 from .engines.base import StepSizeError, Stretches
 from .executors import ExecutorStoppedError
@@ -113,27 +114,28 @@ def run_to_file(engine: Engine, writer: TraceWriter, every: float, progress: boo
         if signals.received is not None:
             raise stopped(signals.received)
         if engine.step > 0 and time.monotonic() - last >= every:
-            _write_checkpoint(engine, writer, final=False)
+            _write_checkpoint(engine, sink, final=False)
             last = time.monotonic()
 
     def stopped(number: int) -> Interrupted:
-        said = _end_early(engine, writer, "stopped")
+        said = _end_early(engine, sink, "stopped")
         signals.answered = True
         return Interrupted(said, number)
 
-    with Signals() as signals, writer, _bar(engine, progress) as bar:
+    sink = Beside(writer) if engine.leaves_the_cpu else writer
+    with Signals() as signals, sink, _bar(engine, progress) as bar:
         try:
-            status = _drive(engine, writer, bar, between_stretches)
+            status = _drive(engine, sink, bar, between_stretches)
         except ExecutorStoppedError as error:
             if signals.received is not None:  # which has reached the workers, too
                 raise stopped(signals.received) from error
-            raise ExecutorStoppedError(_end_early(engine, writer, f"{error}; stopped")) from error
-        writer.finish(status)
+            raise ExecutorStoppedError(_end_early(engine, sink, f"{error}; stopped")) from error
+        sink.finish(status)
         tidy(writer.path)
     return writer.trace()
 
 
-def _end_early(engine: Engine, writer: TraceWriter, what: str) -> str:
+def _end_early(engine: Engine, writer: TraceWriter | Beside, what: str) -> str:
     """Write a last checkpoint and close the file; return what is to be said."""
     problem = _write_checkpoint(engine, writer, final=True)
     writer.finish("interrupted")
@@ -144,7 +146,7 @@ def _end_early(engine: Engine, writer: TraceWriter, what: str) -> str:
     )
 
 
-def _write_checkpoint(engine: Engine, writer: TraceWriter, *, final: bool) -> str:
+def _write_checkpoint(engine: Engine, writer: TraceWriter | Beside, *, final: bool) -> str:
     """Write a checkpoint; a failure is no reason to end the run, and returned in words."""
     writer.sync()  # a checkpoint must never be ahead of the rows on the disk
     try:

@@ -45,7 +45,7 @@ LAYERS = (
     ("engines", "engines cost"),
     ("trace files", "row_file measured_file sink trace_file labels store checkpoint"),
     ("pictures", "_picture plot plot_studies"),
-    ("simulation", "driver simulate labelled_runs ensemble estimate"),
+    ("simulation", "beside driver simulate labelled_runs ensemble estimate"),
     ("studies", "grid cases until table study study_file sweep"),
     ("verification", "verify"),
     ("networks", "network"),

@@ -494,3 +494,34 @@ def test_a_move_is_a_drift_and_a_spread_of_each_band():
     device._advance_known(0, moves, slots, *device.key, sums[1])
     np.testing.assert_allclose(device.state, cpu.state, rtol=1e-13)
     np.testing.assert_allclose(sums[1], sums[0], rtol=1e-11)
+
+
+# --- rows are written beside the engine ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("failing_call", [None, 2])
+def test_rows_are_written_in_a_thread_of_their_own(failing_call, tmp_path, monkeypatch):
+    from suspalign_fast.store import TraceWriter
+
+    path, threads = tmp_path / "a.h5", []
+    append = TraceWriter.append
+
+    def watched(self, rows):
+        threads.append(threading.current_thread().name)
+        if len(threads) == failing_call:
+            raise OSError("no space")
+        append(self, rows)
+
+    monkeypatch.setattr(TraceWriter, "append", watched)
+    monkeypatch.setattr(sys.modules["suspalign_fast.driver"], "FIRST_NUMBERS", 2)
+    arguments = {"seed": 5, "device": "cuda", "path": path}
+    if failing_call:
+        with pytest.raises(OSError, match="no space"):
+            sa.simulate(problem_of("tiny"), 3e-3, 40, **arguments)
+        assert 1 <= len(sa.load_trace(path)) < 41
+    else:
+        trace = sa.simulate(problem_of("tiny"), 3e-3, 40, **arguments)
+        whole = sa.simulate(problem_of("tiny"), 3e-3, 40, seed=5, device="cuda")
+        assert_same_bits(trace, whole)
+    assert all(name.startswith("suspalign-writer") for name in threads)
+    assert len(threads) > 1

@@ -209,6 +209,8 @@ class Engine(ABC):
 
     #: Whether steps between recorded rows cost nothing.
     jumps: bool = False
+    #: Whether the CPU is free while it works: rows are then written meanwhile.
+    leaves_the_cpu: bool = False
     #: Whether single steps can be tried at its states, as `verify` does.
     can_be_probed: bool = False
 

@@ -40,6 +40,7 @@ class GpuStepEngine(SteppingEngine):
     """SGD step by step on coefficients that stay on the device; only rows come back."""
 
     takes_velocity = True
+    leaves_the_cpu = True
 
     def __init__(self, run: Run, *, serial: bool = False) -> None:
         super().__init__(run, serial=serial)
