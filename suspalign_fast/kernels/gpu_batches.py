@@ -32,7 +32,6 @@ _NORMALS = TEAMS * BLOCK
 _draw_block = from_kernel(gpu_batches_thread.draw_block)
 _draw_along = from_kernel(gpu_batches_thread.draw_along)
 _observe_block = from_kernel(gpu_batches_thread.observe_block)
-_add_totals = from_kernel(gpu_batches_thread.add_totals)
 _turn_of = from_kernel(for_gpu(data_noise.turn_of.py_func))
 _gain_of = from_kernel(for_gpu(data_noise.gain_of.py_func))
 
@@ -44,12 +43,13 @@ class BatchWay(NamedTuple):
     ----------
     num_sums : int
         Sums that a coordinate adds to.
-    take_block : function
-        As `gpu_batches_thread.take_block`.
+    take_block, add_totals : function
+        As `gpu_batches_thread.take_block` and `gpu_batches_thread.add_totals`.
     """
 
     num_sums: int
     take_block: Any
+    add_totals: Any
 
     @property
     def width(self) -> int:
@@ -57,8 +57,16 @@ class BatchWay(NamedTuple):
         return width_of(self.num_sums + 1)
 
 
-PLAIN_BATCHES = BatchWay(NUM_SUMS, from_kernel(gpu_batches_thread.take_block))
-VELOCITY_BATCHES = BatchWay(NUM_VELOCITY_SUMS, from_kernel(gpu_batches_thread.take_velocity_block))
+PLAIN_BATCHES = BatchWay(
+    NUM_SUMS,
+    from_kernel(gpu_batches_thread.take_block),
+    from_kernel(gpu_batches_thread.add_totals),
+)
+VELOCITY_BATCHES = BatchWay(
+    NUM_VELOCITY_SUMS,
+    from_kernel(gpu_batches_thread.take_velocity_block),
+    from_kernel(gpu_batches_thread.add_velocity_totals),
+)
 
 
 def _write_batch(batch, ws, row, u, numbers, traces):
@@ -102,19 +110,27 @@ def _draw(
     return turns[team] if team < count else 0.0
 
 
-@together
-def _add_teams(sums, lanes, totals, count, thread):
-    """Add up `totals` of all threads; call with all of them.
+def _make_team_sum(add_totals):
+    """Build the sum over all threads of what each has in a tuple of totals."""
 
-    The first team may have a sum of its own in rows after them. Returns, to thread ``j < count``,
-    the sum of row j.
-    """
-    team, column = thread // COLUMNS, thread % COLUMNS
-    for other in range(TEAMS):
-        if team == other:
-            _add_totals(sums, column, totals, other == 0)
-        cuda.syncthreads()
-    return add_columns(sums, lanes, count, thread, COLUMNS)
+    @together
+    def add_teams(sums, lanes, totals, count, thread):
+        """Add up the totals; call with all threads.
+
+        The first team may have a sum of its own in rows after them. Returns, to thread
+        ``j < count``, the sum of row j.
+        """
+        team, column = thread // COLUMNS, thread % COLUMNS
+        for other in range(TEAMS):
+            if team == other:
+                add_totals(sums, column, totals, other == 0)
+            cuda.syncthreads()
+        return add_columns(sums, lanes, count, thread, COLUMNS)
+
+    return add_teams
+
+
+_add_noisy_teams = _make_team_sum(from_kernel(gpu_batches_thread.add_noisy_totals))
 
 
 @functools.lru_cache(maxsize=16)
@@ -134,6 +150,7 @@ def make_batches(rule, observes, way):
     """
     take_block, num_sums, width = way.take_block, way.num_sums, way.width
     read, ask = make_reading(num_sums, width), make_asking(rule, num_sums)
+    add_teams = _make_team_sum(way.add_totals)
     num_rows, num_lanes = max(num_sums + 1, TEAMS), 2 * width * LANES
     none, none_noisy = (0.0,) * num_sums, (0.0,) * NUM_NOISY
     # Not the first thread, which waits for other blocks on behalf of its own.
@@ -176,7 +193,7 @@ def make_batches(rule, observes, way):
                 column, COLUMNS, first, last, step & 0xFFFFFFFF, step >> 32, keys[0], keys[1],
                 norms, xi,
             )  # fmt: skip
-        return _add_teams(sums, lanes, totals, num_sums + 1, thread)
+        return add_teams(sums, lanes, totals, num_sums + 1, thread)
 
     @together
     def observe_part(
@@ -198,8 +215,9 @@ def make_batches(rule, observes, way):
                     column, COLUMNS, state, std, start, stop, _gain_of(batch[0], batch[1], turn),
                     batch[1], normals, _place_of(start, team), totals,
                 )  # fmt: skip
+            cuda.syncthreads()  # for other threads may draw the next normals in these places
             b += TEAMS
-        return _add_teams(sums, lanes, totals, NUM_NOISY, thread)
+        return _add_noisy_teams(sums, lanes, totals, NUM_NOISY, thread)
 
     @kernel(THREADS, 1, cache=False)
     def advance_batches(

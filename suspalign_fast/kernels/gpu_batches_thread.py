@@ -240,9 +240,50 @@ def observe_block(column, columns, state, std, start, stop, gain, rho, normals, 
     )
 
 
+# --- sums of a column: constant places, so that totals stay in registers -------------------------
+
+
+@inlined
+def _add(sums, row, column, total, is_first):
+    before = 0.0 if is_first else sums[row, column]
+    sums[row, column] = before + total
+
+
+@for_gpu
+def add_noisy_totals(sums, column, totals, is_first):
+    """Add totals of `observe_block` to a column of the first rows, or set it."""
+    _add(sums, 0, column, totals[0], is_first)
+    _add(sums, 1, column, totals[1], is_first)
+    _add(sums, 2, column, totals[2], is_first)
+
+
 @for_gpu
 def add_totals(sums, column, totals, is_first):
-    """Add totals to a column of the first rows, or set it."""
-    for j in range(len(totals)):
-        before = 0.0 if is_first else sums[j, column]
-        sums[j, column] = before + totals[j]
+    """Add totals of `take_block` to a column of the first rows, or set it."""
+    _add(sums, 0, column, totals[0], is_first)
+    _add(sums, 1, column, totals[1], is_first)
+    _add(sums, 2, column, totals[2], is_first)
+    _add(sums, 3, column, totals[3], is_first)
+    _add(sums, 4, column, totals[4], is_first)
+    _add(sums, 5, column, totals[5], is_first)
+    _add(sums, 6, column, totals[6], is_first)
+
+
+@for_gpu
+def add_velocity_totals(sums, column, totals, is_first):
+    """Add totals of `take_velocity_block` to a column of the first rows, or set it."""
+    _add(sums, 0, column, totals[0], is_first)
+    _add(sums, 1, column, totals[1], is_first)
+    _add(sums, 2, column, totals[2], is_first)
+    _add(sums, 3, column, totals[3], is_first)
+    _add(sums, 4, column, totals[4], is_first)
+    _add(sums, 5, column, totals[5], is_first)
+    _add(sums, 6, column, totals[6], is_first)
+    _add(sums, 7, column, totals[7], is_first)
+    _add(sums, 8, column, totals[8], is_first)
+    _add(sums, 9, column, totals[9], is_first)
+    _add(sums, 10, column, totals[10], is_first)
+    _add(sums, 11, column, totals[11], is_first)
+    _add(sums, 12, column, totals[12], is_first)
+    _add(sums, 13, column, totals[13], is_first)
+    _add(sums, 14, column, totals[14], is_first)
