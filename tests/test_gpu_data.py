@@ -75,8 +75,11 @@ def engine_of(problem, rule="constant", optimizer="sgd", num_steps=STEPS, **opti
     return make_engine(Run(problem, size, num_steps, **options))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "nesterov"])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("rule", "optimizer"),
+    [*((rule, "sgd") for rule in RULES), ("constant", "ball"), ("critical", "nesterov"),
+     ("function of the noisy gradient", "nesterov")],
+)  # fmt: skip
 def test_rows_agree_with_the_cpu(rule, optimizer):
     problem = problem_of()
     trace = compare(problem, size_of(problem, rule, optimizer), optimizer)
@@ -89,7 +92,7 @@ def test_rows_agree_with_the_cpu(rule, optimizer):
 @pytest.mark.parametrize("optimizer", ["sgd", "ball"])
 def test_many_blocks_of_the_plan(optimizer):
     problem = problem_of("many blocks")
-    compare(problem, size_of(problem, "online", optimizer), optimizer, 3)
+    compare(problem, size_of(problem, "online", optimizer), optimizer, 2)
 
 
 @pytest.mark.parametrize(("batch", "std"), [(1, 0.4), (10**6, 0.0)])
@@ -109,20 +112,18 @@ def test_weights_of_the_update(optimizer, update):
     compare(problem_of(), sa.CriticalStep(0.9), optimizer, update=update)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "ball"])
-def test_a_float32_state(optimizer):
-    problem = problem_of()
-    size = size_of(problem, "constant", optimizer)
-    trace = compare(problem, size, optimizer, dtype="float32")
-    double = sa.simulate(problem, size, STEPS, seed=5, optimizer=OPTIMIZERS[optimizer])
+def test_a_float32_state():
+    problem, optimizer = problem_of(), OPTIMIZERS["ball"]
+    size = size_of(problem, "constant", "ball")
+    trace = compare(problem, size, "ball", dtype="float32")
+    double = sa.simulate(problem, size, STEPS, seed=5, optimizer=optimizer)
     assert abs(trace.power_sums[:, 0] / double.power_sums[:, 0] - 1.0).max() > 1e-9
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "ball"])
-def test_coefficients_and_velocities_agree(optimizer):
+def test_coefficients_and_velocities_agree():
     planes = []
     for device in ("cpu", "cuda"):
-        made = engine_of(problem_of(), "constant", optimizer, device=device)
+        made = engine_of(problem_of(), "constant", "ball", device=device)
         made.initial_row()
         made.advance(STEPS)
         planes.append(made.planes)
@@ -167,20 +168,21 @@ def test_a_run_goes_on(first, second, rule, optimizer, tmp_path, monkeypatch):
     problem, path = problem_of(), tmp_path / "trace.h5"
     size = size_of(problem, rule, optimizer)
     arguments = {"seed": 5, "optimizer": OPTIMIZERS[optimizer]}
-    whole = sa.simulate(problem, size, 7, **arguments, device=second)
+    whole = sa.simulate(problem, size, 6, **arguments, device=second)
     with monkeypatch.context() as patch:
         patch.setattr(sys.modules["suspalign_fast.driver"], "FIRST_NUMBERS", 1)
         stop_after(patch, 2)
         with pytest.raises(sa.Interrupted):
-            sa.simulate(problem, size, 7, **arguments, device=first, path=path)
-    assert 1 < len(sa.load_trace(path)) < 8
+            sa.simulate(problem, size, 6, **arguments, device=first, path=path)
+    assert 1 < len(sa.load_trace(path)) < 7
     trace = sa.resume(path, device=second)
     assert trace.run.device == second
     (assert_same_bits if first == second else assert_close)(trace, whole)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "ball"])
-@pytest.mark.parametrize("rule", [1e80, sa.CriticalStep(1e80, max_step=1e80)])
+@pytest.mark.parametrize(
+    ("rule", "optimizer"), [(1e80, "ball"), (sa.CriticalStep(1e80, max_step=1e80), "sgd")]
+)
 @pytest.mark.filterwarnings("ignore:step size:suspalign_fast.driver.UnstableWarning")
 def test_divergence(rule, optimizer):
     arguments = {"seed": 5, "num_steps": STEPS, "optimizer": OPTIMIZERS[optimizer]}
@@ -194,7 +196,7 @@ def test_divergence(rule, optimizer):
 def test_a_rule_that_fails_keeps_the_rows_before(tmp_path):
     path = tmp_path / "trace.h5"
     with pytest.raises(ValueError, match=r"finite numbers of at least zero, got nan at step 5"):
-        sa.simulate(problem_of(), failing, 8, device="cuda", path=path)
+        sa.simulate(problem_of("tiny"), failing, 6, device="cuda", path=path)
     np.testing.assert_array_equal(sa.load_trace(path).step, range(6))
 
 
