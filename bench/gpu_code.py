@@ -62,6 +62,14 @@ def signatures(state):
         )
         for count in (1, 2)
     )  # fmt: skip
+    batches, momentum_batches = (
+        void(
+            types.UniTuple(state, count), factors, vector, parts, parts,
+            types.Tuple((vector, matrix)), vector, vector, *step, steps, *key, vector, vector, cube,
+            cube, cube, matrix, vector, cube, steps, vector, steps,
+        )
+        for count in (1, 2)
+    )  # fmt: skip
     return {
         "only_normals": (void(parts, *step, *key, float32[:, ::1]), 4),
         "advance": (void(state, vector, vector, parts, cube, *step, *key, cube), 16),
@@ -83,6 +91,10 @@ def signatures(state):
             void(planes, move, vector, vector, parts, steps, steps, *key, cube), 4),
         "sum_velocity": (void(planes, vector, vector, parts, cube), 1),
         "add_velocity_parts": (void(cube, parts, steps, cube), 1),
+        "known sizes, batches": (batches, 4),
+        "OnlineCriticalStep, batches": (batches, 4),
+        "known sizes, batches and momentum": (momentum_batches, 4),
+        "OnlineCriticalStep, batches and momentum": (momentum_batches, 4),
     }  # fmt: skip
 
 
@@ -96,18 +108,24 @@ def kernel(name):
     """Return a kernel by its name in a table: a rule, or a function of any module ``gpu*``."""
     import suspalign_fast as sa
     from suspalign_fast.kernels import gpu
+    from suspalign_fast.kernels.gpu_batches import PLAIN_BATCHES, VELOCITY_BATCHES, make_batches
     from suspalign_fast.kernels.gpu_rules import make_adaptive
     from suspalign_fast.kernels.gpu_velocity import VELOCITY_WAY
+    from suspalign_fast.step_size import KnownRule
 
     rules = {
         "CriticalStep": sa.CriticalStep(0.9),
         "OnlineCriticalStep": sa.OnlineCriticalStep(0.9),
         "function of the row": sa.RowStep(two_sizes),
+        "known sizes": KnownRule(sa.step_size.ConstantStep(1e-3), 1),
     }
-    rule, _, optimizer = name.partition(", ")
+    rule, _, kind = name.partition(", ")
     if rule in rules:
-        way = VELOCITY_WAY if optimizer else gpu.PLAIN_WAY
-        return make_adaptive(rules[rule].compiled, rules[rule].observes, way)
+        has_velocity = kind.endswith("momentum")
+        make, ways = make_adaptive, (gpu.PLAIN_WAY, VELOCITY_WAY)
+        if kind.startswith("batches"):
+            make, ways = make_batches, (PLAIN_BATCHES, VELOCITY_BATCHES)
+        return make(rules[rule].compiled, rules[rule].observes, ways[has_velocity])
     files = sorted(Path(gpu.__file__).parent.glob("gpu*.py"))
     modules = [importlib.import_module(f"{gpu.__package__}.{path.stem}") for path in files]
     found = [getattr(module, name, None) for module in modules]

@@ -18,7 +18,7 @@ class DeviceError(RuntimeError):
     """A device was asked for that is not there, or does not finish its work."""
 
 
-def resolve(device: Any, engine: str, noise: Any = None) -> str:
+def resolve(device: Any, engine: str) -> str:
     """Return the device that an argument ``device=`` stands for.
 
     Parameters
@@ -26,8 +26,6 @@ def resolve(device: Any, engine: str, noise: Any = None) -> str:
     device : {"cpu", "cuda", "auto"}
         "auto" is the GPU where there is a usable one and the engine runs on it.
     engine : str
-    noise : Noise, optional
-        Model of the run; one that depends on the state keeps "auto" on the CPU.
 
     Raises
     ------
@@ -38,8 +36,6 @@ def resolve(device: Any, engine: str, noise: Any = None) -> str:
     """
     check(device, engine)
     if device == "auto":
-        if getattr(noise, "depends_on_state", False):
-            return "cpu"
         usable = "cuda" in ENGINES[engine].devices() and not is_simulated() and why_not() is None
         return "cuda" if usable else "cpu"
     if device == "cuda" and (reason := why_not()):

@@ -93,7 +93,7 @@ def run_in_memory(
 def run_together(runs: Sequence[Run]) -> list[Trace] | None:
     """Simulate runs whose seeds alone differ, if their engine can do that at once."""
     with quiet():
-        all_rows = ENGINES[runs[0].engine].on(runs[0].device).rows_of(runs)
+        all_rows = ENGINES[runs[0].engine].on_device_of(runs[0]).rows_of(runs)
         if all_rows is None:
             return None
         traces = []

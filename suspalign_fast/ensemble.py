@@ -144,9 +144,7 @@ def simulate_ensemble(
         "num_threads", cores if num_threads is None else num_threads, 1, cores
     )
     named = cost.first_engine(engine)
-    noises = [getattr(problem, "noise", None) for problem in _as_list(given["problems"])]
-    of_state = (noise for noise in noises if getattr(noise, "depends_on_state", False))
-    where = devices.resolve(device, named, next(of_state, None))
+    where = devices.resolve(device, named)
     if where == "cuda":
         workers = 1  # one run after the other has the whole GPU
     runs = [
@@ -232,10 +230,6 @@ def _listed(value: Any) -> list[Any] | Any:
         return list(value) if value.ndim else value
     one = str | bytes | bytearray | memoryview | Mapping | Set
     return list(value) if isinstance(value, Iterable) and not isinstance(value, one) else value
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def _at(value: Any, i: int) -> Any:

@@ -100,11 +100,6 @@ class Run(Travels):
         devices.check(self.device, self.engine)
         _check_velocity(self.optimizer, self.engine)
         self.problem.check_swings(self.optimizer)
-        if self.device == "cuda" and self.problem.noise.depends_on_state:
-            raise ValueError(
-                "device must be 'cpu' under noise that depends on the state, got 'cuda' for "
-                f"{self.problem.noise!r}"
-            )
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         self.step_size.check(self.num_steps)

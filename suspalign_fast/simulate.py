@@ -87,8 +87,8 @@ def simulate(
     device : {"cpu", "cuda", "auto"}
         Where the engine runs. "cuda" is an NVIDIA GPU, for engines "step" and "jump": the same
         noise and coefficients, sums that differ in the last digits (the order of addition is
-        another). "auto" is the GPU where there is a usable one, whatever the problem, else the
-        CPU.
+        another), under every noise model that the engine takes. "auto" is the GPU where there is
+        a usable one, whatever the problem, else the CPU.
     dtype : {"float64", "float32"}
         Type of the state in engines "step", "jump" and "reference". A float32 state takes half
         the memory and is rounded to after every step: a coefficient no longer moves where a step
@@ -167,7 +167,7 @@ def simulate(
         record_every=record_every,
         record_at=record_at,  # type: ignore[arg-type]
         engine=named,
-        device=devices.resolve(device, named, getattr(problem, "noise", None)),
+        device=devices.resolve(device, named),
         dtype=dtype,  # type: ignore[arg-type]
         update=update,  # type: ignore[arg-type]
         optimizer=optimizer,
@@ -293,7 +293,7 @@ def resume(
             return load_trace(path)
         refuse_foreign(run.step_size)
         _check_noise(run, trace)
-        where = devices.resolve(where, run.engine, run.problem.noise)
+        where = devices.resolve(where, run.engine)
         run = dataclasses.replace(run, device=where)
         with _where(executor, num_threads) as make, quiet():
             engine = _restored(run, trace, make)

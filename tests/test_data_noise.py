@@ -314,8 +314,6 @@ def test_engines_that_cannot_are_named():
     problem = problem_of(SPECTRA["small"]())
     with pytest.raises(ValueError, match=r"engine 'jump' skips the steps.*depends on the state"):
         sa.simulate(problem, 0.01, 10, engine="jump")
-    with pytest.raises(ValueError, match="device must be 'cpu' under noise"):
-        Run(problem, 0.01, 10, device="cuda")
     assert sa.simulate(problem, 0.01, 10, engine="auto").run.engine in ("step", "levels")
     for function in (theory.expected_next_alignment, theory.exact_critical_step_size):
         with pytest.raises(ValueError, match="noise must not depend on the state"):

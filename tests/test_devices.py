@@ -134,7 +134,7 @@ def test_a_trace_of_a_gpu_is_read_and_resumed_without_one(no_gpu, problem, tmp_p
     path = tmp_path / "trace.h5"
     with monkeypatch.context() as patch:
         patch.setattr(devices, "is_simulated", lambda: True)
-        patch.setattr(ENGINES["step"], "on", classmethod(lambda cls, device: cls))
+        patch.setattr(ENGINES["step"], "on_device_of", classmethod(lambda cls, run: cls))
         sa.simulate(problem, 0.1, 3, device="cuda", path=path)
     assert sa.load_trace(path).run.device == "cuda"
     with pytest.raises(sa.DeviceError, match="is not usable"):

@@ -121,7 +121,7 @@ def run(
         options.check_free(picture, overwrite)
     rule = options.step_size(step_size)
     named = first_engine(engine)
-    where: Any = devices.resolve(device, named, problems.noise(noise, noise_std))
+    where: Any = devices.resolve(device, named)
     workers = options.threads(threads)
     problem = problems.load(source, noise, noise_std, initial)
     spectrum = problem.spectrum

@@ -48,5 +48,5 @@ def make_engine(
     refuse_foreign(run.step_size)
     if executor is not None:
         return ShardedEngine(run, executor, num_threads)
-    engine: Engine = ENGINES[run.engine].on(run.device)(run, serial=serial)
+    engine: Engine = ENGINES[run.engine].on_device_of(run)(run, serial=serial)
     return engine

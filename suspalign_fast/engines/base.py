@@ -252,11 +252,16 @@ class Engine(ABC):
         return foreseen and moves and run.device in cls.devices()
 
     @classmethod
-    def on(cls, device: str) -> "type[Engine]":
-        """Return the class that runs on a device."""
-        if device == "cpu":
+    def places(cls, run: Run) -> Mapping[str, tuple[str, str]]:
+        """Return what of `elsewhere` a run needs."""
+        return cls.elsewhere
+
+    @classmethod
+    def on_device_of(cls, run: Run) -> "type[Engine]":
+        """Return the class that does a run on its device."""
+        if run.device == "cpu":
             return cls
-        module, name = cls.elsewhere[device]
+        module, name = cls.places(run)[run.device]
         found: type[Engine] = getattr(importlib.import_module(module), name)
         return found
 

@@ -46,21 +46,13 @@ class GpuStepEngine(SteppingEngine):
         super().__init__(run, serial=serial)
         check_directions(run, COORDINATES_OF_A_WORD)
         spectrum = run.problem.spectrum
-        law = run.problem.noise_law
-        isotropic = law is not None and law.power == 0
         has_velocity = run.optimizer.has_velocity
-        self.way: gpu_block.Way = VELOCITY_WAY if has_velocity else gpu.PLAIN_WAY
         planes = np.dtype(run.dtype).itemsize * (1 + has_velocity)
-        arrays = self._arrays_of_moves() + 2 - isotropic
-        needed = spectrum.dim * (planes + 8 * arrays) + TABLE_BYTES
+        needed = spectrum.dim * planes + self._bytes_of_model()
         there = None if SIMULATED else _free_memory()
         _memory.compare(f"engine {run.engine!r} at d = {spectrum.dim:,}", needed, there, "the GPU")
         processors = _processors()
-        self.parts: Any = self._cut(processors * gpu_block.BLOCKS)
-        self.lam: Any = self._spread(spectrum.eigenvalues)
-        stds = run.problem.stds
-        self.std: Any = cuda.to_device(stds[:1].copy()) if isotropic else self._spread(stds)
-        self.table: Any = self._table(self.parts, TABLE_BYTES)
+        self._place_model(processors)
         self._planes: dict[str, Any] = {STATE: self._initial_state()}
         if has_velocity:
             zeros = cuda.device_array(spectrum.dim, run.dtype)
@@ -69,6 +61,26 @@ class GpuStepEngine(SteppingEngine):
         self._columns = [*range(NUM_SUMS), *CROSS_COLUMNS] if has_velocity else [*range(NUM_SUMS)]
         self._prepare(processors)
         self._compile_rule()
+
+    @property
+    def _is_isotropic(self) -> bool:
+        law = self.run.problem.noise_law
+        return law is not None and law.power == 0
+
+    def _bytes_of_model(self) -> int:
+        """Memory of the device for everything but the planes."""
+        arrays = self._arrays_of_moves() + 2 - self._is_isotropic
+        return 8 * self.run.problem.spectrum.dim * arrays + TABLE_BYTES
+
+    def _place_model(self, processors: int) -> None:
+        """Make what kernels take beside the planes."""
+        problem = self.run.problem
+        self.way: Any = VELOCITY_WAY if self.run.optimizer.has_velocity else gpu.PLAIN_WAY
+        self.parts: Any = self._cut(processors * gpu_block.BLOCKS)
+        self.lam: Any = self._spread(problem.spectrum.eigenvalues)
+        one = cuda.to_device(problem.stds[:1].copy()) if self._is_isotropic else None
+        self.std: Any = self._spread(problem.stds) if one is None else one
+        self.table: Any = self._table(self.parts, TABLE_BYTES)
 
     def _arrays_of_moves(self) -> int:
         """Arrays of float64 beside problem and planes that have an entry for every direction."""
@@ -240,21 +252,36 @@ class GpuStepEngine(SteppingEngine):
         key_1: Any,
     ) -> tuple[int, int]:  # fmt: skip
         """As `kernels.advance.advance_adaptive`, in one launch."""
-        changing = ruling.sums, ruling.memory, ruling.step_size
         moves = moves_of(ruling.step_size, ruling.weights)
+        return self._launch_adaptive(
+            self.way.threads, ruling, record,
+            tuple(self._planes.values()), self._factors, self.lam, self.std, self.adaptive_parts,
+            cuda.to_device(ruling.weights), first_step, num_steps,
+            cuda.to_device(np.append(record.wanted, -1)), key_0, key_1, *self.turns,
+            cuda.to_device(np.repeat(moves, self.blocks, axis=0)),
+        )  # fmt: skip
+
+    def _launch_adaptive(
+        self, threads: int, ruling: Ruling, record: Record, *arguments: Any
+    ) -> tuple[int, int]:
+        """Launch the cooperative kernel of a rule; return the steps done and the rows recorded."""
+        changing = ruling.sums, ruling.memory, ruling.step_size
+        # One memory will do for all blocks if no step changes it.
+        copies = self.blocks if "memory" in self.stepper.mutable() else 1
         changed = [
-            cuda.to_device(np.repeat(array[None], self.blocks, axis=0))
-            for array in (ruling.sums, ruling.memory, ruling.step_size[0])
+            cuda.to_device(np.repeat(array[None], count, axis=0))
+            for array, count in (
+                (ruling.sums, self.blocks),
+                (ruling.memory, copies),
+                (ruling.step_size[0], self.blocks),
+            )
         ]
         compact = np.zeros((*record.sums.shape[:2], self.way.width))
         results = [cuda.to_device(array) for array in (compact, record.steps, record.sizes)]
         progress = cuda.to_device(np.full(2, -1, np.int64))
-        gpu_block.launch(self.kernel, self.blocks, self.way.threads)(
-            tuple(self._planes.values()), self._factors, self.lam, self.std, self.adaptive_parts,
-            cuda.to_device(ruling.weights), first_step, num_steps,
-            cuda.to_device(np.append(record.wanted, -1)), key_0, key_1, *self.turns,
-            cuda.to_device(np.repeat(moves, self.blocks, axis=0)), *changed, *results, progress,
-        )  # fmt: skip
+        gpu_block.launch(self.kernel, self.blocks, threads)(
+            *arguments, *changed, *results, progress
+        )
         record.sums[...] = self._as_rows(results[0].copy_to_host())
         results[1].copy_to_host(record.steps)
         results[2].copy_to_host(record.sizes)

@@ -36,6 +36,7 @@ class JumpEngine(StepEngine):
     elsewhere: ClassVar[Mapping[str, tuple[str, str]]] = {
         "cuda": ("suspalign_fast.engines.gpu", "GpuJumpEngine")
     }
+    elsewhere_of_state = elsewhere  # where such noise is refused, as here
     needs_known_steps = True
     is_exact_in_law = True
 

@@ -47,6 +47,10 @@ class StepEngine(SteppingEngine):
     elsewhere: ClassVar[Mapping[str, tuple[str, str]]] = {
         "cuda": ("suspalign_fast.engines.gpu", "GpuStepEngine")
     }
+    #: The same where noise depends on the state.
+    elsewhere_of_state: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "cuda": ("suspalign_fast.engines.gpu_batches", "GpuBatchEngine")
+    }
     can_be_probed = True
     takes_velocity = True
     can_be_sharded = True
@@ -70,6 +74,12 @@ class StepEngine(SteppingEngine):
     def plan(self) -> Plan:
         """The problem as the kernels take it."""
         return self._plan._replace(threads=self.threads)
+
+    @classmethod
+    def places(cls, run: Run) -> Mapping[str, tuple[str, str]]:
+        """Return the devices that a run may be on, and what runs it there."""
+        of_state = run.problem.noise.depends_on_state
+        return cls.elsewhere_of_state if of_state else cls.elsewhere
 
     @classmethod
     def takes(cls, run: Run) -> bool:

@@ -58,6 +58,8 @@ Engines:
 - `gpu`: the kernels of `step` and `jump` there.
 - `gpu_velocity`: the same with a velocity.
 - `gpu_rules`: steps whose sizes a rule chooses.
+- `gpu_batches_thread`: what one thread of a GPU does in steps on mini-batches of data.
+- `gpu_batches`: the kernel of these steps.
 
 Exact theory:
 

@@ -192,7 +192,12 @@ def no_noisy(zero):
 @inlined
 def add_noisy(sums, c, lam, std, xi):
     """Add ``lambda^p h^2``, p = 0, 1, 2, of the noisy gradient ``h = lambda c + s xi``."""
-    h = fma(std, to_double(xi), lam * c)
+    return add_gradient(sums, lam, fma(std, to_double(xi), lam * c))
+
+
+@inlined
+def add_gradient(sums, lam, h):
+    """Add ``lambda^p h^2``, p = 0, 1, 2, of a noisy gradient h."""
     g = lam * h
     return fma(h, h, sums[0]), fma(g, h, sums[1]), fma(g, g, sums[2])
 

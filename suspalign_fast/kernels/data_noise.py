@@ -10,6 +10,7 @@ of the step and u a chi-square of B degrees of freedom (docs/model.md, section 6
 additive noise with ``s = sqrt(lambda)``, of which drift and spread are multiplied by kd and rho.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +19,9 @@ from numpy.typing import NDArray
 from ..row import CONSTANTS_AT, NUM_BANDS
 from . import domains
 from .chi_square import candidate, chi_square, proposals_for
-from .jit import inlined
+from .jit import inlined, kernel
 from .move import DRIFT, SPREAD
+from .simd import fma, to_double
 
 #: Columns of S_1, S_3, S_4 and, being R_6, S_7 in a row; of N_1, N_2 and K among the constants.
 S1, S3, S4, S7 = 0, 2, 3, 6
@@ -63,6 +65,13 @@ def squared_norm(step, key_0, key_1, twice_d, slope):
     return normal * normal
 
 
+@kernel()
+def squared_norms(first_step, key_0, key_1, twice_d, slope, out):
+    """Write the chi-squares of steps from a first one on."""
+    for t in range(out.size):
+        out[t] = squared_norm(first_step + t, key_0, key_1, twice_d, slope)
+
+
 @inlined
 def residual_variance(row, label_std):
     """P of a row of sums of both bands."""
@@ -72,13 +81,37 @@ def residual_variance(row, label_std):
 @inlined
 def factors(variance, w, u, size, label_std):
     """Return kd and rho of a batch; nothing moves where every residual is zero."""
-    root = np.sqrt(variance)
+    root = math.sqrt(variance)
     if root == 0.0:
         return 0.0, 0.0
     # Divisions that do not wait for w, the last number to be known.
-    norm = np.sqrt(u) / size
+    norm = math.sqrt(u) / size
     turn = norm / (root + label_std)
     return u / size - turn * w, norm * root
+
+
+@inlined
+def add_product(total, c, std, z):
+    """Return the sum ``v'z`` of vectors of coordinates with one more added, ``v = s c``."""
+    return fma(std * c, to_double(z), total)
+
+
+@inlined
+def turn_of(norm, xi, product):
+    """What a block's zeta have of v beside their z, as a multiple of v."""
+    return (xi - product / norm) / norm if norm > 0.0 else 0.0
+
+
+@inlined
+def gain_of(kd, rho, turn):
+    """What the gradient of a block has of ``lambda c``, the noise along its state included."""
+    return kd + rho * turn
+
+
+@inlined
+def gradient(c, lam, std, gain, spread, z):
+    """Gradient ``gain lambda c + spread s z`` of a vector of coordinates."""
+    return fma(gain * lam, c, (spread * std) * to_double(z))
 
 
 @inlined

@@ -22,7 +22,17 @@ from .advance import add_parts
 from .batch import BATCH, LANES, make_scratch, write_normals, write_words_of
 from .block import step_once_of_roots, sum_block_of_roots
 from .box_muller import box_muller
-from .data_noise import S1, factors, squared_norm, write_constants
+from .coordinates import add_gradient, commit_noisy, no_noisy
+from .data_noise import (
+    S1,
+    add_product,
+    factors,
+    gain_of,
+    gradient,
+    squared_norm,
+    turn_of,
+    write_constants,
+)
 from .edges import block_values, coefficients_of, groups_of, return_edges
 from .jit import inlined, internal, kernel
 from .normals import COUNTERS, GROUP
@@ -30,13 +40,11 @@ from .plan import BAND, FIRST, KIND, LAM, LAST, STD
 from .rules import copy_row, finish_step, is_finite
 from .simd import (
     broadcast,
-    fma,
     horizontal_sum,
     load,
     load_doubles,
     lower_half,
     store,
-    to_double,
     upper_half,
     zeros,
 )
@@ -45,7 +53,7 @@ from .work import make_work, scratch_of, share_of
 
 @inlined
 def _add_product(total, c, std, z, i):
-    return fma(load(std, i, LANES) * load_doubles(c, i, LANES), to_double(z), total)
+    return add_product(total, load_doubles(c, i, LANES), load(std, i, LANES), z)
 
 
 @kernel()
@@ -65,12 +73,6 @@ def draw_block(normals, c, std, first_group, groups, step, scratch):
         s2 = _add_product(s2, c, std, lower_half(z1), i + 2 * LANES)
         s3 = _add_product(s3, c, std, upper_half(z1), i + 3 * LANES)
     return horizontal_sum((s0 + s1) + (s2 + s3))
-
-
-@inlined
-def turn_of(norm, xi, product):
-    """What a block's zeta have of v beside their z, as a multiple of v."""
-    return (xi - product / norm) / norm if norm > 0.0 else 0.0
 
 
 @inlined
@@ -127,12 +129,12 @@ def _advance_share(worker, workers, state, plan, step, etas, batch, xi, work, ro
             c = coefficients_of(state, plan, b, work.edges)
             std = block_values(plan.blocks[b, STD], plan.std, plan.shared)
             product = draw_block(normals, c, std, first_group, groups, step, scratch)
-            turn = turn_of(norms[b], np.float64(xi[b]), product)
+            gain = gain_of(kd, rho, turn_of(norms[b], np.float64(xi[b]), product))
             for column in range(ROW_SIZE):
                 rows[b, column] = 0.0
             step_once_of_roots(
                 plan.blocks[b, KIND], c, std,
-                -(eta * (kd + rho * turn)), -(eta * rho), normals, groups, plan.moment_weights[b],
+                -(eta * gain), -(eta * rho), normals, groups, plan.moment_weights[b],
                 rows[b],
             )  # fmt: skip
             norms[b] = np.sqrt(rows[b, S1])
@@ -154,24 +156,16 @@ def _advance_together(workers, state, plan, step, etas, batch, xi, work, rows, n
 
 
 @inlined
-def _observe_block(c, lam, std, normals, groups, drift, spread, out):
-    """Add ``sum lambda^p h^2``, p = 0, 1, 2, of ``h = drift lambda c + spread s z``."""
-    s0 = zeros(0.0, LANES)
-    s1 = s0
-    s2 = s0
-    drifts = broadcast(drift, s0)
-    spreads = broadcast(spread, s0)
+def _observe_block(c, lam, std, normals, groups, gain, spread, out):
+    """Add ``sum lambda^p h^2``, p = 0, 1, 2, of the gradient of a step."""
+    sums = no_noisy(zeros(0.0, LANES))
+    gains = broadcast(gain, zeros(0.0, LANES))
+    spreads = broadcast(spread, zeros(0.0, LANES))
     for i in range(0, GROUP * groups, LANES):
         lam_i = load(lam, i, LANES)
-        kick = (spreads * load(std, i, LANES)) * to_double(load(normals, i, LANES))
-        h = fma(drifts * lam_i, load_doubles(c, i, LANES), kick)
-        g = lam_i * h
-        s0 = fma(h, h, s0)
-        s1 = fma(g, h, s1)
-        s2 = fma(g, g, s2)
-    out[0] += horizontal_sum(s0)
-    out[1] += horizontal_sum(s1)
-    out[2] += horizontal_sum(s2)
+        c_i, std_i, z_i = load_doubles(c, i, LANES), load(std, i, LANES), load(normals, i, LANES)
+        sums = add_gradient(sums, lam_i, gradient(c_i, lam_i, std_i, gains, spreads, z_i))
+    commit_noisy(sums, out)
 
 
 @internal()
@@ -186,10 +180,10 @@ def observe_blocks(state, plan, step, batch, xi, work, norms, table, row):
             c = coefficients_of(state, plan, b, work.edges)
             std = block_values(plan.blocks[b, STD], plan.std, plan.shared)
             product = draw_block(normals, c, std, first_group, groups, step, scratch)
-            turn = turn_of(norms[b], np.float64(xi[b]), product)
+            gain = gain_of(batch[0], batch[1], turn_of(norms[b], np.float64(xi[b]), product))
             _observe_block(
                 c, block_values(plan.blocks[b, LAM], plan.lam, plan.shared), std, normals, groups,
-                batch[0] + batch[1] * turn, batch[1], table[p, 0],
+                gain, batch[1], table[p, 0],
             )  # fmt: skip
     add_parts(plan, table, row)
 

@@ -168,14 +168,24 @@ add_rows = make_add_parts(ROW_SIZE)
 # --- the cut into parts ------------------------------------------------------------------------
 
 
-def cut(dim, num_dominant, count):
+def cut(dim, num_dominant, count, unit=GROUP):
     """Cut a problem into at most `count` parts (at least 2) of one band and about one length.
+
+    Parameters
+    ----------
+    dim, num_dominant, count : int
+    unit : int
+        What lengths are multiples of.
 
     Returns
     -------
     ndarray of int64, shape (parts, 3)
         BAND, FIRST coordinate, and the one after the LAST.
     """
-    length = GROUP * -(-dim // (GROUP * max(count - 1, 1)))
+    return cut_every(dim, num_dominant, unit * -(-dim // (unit * max(count - 1, 1))))
+
+
+def cut_every(dim, num_dominant, length):
+    """Cut a problem at every multiple of a length and between the bands; as `cut`."""
     edges = np.unique([*range(0, dim, length), num_dominant, dim])
     return np.stack([edges[:-1] >= num_dominant, edges[:-1], edges[1:]], axis=1).astype(np.int64)

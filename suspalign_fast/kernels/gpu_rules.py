@@ -13,7 +13,7 @@ from numba import cuda, float64
 
 from ..row import CROSS_AT, NOISY_AT, NUM_NOISY, NUM_SUMS, ROW_SIZE
 from . import gpu_thread, move
-from .gpu_block import LANES, add_columns, add_rows, from_kernel, kernel, make_add_parts
+from .gpu_block import LANES, add_columns, add_rows, from_kernel, kernel, make_add_parts, together
 from .jit import for_gpu
 from .move import DRIFT, SPREAD
 from .plan import BAND, FIRST, LAST
@@ -29,6 +29,66 @@ def _column_of(j):
 
 #: Where a rule's table has the j-th sum of a row: those of the velocity lie apart.
 _at = from_kernel(for_gpu(_column_of))
+
+
+def make_reading(num_sums, width):
+    """Build what a block does once all have left the sums of a step."""
+    add_parts = add_rows if width == ROW_SIZE else make_add_parts(width)
+
+    @together
+    def read(table, parts, thread, lanes, flags, row):
+        """Add up all parts to a rule's `row`, and say in the first flag whether it is finite.
+
+        Call with all threads; to thread ``width * band + column`` it returns that sum.
+        """
+        total = add_parts(table, parts, thread, lanes)
+        if thread == 0:
+            flags[0] = True
+        cuda.syncthreads()
+        if thread < 2 * width and thread % width < num_sums:
+            row[thread // width, _at(thread % width)] = total
+            if not math.isfinite(total):
+                flags[0] = False
+        cuda.syncthreads()
+        return total
+
+    return read
+
+
+@together
+def read_noisy(table, parts, thread, lanes, row):
+    """Add up the sums of the noisy gradient to a rule's `row`; call with all threads."""
+    total = add_rows(table, parts, thread, lanes)
+    if thread < 2 * ROW_SIZE and thread % ROW_SIZE < NUM_NOISY:
+        row[thread // ROW_SIZE, NOISY_AT + thread % ROW_SIZE] = total
+    cuda.syncthreads()
+
+
+def make_asking(rule, num_sums):
+    """Build what one thread of a block does once its row is there."""
+    choose = from_kernel(numba.njit(lambda step, table, memory: rule(row_of(step, table), memory)))
+
+    @together
+    def ask(step, finite, recorder, at, row, memory, step_sizes, out, out_steps, out_sizes, flags):
+        """Ask the rule for the next size, and say in the second flag whether it can be taken.
+
+        A `recorder` also writes the row to place `at` of the output.
+        """
+        block = cuda.blockIdx.x
+        if recorder:  # before the rule may write to its row
+            for j in range(num_sums):
+                out[at, 0, j] = row[0, _at(j)]
+                out[at, 1, j] = row[1, _at(j)]
+            out_steps[at] = step
+        flags[1] = False  # stands if the rule raises, which ends the thread
+        if finite:
+            step_sizes[block] = choose(step, row, memory)
+        size = step_sizes[block]
+        if recorder:
+            out_sizes[at] = size
+        flags[1] = finite and math.isfinite(size) and size >= 0.0
+
+    return ask
 
 
 @functools.lru_cache(maxsize=16)
@@ -49,10 +109,9 @@ def make_adaptive(rule, observes, way):
         Whether it reads the sums of the noisy gradient.
     way : Way
     """
-    choose = from_kernel(numba.njit(lambda step, table, memory: rule(row_of(step, table), memory)))
     take_step = way.take_step
     threads, num_sums, width = way.threads, way.num_sums, way.width
-    add_parts = add_rows if width == ROW_SIZE else make_add_parts(width)
+    read, ask = make_reading(num_sums, width), make_asking(rule, num_sums)
     stride, num_lanes = threads + LANES, 2 * width * LANES
     # Not the first thread, which waits for other blocks on behalf of its own.
     asker = threads - 1
@@ -88,15 +147,7 @@ def make_adaptive(rule, observes, way):
                     table[turn, p, thread] = total
                 p += cuda.gridDim.x
             grid.sync()
-            total = add_parts(table[turn], parts, thread, lanes)
-            if thread == 0:
-                flags[0] = True
-            cuda.syncthreads()
-            if thread < 2 * width and thread % width < num_sums:
-                tables[block, thread // width, _at(thread % width)] = total
-                if not math.isfinite(total):
-                    flags[0] = False
-            cuda.syncthreads()
+            read(table[turn], parts, thread, lanes, flags, tables[block])
             finite = flags[0]
             step += 1
             if observes and finite:
@@ -111,26 +162,14 @@ def make_adaptive(rule, observes, way):
                         noisy[turn, p, thread] = total
                     p += cuda.gridDim.x
                 grid.sync()
-                total = add_rows(noisy[turn], parts, thread, lanes)
-                if thread < 2 * ROW_SIZE and thread % ROW_SIZE < NUM_NOISY:
-                    tables[block, thread // ROW_SIZE, NOISY_AT + thread % ROW_SIZE] = total
-                cuda.syncthreads()
+                read_noisy(noisy[turn], parts, thread, lanes, tables[block])
             record = not finite or step == recorded[rows]
             if thread == asker:
-                recorder = record and block == 0
-                if recorder:  # before the rule may write to its row
-                    for j in range(num_sums):
-                        out[rows, 0, j] = tables[block, 0, _at(j)]
-                        out[rows, 1, j] = tables[block, 1, _at(j)]
-                    out_steps[rows] = step
-                flags[1] = False  # stands if the rule raises, which ends the thread
-                if finite:
-                    step_sizes[block] = choose(step, tables[block], memories[block])
-                size = step_sizes[block]
-                _set_move(moves, block, size, weights)
-                if recorder:
-                    out_sizes[rows] = size
-                flags[1] = finite and math.isfinite(size) and size >= 0.0
+                ask(
+                    step, finite, record and block == 0, rows, tables[block], memories[block],
+                    step_sizes, out, out_steps, out_sizes, flags,
+                )  # fmt: skip
+                _set_move(moves, block, step_sizes[block], weights)
             cuda.syncthreads()
             going = flags[1]
             if record:

@@ -13,8 +13,8 @@ from .advance import add_parts
 from .batch import LANES
 from .block import by_kind
 from .coordinates import velocity_moved
-from .data_noise import S1, write_constants
-from .data_steps import along_work, draw_batch, draw_block, observe_blocks, turn_of
+from .data_noise import S1, gain_of, gradient, turn_of, write_constants
+from .data_steps import along_work, draw_batch, draw_block, observe_blocks
 from .edges import block_values, coefficients_of, groups_of, load_edges, return_edges
 from .jit import inlined, internal, kernel
 from .momentum import finish_velocity_step
@@ -22,7 +22,7 @@ from .momentum_sums import DIRECT_WAY, EQUAL_WAY, NARROW_WAY
 from .normals import GROUP
 from .plan import BAND, BLOCK, FIRST, KIND, LAST, STD
 from .rules import copy_row, is_finite
-from .simd import broadcast, fma, load, load_doubles, prefetch, store_doubles, to_double, zeros
+from .simd import broadcast, load, load_doubles, prefetch, store_doubles, zeros
 from .work import make_work, scratch_of, share_of
 
 
@@ -47,8 +47,7 @@ def _make(empty, powers_of, add, commit):
             prefetch(std, i + BLOCK)
             c_i = load_doubles(c, i, LANES)
             v_i = load_doubles(v, i, LANES)
-            kick = (spreads * std_i) * to_double(load(normals, i, LANES))
-            h = fma(gains * lam_i, c_i, kick)
+            h = gradient(c_i, lam_i, std_i, gains, spreads, load(normals, i, LANES))
             c_i, v_i = velocity_moved(c, v, c_i, v_i, h, drifts, pulls, carries, decays)
             store_doubles(c, i, c_i)
             store_doubles(v, i, v_i)
@@ -124,12 +123,12 @@ def _advance_share(
             c = coefficients_of(state, plan, b, work.edges)
             std = block_values(plan.blocks[b, STD], plan.std, plan.shared)
             product = draw_block(normals, c, std, first_group, groups, step, scratch)
-            turn = turn_of(norms[b], np.float64(xi[b]), product)
+            gain = gain_of(kd, rho, turn_of(norms[b], np.float64(xi[b]), product))
             for column in range(CROSS_ROW_SIZE):
                 rows[b, column] = 0.0
             _step_block(
                 plan.blocks[b, KIND], c, coefficients_of(velocity, plan, b, velocity_edges), std,
-                kd + rho * turn, rho, drift, factors, normals, groups, plan.moment_weights[b],
+                gain, rho, drift, factors, normals, groups, plan.moment_weights[b],
                 rows[b],
             )  # fmt: skip
             norms[b] = np.sqrt(rows[b, S1])

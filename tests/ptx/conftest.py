@@ -15,6 +15,7 @@ KERNELS = (
     "fill_normals", "advance", "add_parts", "jump_rows", "sum_state", "observe", "spread",
     "CriticalStep", "OnlineCriticalStep", "advance_velocity", "jump_velocity_rows",
     "sum_velocity", "add_velocity_parts", "CriticalStep, momentum", "OnlineCriticalStep, momentum",
+    "OnlineCriticalStep, batches", "OnlineCriticalStep, batches and momentum",
 )  # fmt: skip
 
 

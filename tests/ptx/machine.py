@@ -102,7 +102,10 @@ def _expressions():
         "min.f64": "least({0}, {1})",
         "max.f64": "greatest({0}, {1})",
         "div.rn.f64": "divide({0}, {1})",
+        "rcp.rn.f64": "divide(1.0, {0})",
+        "sqrt.rn.f64": "square_root({0})",
         "fma.rn.f64": "fma_double({0}, {1}, {2})",
+        "selp.f32": "{0} if {2} else {1}",
         "selp.f64": "{0} if {2} else {1}",
     }
 

@@ -73,6 +73,11 @@ def divide(a, b):
     return math.copysign(math.inf, a) * math.copysign(1.0, b)
 
 
+def square_root(x):
+    """``sqrt(x)`` in float64."""
+    return math.sqrt(x) if x >= 0.0 else math.nan
+
+
 def inverse_root(x):
     """The float32 nearest to ``1 / sqrt(x)``, subnormals taken as 0; hardware may err a little."""
     if abs(x) < 2.0**-126:
