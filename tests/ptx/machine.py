@@ -83,6 +83,7 @@ def _expressions():
         "not.pred": "not {0}",
         "cvta.to.global.u64": "{0}",
         "cvt.u32.u64": f"{{0}} & {2**32 - 1}",
+        "cvt.u64.u32": "{0}",
         "cvt.s64.s32": f"{_signed('{0}', 32)} & {2**64 - 1}",
         "cvt.rn.f32.s32": f"single({_signed('{0}', 32)})",
         "cvt.rn.f32.u32": "single({0})",

@@ -245,8 +245,9 @@ def adaptive(kernel, engine, parts, num_steps=3, order=None, **changed):
     turns = (np.zeros((2, len(parts), ROW_SIZE)) for _ in range(2))
     recorded = np.append(np.arange(1, num_steps + 1), -1)
     kernel.run(
-        BLOCKS, given["state"], *model(engine.run.problem), parts, np.array(UPDATE), 0, num_steps,
-        recorded, *KEY, *turns, *(given[name] for name in NAMES[1:]), order=order,
+        BLOCKS, given["state"], *engine.run.optimizer.factors, *model(engine.run.problem), parts,
+        np.array(UPDATE), 0, num_steps, recorded, *KEY, *turns,
+        *(given[name] for name in NAMES[1:]), order=order,
     )  # fmt: skip
     return given
 
