@@ -11,7 +11,7 @@ import pytest
 
 import suspalign_fast as sa
 from suspalign_fast import row
-from suspalign_fast.spec import ENGINES, NOISES, RULES
+from suspalign_fast.spec import ENGINES, NOISES, OPTIMIZERS, RULES
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
@@ -44,6 +44,12 @@ except OSError as error:
     assert "'quadratic' is not known" in str(error) and "register" in str(error), error
 else:
     raise AssertionError
+try:
+    sa.load_trace("optimizer.h5").run
+except (OSError, ValueError) as error:
+    assert "'quasi_hyperbolic' is not known" in str(error), error
+else:
+    raise AssertionError
 """
 
 
@@ -56,7 +62,7 @@ def run(code, folder):
 
 
 def test_the_page_runs(tmp_path):
-    assert len(BLOCKS) == 6
+    assert len(BLOCKS) == 7
     run("\n".join(BLOCKS) + COMMAND_LINE, tmp_path)
     run(STRANGER, tmp_path)
 
@@ -64,7 +70,7 @@ def test_the_page_runs(tmp_path):
 # --- registries ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("registry", [NOISES, RULES, ENGINES])
+@pytest.mark.parametrize("registry", [NOISES, RULES, ENGINES, OPTIMIZERS])
 def test_a_name_is_taken_once(registry):
     name = registry.names()[0]
     with pytest.raises(ValueError, match=f"no .* has, got '{name}'"):
