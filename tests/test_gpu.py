@@ -1,6 +1,7 @@
 """The engines on a GPU against those on the CPU: on a real one, or on the one Numba simulates."""
 
 import gc
+import os
 import sys
 import threading
 import weakref
@@ -33,6 +34,15 @@ from numba import cuda  # noqa: E402  (a machine without it skips this file)
 
 from suspalign_fast.engines import gpu as engines_gpu  # noqa: E402
 from suspalign_fast.kernels import gpu, gpu_block  # noqa: E402
+
+#: The simulated GPU is slow: all that is tried only if it is asked for, or on a real one.
+LONG = "SUSPALIGN_LONG_TESTS" in os.environ or not SIMULATED
+
+
+def some(*values, count=1):
+    """The first values, or all in the long form of the suite."""
+    return values if LONG else values[:count]
+
 
 #: What is asked; the simulated GPU calls the CPU's functions, so only the order of sums differs.
 RTOL = 1e-12 if SIMULATED else 1e-5

@@ -13,7 +13,8 @@ from suspalign_fast.engines import make_engine
 from suspalign_fast.run import Run
 
 from .conftest import assert_same_bits
-from .test_gpu import (  # the fixtures are of this file, too
+from .test_gpu import (
+    LONG,  # the fixtures are of this file, too
     RTOL,
     assert_close,
     counting,
@@ -21,6 +22,7 @@ from .test_gpu import (  # the fixtures are of this file, too
     few_calls,  # noqa: F401
     observing,
     quick_threads,  # noqa: F401
+    some,
 )
 from .test_resume import stop_after
 
@@ -77,9 +79,17 @@ def engine_of(problem, rule="constant", optimizer="sgd", num_steps=STEPS, **opti
 
 @pytest.mark.parametrize(
     ("rule", "optimizer"),
-    [*((rule, "sgd") for rule in RULES), ("constant", "ball"), ("critical", "nesterov"),
-     ("function of the noisy gradient", "nesterov")],
-)  # fmt: skip
+    some(
+        ("constant", "sgd"),
+        ("critical", "nesterov"),
+        ("function of the noisy gradient", "sgd"),
+        ("constant", "ball"),
+        ("function of the noisy gradient", "nesterov"),
+        *((rule, "sgd") for rule in ("schedule", "critical", "interval", "online")),
+        ("function with a state", "sgd"),
+        count=3,
+    ),
+)
 def test_rows_agree_with_the_cpu(rule, optimizer):
     problem = problem_of()
     trace = compare(problem, size_of(problem, rule, optimizer), optimizer)
@@ -89,13 +99,13 @@ def test_rows_agree_with_the_cpu(rule, optimizer):
         assert np.ptp(trace.step_size) > 1e-5
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "ball"])
+@pytest.mark.parametrize("optimizer", some("ball", "sgd"))
 def test_many_blocks_of_the_plan(optimizer):
     problem = problem_of("many blocks")
     compare(problem, size_of(problem, "online", optimizer), optimizer, 2)
 
 
-@pytest.mark.parametrize(("batch", "std"), [(1, 0.4), (10**6, 0.0)])
+@pytest.mark.parametrize(("batch", "std"), some((1, 0.4), (10**6, 0.0)))
 def test_batches_of_any_size(batch, std):
     problem = problem_of("tiny", batch, std)
     compare(problem, size_of(problem))
@@ -107,11 +117,12 @@ def test_nothing_moves_where_every_residual_is_zero():
     assert not trace.power_sums.any()
 
 
-@pytest.mark.parametrize(("optimizer", "update"), [("sgd", (0.5, 1.7)), ("nesterov", "bulk")])
+@pytest.mark.parametrize(("optimizer", "update"), some(("sgd", (0.5, 1.7)), ("nesterov", "bulk")))
 def test_weights_of_the_update(optimizer, update):
     compare(problem_of(), sa.CriticalStep(0.9), optimizer, update=update)
 
 
+@pytest.mark.skipif(not LONG, reason="compiles for a minute (SUSPALIGN_LONG_TESTS=1)")
 def test_a_float32_state():
     problem, optimizer = problem_of(), OPTIMIZERS["ball"]
     size = size_of(problem, "constant", "ball")
@@ -145,7 +156,7 @@ def test_steps_beyond_32_bits():
 
 @pytest.mark.parametrize(
     ("rule", "optimizer"),
-    [("schedule", "ball"), ("online", "sgd")],
+    some(("online", "ball"), ("schedule", "ball"), ("online", "sgd")),
 )
 def test_pieces_and_rows_change_no_bit(rule, optimizer):
     whole = engine_of(problem_of(), rule, optimizer)
@@ -161,9 +172,13 @@ def test_pieces_and_rows_change_no_bit(rule, optimizer):
 
 @pytest.mark.parametrize(
     ("first", "second", "rule", "optimizer"),
-    [("cpu", "cuda", "online", "sgd"), ("cuda", "cpu", "constant", "nesterov"),
-     ("cuda", "cuda", "online", "ball")],
-)  # fmt: skip
+    some(
+        ("cuda", "cuda", "online", "ball"),
+        ("cpu", "cuda", "online", "sgd"),
+        ("cuda", "cpu", "constant", "nesterov"),
+        count=2,
+    ),
+)
 def test_a_run_goes_on(first, second, rule, optimizer, tmp_path, monkeypatch):
     problem, path = problem_of(), tmp_path / "trace.h5"
     size = size_of(problem, rule, optimizer)
@@ -181,7 +196,7 @@ def test_a_run_goes_on(first, second, rule, optimizer, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("rule", "optimizer"), [(1e80, "ball"), (sa.CriticalStep(1e80, max_step=1e80), "sgd")]
+    ("rule", "optimizer"), some((1e80, "ball"), (sa.CriticalStep(1e80, max_step=1e80), "sgd"))
 )
 @pytest.mark.filterwarnings("ignore:step size:suspalign_fast.driver.UnstableWarning")
 def test_divergence(rule, optimizer):
