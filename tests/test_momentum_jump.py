@@ -384,12 +384,9 @@ def test_what_it_cannot_jump_over_is_refused(how, message):
         sa.simulate(**given, num_steps=5, engine="jump", optimizer=sa.Momentum(0.9))
 
 
-def test_a_gpu_and_executors_are_refused():
+def test_executors_are_refused():
     from concurrent.futures import ThreadPoolExecutor
 
-    with pytest.raises(ValueError, match="device must be 'cpu' under momentum, got 'cuda'"):
-        Run(PROBLEMS["few"], as_step_size(0.1), 5, engine="jump", device="cuda",
-            optimizer=sa.Momentum(0.9))  # fmt: skip
     with (
         ThreadPoolExecutor(2) as executor,
         pytest.raises(ValueError, match="executor takes plain SGD, got Momentum"),
