@@ -58,20 +58,16 @@ class Curvature:
     def times(self, vectors: Tensor) -> Tensor:
         """Return the products with a vector, or with the columns of a matrix, in float64."""
         columns = vectors[:, None] if vectors.ndim == 1 else vectors
-        total, count = torch.zeros_like(columns), 0
-        for batch in self._data:
-            size = len(batch[1])
-            total += size * self._times_of_batch(batch, columns)
-            count += size
+        found = self._loss.weighted(self._data, lambda batch: self._times_of_batch(batch, columns))
         self.products += columns.shape[1]
         if self._tick is not None:
             self._tick(columns.shape[1])
-        if not torch.isfinite(total).all():
+        if not torch.isfinite(found).all():
             raise ValueError(
                 "loss must have a finite curvature, got one that is not: a second derivative "
                 "overflows or does not exist"
             )
-        return (total / count).reshape(vectors.shape)
+        return found.reshape(vectors.shape)
 
     def _times_of_batch(self, batch: Batch, columns: Tensor) -> Tensor:
         """Products of one batch; its graph is kept if there is no other."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -138,20 +138,20 @@ class Loss:
     def value(self, batches: Iterable[Batch] | None = None) -> float:
         """Return the loss of batches, by default of all data."""
         with torch.no_grad():
-            return self._weighted(
+            return self.weighted(
                 batches, lambda batch: self.of_outputs(*self.outputs(batch))
             ).item()
 
     def gradient(self, batches: Iterable[Batch] | None = None) -> Tensor:
         """Return the gradient of the loss of batches, by default of all data, in float64."""
-        return self._weighted(batches, self._gradient_of_batch)
+        return self.weighted(batches, self._gradient_of_batch)
 
     def _gradient_of_batch(self, batch: Batch) -> Tensor:
         loss = self.of_batch(batch)
         return self.joined(torch.autograd.grad(loss, self.parameters, materialize_grads=True))
 
-    def _weighted(self, batches: Iterable[Batch] | None, of: Any) -> Tensor:
-        """The mean over batches, each counted by its samples."""
+    def weighted(self, batches: Iterable[Batch] | None, of: Callable[[Batch], Tensor]) -> Tensor:
+        """Return the mean of a function of batches, by default of all data, weighted by samples."""
         total, count = None, 0
         for batch in self.data if batches is None else batches:
             part = of(batch).double()

@@ -161,8 +161,13 @@ class Probe:
         size = _step_size(step_size)
         self._warn_of_decay(step_size)
         step, self.step = self.step, self.step + 1
-        is_there = bool(self._recorded) and self._recorded["step"][-1:] == [step]
+        is_there = self._steps[-1:] == [step]
         return self.measure(size, step) if step % self._every == 0 and not is_there else None
+
+    @property
+    def _steps(self) -> list[int]:
+        """Steps of all rows, those of an earlier file included."""
+        return self._recorded.get("step", [])
 
     def _warn_of_decay(self, given: float | Optimizer) -> None:
         decays = isinstance(given, Optimizer) and any(
@@ -192,8 +197,8 @@ class Probe:
         if not np.isnan(size):
             size = _checks.real("step_size", step_size)
         step = self.step if step is None else _checks.integer("step", step, 0)
-        number = len(self._recorded.get("step", []))
-        last = self._recorded["step"][-1] if number else -1
+        number = len(self._steps)
+        last = self._steps[-1] if number else -1
         if step <= last:
             raise ValueError(f"step must be above that of the row before, {last}, got {step}")
         vectors = None if number % self._refresh == 0 else self._vectors
@@ -219,7 +224,7 @@ class Probe:
         """The rows so far, in memory or, with a path, in its file."""
         if self._writer is not None:
             return load_trace(self._writer.path)
-        k, count = self.settings.num_dominant, len(self._recorded.get("step", []))
+        k, count = self.settings.num_dominant, len(self._steps)
         shapes = {name: column.shape for name, column in (RECORDED | measured.columns()).items()}
         shapes[measured.TOP.name] = (k + 1,)
         columns = {

@@ -93,19 +93,18 @@ def verify(
         raise _checks.wrong("multiples", multiples, "increasing numbers above zero")
     count = _checks.integer("repeats", repeats, 2)
     size = None if step_size is None else _checks.real("step_size", step_size, positive=True)
-    here = Loss(model, loss_fn, data).apart().model
+    loss = Loss(model, loss_fn, data).apart()
+    settings = Settings(loss, num_dominant, curvature, tolerance)
+    batches = Batches(loss, batch_size, count if noise_batches is None else noise_batches, seed)
     given = [None] if states is None else _states(states)
     found = []
     for number, state in enumerate(_progress.over(given, "state", visible=progress)):
         if state is not None:
-            here.load_state_dict(state)
-        settings = Settings(Loss(here, loss_fn, data), num_dominant, curvature, tolerance)
-        of_noise = count if noise_batches is None else noise_batches
-        batches = Batches(settings.loss, batch_size, of_noise, seed)
+            loss.model.load_state_dict(state)
         own = 2 * number + (noise_batches is not None)
         row = measured_row(settings, batches, own, warn=number == 0)
         along = row.critical_step_size if size is None else size
-        with settings.loss.evaluating():
+        with loss.evaluating():
             trial = _Trial(settings, row, sizes, along)
             for batch in batches(2 * number, count):
                 trial.step(batch)
