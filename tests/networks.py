@@ -5,6 +5,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra torch)")
 
+torch.set_num_threads(1)  # workers of pytest share the cores already
+
 from suspalign_fast.network.lanczos import Lanczos, measure  # noqa: E402, F401
 from suspalign_fast.network.signs import Count, crossing, t_statistic  # noqa: E402, F401
 

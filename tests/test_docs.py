@@ -118,8 +118,8 @@ EXAMPLES = sorted(
 @pytest.mark.parametrize("path", EXAMPLES, ids=name_of)
 def test_examples_of_docstrings_run(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    if path.parent.name == "network" and not importlib.util.find_spec("curvlinops"):
-        pytest.skip("torch or curvlinops is not installed (extra torch)")
+    if path.parent.name == "network" and not importlib.util.find_spec("torch"):
+        pytest.skip("torch is not installed (extra torch)")
     name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     result = doctest.testmod(importlib.import_module(name))
     assert result.attempted > 0

@@ -134,7 +134,7 @@ def test_damaged_caches_are_made_anew(tmp_path):
 
 def compiled_code():
     """The code of every function of the package that is compiled, wherever it was made."""
-    unwanted = ["__main__"] if importlib.util.find_spec("curvlinops") else ["__main__", "network"]
+    unwanted = ["__main__"] if importlib.util.find_spec("torch") else ["__main__", "network"]
     for module in pkgutil.walk_packages(suspalign_fast.__path__, "suspalign_fast."):
         if not set(unwanted) & set(module.name.split(".")):
             importlib.import_module(module.name)
