@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")
 
@@ -19,6 +20,7 @@ import numba
 import numpy as np
 
 import suspalign_fast as sa
+from suspalign_fast.engines import LevelsEngine, StepEngine
 
 STEPS = 40
 SPECTRA = {
@@ -59,6 +61,8 @@ OPTIMIZERS = {
 
 
 ENGINES = ("step", "jump", "levels", "reference")
+#: Engines at whose states single steps can be tried.
+ENGINE_CLASSES = {"step": StepEngine, "levels": LevelsEngine}
 
 
 def runs():
@@ -95,11 +99,101 @@ def digest(engine, device, spectrum, noise, rule, update, dtype, every, optimize
         problem, RULES[rule](), STEPS, seed=11, engine=engine, device=device, update=update,
         dtype=dtype, record_every=every, optimizer=OPTIMIZERS[optimizer],
     )  # fmt: skip
+    return hash_of(trace)
+
+
+def hashed(*arrays):
+    """Hash arrays."""
     whole = hashlib.sha256()
-    velocity = ("cross_sums",) if OPTIMIZERS[optimizer].has_velocity else ()
-    for name in ("step", "step_size", "power_sums", "noise_sums", *velocity):
-        whole.update(np.ascontiguousarray(trace[name]).tobytes())
+    for values in arrays:
+        whole.update(np.ascontiguousarray(values).tobytes())
     return whole.hexdigest()[:24]
+
+
+def hash_of(trace):
+    """Hash the recorded columns of a trace."""
+    names = ["step", "step_size", "power_sums", "noise_sums"]
+    if trace.run.optimizer.has_velocity:
+        names.append("cross_sums")
+    return hashed(*(trace[name] for name in names))
+
+
+def threads_that_meet(rule, noise, optimizer):
+    """Hash a run of many blocks: two threads share every step, or meet after each."""
+    spectrum = sa.Spectrum.power_law(60_000, 300, 0.7, 50.0)
+    problem = sa.Quadratic(spectrum, NOISES[noise](spectrum), initial=3.0)
+    return hash_of(
+        sa.simulate(
+            problem, RULES[rule](), 6, seed=5, engine="step", num_threads=2,
+            optimizer=OPTIMIZERS[optimizer],
+        )
+    )  # fmt: skip
+
+
+def simulated_gpu(rule, noise, optimizer):
+    """Hash a short run on the simulated GPU."""
+    spectrum = SPECTRA["tiny"]()
+    problem = sa.Quadratic(spectrum, NOISES[noise](spectrum), initial=3.0)
+    optimizer = OPTIMIZERS[optimizer]
+    return hash_of(
+        sa.simulate(problem, RULES[rule](), 6, seed=7, device="cuda", optimizer=optimizer)
+    )
+
+
+def tried_steps(engine, noise, optimizer):
+    """Hash the sums after steps that are tried at a state of a run, and the run that goes on."""
+    spectrum = SPECTRA["levels"]()
+    problem = sa.Quadratic(spectrum, NOISES[noise](spectrum), initial=3.0)
+    run = sa.simulate(problem, 3e-3, 8, seed=9, engine=engine, optimizer=OPTIMIZERS[optimizer]).run
+    made = ENGINE_CLASSES[engine](run)
+    made.initial_row()
+    made.advance(4)
+    planes = {name: values.copy() for name, values in made.planes.items()}
+    tried = [made.sums_after(planes, 1_000 + i, 2e-3 * i, (1.0, 0.5)) for i in range(1, 4)]
+    return hashed(*tried, made.advance(4).power_sums)
+
+
+def ensemble(engine, optimizer):
+    """Hash runs of an ensemble."""
+    spectrum = SPECTRA["levels"]()
+    problem = sa.Quadratic(spectrum, sa.HessianNoise(0.3), initial=3.0)
+    traces = sa.simulate_ensemble(
+        problem, 3e-3, 20, seeds=range(3), engine=engine, optimizer=OPTIMIZERS[optimizer]
+    )
+    return hashed(*(trace.power_sums for trace in traces))
+
+
+def sharded(engine, rule):
+    """Hash a run over the workers of an executor."""
+    spectrum = sa.Spectrum.power_law(300_000, 300, 0.7, 50.0)
+    problem = sa.Quadratic(spectrum, sa.HessianNoise(0.3), initial=3.0)
+    with ThreadPoolExecutor(2) as pool:
+        return hash_of(sa.simulate(problem, RULES[rule](), 4, seed=3, engine=engine, executor=pool))
+
+
+def another_k(engine, num_dominant):
+    """Hash a run with few or many dominant directions."""
+    spectrum = sa.Spectrum.power_law(3_000, num_dominant, 0.7, 50.0)
+    problem = sa.Quadratic(spectrum, sa.HessianNoise(0.3), initial=3.0)
+    return hash_of(sa.simulate(problem, 3e-3, 12, seed=4, engine=engine))
+
+
+def others():
+    """Yield the function and the arguments of what plain runs do not reach."""
+    both = ("isotropic", "data")
+    for rule, noise, optimizer in itertools.product(RULES, both, OPTIMIZERS):
+        if rule != "schedule":
+            yield threads_that_meet, rule, noise, optimizer
+    yield threads_that_meet, "constant", "diagonal", "ball"
+    for rule, noise, optimizer in itertools.product(("constant", "online"), both, OPTIMIZERS):
+        yield simulated_gpu, rule, noise, optimizer
+    for engine, noise, optimizer in itertools.product(ENGINE_CLASSES, both, OPTIMIZERS):
+        yield tried_steps, engine, noise, optimizer
+    for engine, optimizer in itertools.product(("step", "jump", "levels"), OPTIMIZERS):
+        yield ensemble, engine, optimizer
+    yield from ((sharded, "step", "constant"), (sharded, "jump", "constant"))
+    for engine, num_dominant in itertools.product(ENGINES[:3], (1, 64, 1024, 2999)):
+        yield another_k, engine, num_dominant
 
 
 def main():
@@ -110,6 +204,8 @@ def main():
     options = parser.parse_args()
     warnings.simplefilter("ignore", RuntimeWarning)  # what diverges has bits, too
     hashes = {" ".join(map(str, run)): digest(*run) for run in runs()}
+    for function, *arguments in others():
+        hashes[" ".join([function.__name__, *map(str, arguments)])] = function(*arguments)
     with open(options.output, "w") as file:
         json.dump(hashes, file, indent=0)
     print(f"{len(hashes)} runs hashed")
