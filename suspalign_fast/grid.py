@@ -32,9 +32,14 @@ class Grid(NamedTuple):
         ValueError
             If it is not a mapping of names to values, or not seeds.
         """
-        is_one = not isinstance(seeds, Iterable) or getattr(seeds, "ndim", 1) == 0
-        given = (seeds,) if is_one or isinstance(seeds, str | bytes) else tuple(seeds)
-        each = tuple(_checks.integer("seeds", seed, 0, 2**64 - 1) for seed in given)
+        if (
+            not isinstance(seeds, Iterable)
+            or getattr(seeds, "ndim", 1) != 1
+            or isinstance(seeds, str | bytes)
+        ):
+            expected = "a sequence of integers, like range(5) for five runs or [5] for seed 5"
+            raise _checks.wrong("seeds", seeds, expected)
+        each = tuple(_checks.integer("seeds", seed, 0, 2**64 - 1) for seed in seeds)
         if len(set(each)) < len(each):
             raise ValueError(f"seeds must differ, got {_checks.describe(list(each))}")
         return cls(_axes(over), each)

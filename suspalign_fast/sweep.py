@@ -32,7 +32,7 @@ def sweep(
     over: Mapping[str, Sequence[Any]],
     num_steps: int,
     *,
-    seeds: int | Iterable[int] = 0,
+    seeds: Iterable[int] = (0,),
     record_every: int = 1,
     record_at: ArrayLike | None = None,
     variables: Sequence[str] = ("alignment", "loss"),
@@ -56,8 +56,8 @@ def sweep(
         Axes of the grid: numbers or texts, each once.
     num_steps, record_every, record_at
         As in `simulate`.
-    seeds : int or iterable of int
-        Runs of every point; none of them, ``()``, for exact theory alone.
+    seeds : iterable of int
+        Runs of every point, ``range(5)`` for five; none of them, ``()``, for exact theory alone.
     variables : sequence of str
         Columns of a trace that are kept.
     theory : bool

@@ -377,7 +377,7 @@ def test_axes_of_whatever_holds_values(values, expected):
         ({"variables": "step_size"}, "variables must not be axes of the grid, got 'step_size'"),
         ({"variables": (), "until": {"stderr": 1.0}}, "variables must have at least one column"),
         ({"over": {"string16": [1.0]}}, "axes by identifiers of their own, got 'string16'"),
-        ({"seeds": "12"}, "seeds must be an integer"),
+        ({"seeds": ["12"]}, "seeds must be an integer"),
     ],
 )
 def test_what_would_not_fit_together_is_named(how, message):
@@ -389,7 +389,12 @@ def test_what_would_not_fit_together_is_named(how, message):
 def test_seeds_are_any_iterable():
     for seeds in ((i for i in (3, 4)), {3: "a", 4: "b"}, np.array([3, 4]), range(3, 5)):
         assert sa.sweep(two_levels, AXES, 5, seeds=seeds).seed.values.tolist() == [3, 4]
-    assert sa.sweep(two_levels, AXES, 5, seeds=np.array(3)).seed.values.tolist() == [3]
+
+
+@pytest.mark.parametrize("seeds", [5, 0, np.int64(5), np.array(3), True, "5", b"12"], ids=repr)
+def test_a_number_of_seeds_is_not_taken_for_a_seed(seeds):
+    with pytest.raises(ValueError, match=r"seeds must be a sequence .*range\(5\) .*\[5\]"):
+        sa.sweep(two_levels, AXES, 5, seeds=seeds)
 
 
 def test_statuses_of_huge_grids_are_counted():
