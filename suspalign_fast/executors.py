@@ -1,6 +1,9 @@
 """Work handed to any executor: in batches of about the wanted time, or piece by piece in order."""
 
+import functools
+import multiprocessing
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +16,7 @@ from concurrent.futures import (
     wait,
 )
 from itertools import islice
+from multiprocessing import connection
 from typing import Any, Generic, TypeVar
 
 from . import _checks
@@ -46,8 +50,27 @@ class _Timed(Generic[Item, Result]):
         started = time.perf_counter()
         if os.getpid() != self.caller:
             limit_for_good()
+            end_with_parent()
         results = [self.work(item) for item in batch]
         return time.perf_counter() - started, results
+
+
+@functools.cache
+def end_with_parent() -> None:
+    """End this process when the one that made it, by multiprocessing, is gone.
+
+    Workers of a pool wait for work for ever where their parent was killed: each of them holds the
+    other end of the queue as well.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait_for_its_end() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait_for_its_end, name="parent", daemon=True).start()
 
 
 def check(executor: Any) -> None:
