@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _checks, _threads, cost, theory
+from ._source import BYTECODE
 from .driver import Cancelled, run_in_memory, run_together
 from .problem import Quadratic
 from .run import Recording, Run
@@ -24,6 +25,8 @@ OPTIONS = ("step_size", "engine", "device", "dtype", "update", "optimizer")
 ERROR, MISSING = "error", "missing"
 #: Statuses of runs that are done for good.
 DONE = ("complete", "diverged")
+#: What is said of rules whose source is not known.
+_DOUBT = ", or other code of its rule: its source cannot be read, and versions of Python differ"
 #: Characters of an error that are kept, and of a digest.
 ERROR_LENGTH, DIGEST_LENGTH = 400, 32
 
@@ -79,7 +82,8 @@ class Item(NamedTuple):
 class Outcome(NamedTuple):
     """What comes back of an item: values of each run, status, errors, exact theory, its digest.
 
-    `raised` is what its case raised, which is then the error of all its runs.
+    `raised` is what its case raised, which is then the error of all its runs; `doubt` why the
+    digest may be another though the run is not.
     """
 
     values: list[dict[str, Array]]
@@ -88,6 +92,7 @@ class Outcome(NamedTuple):
     exact: dict[str, Array]
     digest: str = ""
     raised: str = ""
+    doubt: str = ""
 
 
 class Work:
@@ -161,7 +166,9 @@ class Look:
     def __call__(self, item: Item) -> Outcome:
         """Return the digest of an item's point, or what the case raises instead."""
         try:
-            return Outcome([], [], [], {}, digest=digest_of(self.plan.runs(item.point, ())[0]))
+            run = self.plan.runs(item.point, ())[0]
+            doubt = _DOUBT if BYTECODE in run.step_size.code() else ""
+            return Outcome([], [], [], {}, digest=digest_of(run), doubt=doubt)
         except Exception as error:  # whatever a case raises
             return Outcome([], [], [], {}, raised=_said(error))
 

@@ -21,6 +21,7 @@ from .kernels import built_in_rules
 from .kernels.rules import compile_rule, entry_address, row_of, with_memory
 from .optimizer import Optimizer
 from .problem import Quadratic
+from .shared_rules import representative
 from .spec import RULES
 
 
@@ -280,17 +281,16 @@ class RowStep(AdaptiveStepSize):
     ) -> Exception | None:
         """Return what the function raises at a row."""
         try:
-            with_memory(self.function, takes_memory=self.state is not None)(
-                row_of.py_func(step, sums), memory.copy()
-            )
+            self.compiled(row_of.py_func(step, sums), memory.copy())
         except Exception as error:  # whatever a function of a user's raises
             return error
         return None
 
     @functools.cached_property
     def compiled(self) -> Any:
-        """The function, taking a memory in any case."""
-        return with_memory(self.function, takes_memory=self.state is not None)
+        """The function, or the first that computed the same, taking a memory in any case."""
+        function = representative(self.function)
+        return with_memory(function, takes_memory=self.state is not None)
 
     @property
     def address(self) -> int:

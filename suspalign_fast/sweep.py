@@ -190,7 +190,7 @@ def _check_same(table: StudyFile, pool: Executor, heed: Callable[[], None]) -> N
             if found.raised:
                 table.refuse(f"at {_text(item.point)} its case raised {found.raised}")
             if found.digest != table.digests[item.place]:
-                table.refuse(f"at {_text(item.point)} its problem was another")
+                table.refuse(f"at {_text(item.point)} its problem was another{found.doubt}")
 
 
 def _run(

@@ -141,7 +141,8 @@ def check_shardable(run: Run) -> None:
     """Raise ValueError unless each direction of a run can go its way by itself."""
     instead = "take engine 'levels' on spectrum.compress(), which no large d makes slow"
     if run.optimizer.has_velocity:  # compressed spectra are for plain SGD alone
-        raise ValueError(f"executor takes plain SGD, got {run.optimizer!r}: run it without executor")
+        got = f"got {run.optimizer!r}: run it without executor"
+        raise ValueError(f"executor takes plain SGD, {got}")
     if not isinstance(run.step_size, KnownStepSize):
         raise ValueError(
             "executor takes runs whose step sizes are known in advance, got step_size = "
