@@ -118,7 +118,7 @@ def test_a_study_is_not_mixed_with_that_of_another_rule(what, tmp_path):
     one, other = (sa.RowStep(module_of(tmp_path, *REFERRED[what], n).rule) for n in (1e-3, 2e-3))
     sa.sweep(lambda: (PROBLEM, {"step_size": one}), {}, 5, path=path).close()
     sa.sweep(lambda: (PROBLEM, {"step_size": one}), {}, 5, seeds=[0, 1], path=path).close()
-    with pytest.raises(ValueError, match="its problem was another$"):
+    with pytest.raises(ValueError, match=r"its problem was another$"):
         sa.sweep(lambda: (PROBLEM, {"step_size": other}), {}, 5, path=path)
 
 
@@ -158,7 +158,7 @@ def test_what_contains_itself_is_described(head, tmp_path):
 def test_what_cannot_be_told_apart_is_refused_in_a_study(head, body, tmp_path):
     pytest.importorskip("xarray")
     function = module_of(tmp_path, head, body, 1).rule
-    with pytest.raises(ValueError, match="^a rule must refer to ") as caught:
+    with pytest.raises(ValueError, match=r"^a rule must refer to ") as caught:
         described(function)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 250
