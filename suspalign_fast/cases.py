@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import inspect
+import pickle
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from . import _checks, _threads, cost, theory
 from ._source import BYTECODE
+from ._travel import packed
 from .driver import Cancelled, run_in_memory, run_together
 from .problem import Quadratic
 from .run import Recording, Run
@@ -27,6 +29,8 @@ ERROR, MISSING = "error", "missing"
 DONE = ("complete", "diverged")
 #: What is said of rules whose source is not known.
 _DOUBT = ", or other code of its rule: its source cannot be read, and versions of Python differ"
+#: What is said of cases that other processes cannot be told of.
+NOT_IMPORTED = "case must be a function that workers can import"
 #: Characters of an error that are kept, and of a digest.
 ERROR_LENGTH, DIGEST_LENGTH = 400, 32
 
@@ -95,7 +99,39 @@ class Outcome(NamedTuple):
     doubt: str = ""
 
 
-class Work:
+class _OfPlan:
+    """Work of a plan: its case is unpacked where it is first needed, and may not be found there."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan, self._case = plan, b""
+
+    @property
+    def plan(self) -> Plan:
+        """The plan.
+
+        Raises
+        ------
+        ValueError
+            If its case cannot be imported here.
+        """
+        if self._case:
+            try:
+                case = pickle.loads(self._case)
+            except Exception as error:  # whatever an import raises
+                raise ValueError(f"{NOT_IMPORTED}: {error}") from error
+            self._plan, self._case = self._plan._replace(case=case), b""
+        return self._plan
+
+    def __getstate__(self) -> dict[str, Any]:
+        case = self._case or packed(self._plan.case)
+        return vars(self) | {"_plan": self._plan._replace(case=_unknown), "_case": case}
+
+
+def _unknown() -> None:
+    """Stand for a case that is not unpacked yet."""
+
+
+class Work(_OfPlan):
     """Does items, wherever it is.
 
     Parameters
@@ -106,7 +142,8 @@ class Work:
     """
 
     def __init__(self, plan: Plan, stop: threading.Event | None = None) -> None:
-        self.plan, self._stop = plan, stop
+        super().__init__(plan)
+        self._stop = stop
 
     def __call__(self, item: Item) -> Outcome:
         """Run an item: what its case or a rule raises is kept beside its runs."""
@@ -157,11 +194,8 @@ class Work:
         return {name: getattr(exact, name) for name in theory.MOMENTS}
 
 
-class Look:
+class Look(_OfPlan):
     """Looks what the case of a plan is at points, and runs nothing."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
 
     def __call__(self, item: Item) -> Outcome:
         """Return the digest of an item's point, or what the case raises instead."""

@@ -13,6 +13,7 @@ from concurrent.futures import (
     CancelledError,
     Executor,
     Future,
+    ProcessPoolExecutor,
     wait,
 )
 from itertools import islice
@@ -21,6 +22,7 @@ from typing import Any, Generic, TypeVar
 
 from . import _checks
 from ._blas import limit_for_good
+from ._travel import main_is_lost
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -74,9 +76,22 @@ def end_with_parent() -> None:
 
 
 def check(executor: Any) -> None:
-    """Raise ValueError unless something takes work as executors do."""
+    """Raise ValueError unless something takes work as executors do, and its processes can start."""
     if isinstance(executor, type) or not callable(getattr(executor, "submit", None)):
         raise _checks.wrong("executor", executor, "a concurrent.futures.Executor")
+    if cannot_start(executor):
+        raise ValueError(f"executor must be of workers that can start, got {executor!r}: {NO_FILE}")
+
+
+#: Why the processes of an executor cannot start.
+NO_FILE = "the program is no file that they can import, like one read from standard input"
+
+
+def cannot_start(executor: Any) -> bool:
+    """Whether new processes of an executor would fail before they get to any work."""
+    context = getattr(executor, "_mp_context", None)
+    is_spawned = context is not None and context.get_start_method() != "fork"
+    return isinstance(executor, ProcessPoolExecutor) and is_spawned and main_is_lost()
 
 
 def workers_of(executor: Executor) -> int:

@@ -16,7 +16,7 @@ from . import _checks
 from ._code import described
 from ._equality import same_values
 from ._numba_errors import explain
-from ._travel import Travels
+from ._travel import Travels, main_travels
 from .kernels import built_in_rules
 from .kernels.rules import compile_rule, entry_address, row_of, with_memory
 from .optimizer import Optimizer
@@ -191,9 +191,11 @@ class _Place(NamedTuple):
 
 
 def _place_of(function: Any) -> _Place | None:
-    """Return where a compiled function can be imported from, None where that finds another."""
+    """Return where others find a compiled function, None where they would not."""
     plain = function.py_func
     place = _Place(plain.__module__ or "", plain.__qualname__)
+    if place.module == "__main__" and not main_travels():
+        return None
     try:
         return place if place.found() is function else None
     except (ImportError, AttributeError, ValueError):

@@ -5,7 +5,7 @@ import pickle
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 
 from . import _checks, _progress, _threads, executors, labelled
 from ._blas import one_thread
-from .cases import MISSING, Item, Look, Plan, Work
+from ._travel import packed
+from .cases import MISSING, NOT_IMPORTED, Item, Look, Plan, Work
 from .engines import make_engine
 from .executors import ExecutorStoppedError, in_batches, workers_of
 from .grid import Grid
@@ -117,6 +118,10 @@ def sweep(
     labelled.load_xarray()
     if path is not None:
         labelled.check_reader()
+    if isinstance(executor, ProcessPoolExecutor):
+        _check_travels(case, executor)
+    if executor is not None:
+        executors.check(executor)
     grid = Grid.of(over, seeds)
     plan = _plan(case, num_steps, record_every, record_at, variables, theory, path is not None)
     if not grid.seeds and not theory:
@@ -148,11 +153,10 @@ def sweep(
             if table.lacks_anything():
                 warnings.warn(f"{error}; what it did not do is {MISSING!r}", RuntimeWarning, 2)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            if executor is None or _travels(case):
-                raise
-            raise ValueError(
-                f"case must be a function that workers can import, got {case!r}: {error}"
-            ) from error
+            if executor is not None:
+                _check_travels(case, executor)
+            raise error
+    _warn_of_failure(table)
     return table.dataset()
 
 
@@ -243,20 +247,28 @@ def _try_first(plan: Plan, item: Item) -> None:
         return
 
 
-def _travels(case: Any) -> bool:
-    """Whether a process of another executor could be told of a case by its name."""
+def _check_travels(case: Any, executor: Executor) -> None:
+    """Raise ValueError unless processes of an executor could be told of a case."""
     try:
-        pickle.dumps(case)
-    except Exception:  # whatever an object of a user's raises
-        return False
-    return True
+        packed(case)
+        if executors.cannot_start(executor):
+            raise ValueError(executors.NO_FILE)
+    except Exception as error:  # whatever an object of a user's raises
+        raise ValueError(f"{NOT_IMPORTED}, got {_checks.describe(case)}: {error}") from error
+
+
+def _warn_of_failure(table: Table) -> None:
+    """Warn where nothing that was asked for could be done: the result has no number."""
+    if failure := table.failure():
+        what, place, error = failure
+        at = _text(table.grid.point(place))
+        warnings.warn(f"{what} failed, the first at {at}: {error}", RuntimeWarning, 3)
 
 
 def _pool(executor: Executor | None) -> Any:
     """Return an executor as a context that closes what was made here."""
     if executor is None:
         return ThreadPoolExecutor(_threads.available())
-    executors.check(executor)
     return nullcontext(executor)
 
 
