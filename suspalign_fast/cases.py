@@ -15,6 +15,7 @@ from . import _checks, _threads, cost, theory
 from ._source import BYTECODE
 from ._travel import packed
 from .driver import Cancelled, run_in_memory, run_together
+from .grid import seed_at
 from .problem import Quadratic
 from .run import Recording, Run
 from .step_size import KnownStepSize
@@ -45,11 +46,16 @@ class Plan(NamedTuple):
     variables: tuple[str, ...]
     theory: bool
     is_stored: bool = False
+    independent: bool = False
 
     @property
     def recording(self) -> Recording:
         """Which steps become rows."""
         return Recording(self.num_steps, self.record_every, self.record_at)
+
+    def digest(self, run: Run) -> str:
+        """Return what tells a point from others."""
+        return digest_of(run, "independent" if self.independent else "")
 
     @property
     def steps(self) -> NDArray[np.int64]:
@@ -59,6 +65,8 @@ class Plan(NamedTuple):
     def runs(self, point: Mapping[str, Any], seeds: Sequence[int]) -> list[Run]:
         """Return the runs of a point, one a seed, at least one."""
         problem, options = _case_at(self.case, point)
+        if self.independent:
+            seeds = [seed_at(seed, point) for seed in seeds]
         engine = options.pop("engine", "step")
         run = Run(
             problem,
@@ -145,13 +153,17 @@ class Work(_OfPlan):
         super().__init__(plan)
         self._stop = stop
 
+    def of(self, plan: Plan) -> "Work":
+        """Return the work of another plan, given up with this one."""
+        return Work(plan, self._stop)
+
     def __call__(self, item: Item) -> Outcome:
         """Run an item: what its case or a rule raises is kept beside its runs."""
         with _threads.limited(1):
             try:
                 runs = self.plan.runs(item.point, item.seeds)
                 exact = self._exact(runs[0]) if item.theory else {}
-                digest = digest_of(runs[0]) if self.plan.is_stored else ""
+                digest = self.plan.digest(runs[0]) if self.plan.is_stored else ""
             except Exception as error:  # whatever a case raises
                 count = len(item.seeds)
                 said = _said(error)
@@ -202,15 +214,15 @@ class Look(_OfPlan):
         try:
             run = self.plan.runs(item.point, ())[0]
             doubt = _DOUBT if BYTECODE in run.step_size.code() else ""
-            return Outcome([], [], [], {}, digest=digest_of(run), doubt=doubt)
+            return Outcome([], [], [], {}, digest=self.plan.digest(run), doubt=doubt)
         except Exception as error:  # whatever a case raises
             return Outcome([], [], [], {}, raised=_said(error))
 
 
-def digest_of(run: Run) -> str:
+def digest_of(run: Run, more: str = "") -> str:
     """Return what tells the content of a run from any other's, its seed left aside."""
     text, arrays = dataclasses.replace(run, seed=0).to_json()
-    text += run.step_size.code()
+    text += run.step_size.code() + more
     found = hashlib.blake2b(text.encode(), digest_size=DIGEST_LENGTH // 2)
     spectrum = run.problem.spectrum
     every = {"eigenvalues": spectrum.eigenvalues, "multiplicities": spectrum.multiplicities}

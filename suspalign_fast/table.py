@@ -151,12 +151,6 @@ class Table:
         """Write the first rows of a variable at an index."""
         self._values[name][at][: len(rows)] = rows
 
-    def complete_runs(self, name: str, place: Place, positions: list[int]) -> NDArray[np.float64]:
-        """Return a variable of those runs of a point that came to their end."""
-        kept = [at for at in positions if self.status[(*place, at)] == "complete"]
-        values: NDArray[np.float64] = self._values[name][place][kept]
-        return values
-
     def dataset(self) -> Any:
         """Return the labelled result."""
         xarray = labelled.load_xarray()

@@ -1,14 +1,14 @@
 """How many seeds are enough: until a mean is known as well as was asked for.
 
 Runs that decide when to stop must not be part of the mean: where values have a long tail, those
-that happen to be small have a small deviation, too, and would end a point early. So a point is first
-tried with pilot runs, of seeds of their own, which are not kept; the mean of the others is then free
-of bias. How many there are follows from the point alone, whoever runs it.
+that happen to be small have a small deviation, too, and would end a point early. So a point is
+first tried with pilot runs, of seeds of their own, which are not kept; the mean of the others has
+no bias then. How many there are follows from the point alone, whoever runs it.
 """
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,11 +49,9 @@ class Until(NamedTuple):
             _checks.integer("until['first']", given.get("first", FIRST), 2),
         )
 
-    def pilots(self, seeds: Iterable[int], start: int) -> tuple[int, ...]:
-        """Return the seeds of the next pilots after so many, as many again: none of the others."""
-        taken = set(seeds)
-        made = (_seed(number) for number in range(start, max(2 * start, self.first)))
-        return tuple(seed for seed in made if seed not in taken)
+    def pilots(self, start: int) -> tuple[int, ...]:
+        """Return the seeds of the next pilots after so many: as many again."""
+        return tuple(_seed(number) for number in range(start, max(2 * start, self.first)))
 
     def needed(self, values: Sequence[NDArray[np.float64]], most: int) -> tuple[int, bool]:
         """Return how many runs a point needs, and whether its pilots are enough to know it.
@@ -68,8 +66,8 @@ class Until(NamedTuple):
         if len(values) < 2:
             return most, True
         with np.errstate(all="ignore"):
-            variance = float(np.var(values, axis=0, ddof=1).max())
-            count = variance / self.stderr**2 if variance else 0.0
+            variance = np.var(values, axis=0, ddof=1).max()
+            count = float(variance / np.float64(self.stderr) ** 2) if variance else 0.0
         # The mean of 1 / s^2 of n normal numbers is (n - 1) / (n - 3) of that of theirs.
         count *= (len(values) - 1) / max(len(values) - 3, 1)
         if not count < most:

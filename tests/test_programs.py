@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import suspalign_fast as sa
-from suspalign_fast import _travel, executors
+from suspalign_fast import _travel
 
 pytest.importorskip("xarray")
 
