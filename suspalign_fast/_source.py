@@ -64,7 +64,8 @@ def _begins(node: ast.AST) -> tuple[str, int] | None:
     if isinstance(node, ast.Lambda):
         return "<lambda>", node.lineno
     if isinstance(node, ast.FunctionDef):
-        return node.name, min(part.lineno for part in (node, *node.decorator_list))
+        lines = [part.lineno for part in node.decorator_list]
+        return node.name, min([node.lineno, *lines])
     return None
 
 
