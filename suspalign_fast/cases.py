@@ -1,5 +1,6 @@
 """Cases of a sweep: what is to be run at a point of its grid, and running it."""
 
+import contextlib
 import dataclasses
 import hashlib
 import inspect
@@ -108,7 +109,7 @@ class Outcome(NamedTuple):
 
 
 class _OfPlan:
-    """Work of a plan: its case is unpacked where it is first needed, and may not be found there."""
+    """Work of a plan: where its case cannot be imported, this is said where it is needed."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan, self._case = plan, b""
@@ -129,6 +130,11 @@ class _OfPlan:
                 raise ValueError(f"{NOT_IMPORTED}: {error}") from error
             self._plan, self._case = self._plan._replace(case=case), b""
         return self._plan
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        with contextlib.suppress(ValueError):  # said where it is needed
+            _ = self.plan
 
     def __getstate__(self) -> dict[str, Any]:
         case = self._case or packed(self._plan.case)
