@@ -5,9 +5,14 @@ come back as read-only as they left.
 """
 
 import functools
+import os
+import pickle
+import stat
+import sys
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from numba import cloudpickle
 from numpy.typing import NDArray
 
 
@@ -66,3 +71,44 @@ def _unpacked(value: Any) -> Any:
         value.values.flags.writeable = False
         return value.values
     return value
+
+
+def main_is_lost() -> bool:
+    """Whether new processes would look for the program in a file that is none, and fail."""
+    file = _main_file()
+    return file is not None and not os.path.exists(file)
+
+
+def main_travels() -> bool:
+    """Whether other processes can import what the program defines: in notebooks they cannot."""
+    file = _main_file()
+    return bool(_main_name()) or (
+        file is not None and os.path.exists(file) and stat.S_ISREG(os.lstat(file).st_mode)
+    )
+
+
+def _main_name() -> str | None:
+    return getattr(getattr(sys.modules.get("__main__"), "__spec__", None), "name", None)
+
+
+def _main_file() -> str | None:
+    """Return the file by which multiprocessing has other processes import the program."""
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    is_shell = file is not None and os.path.splitext(os.path.basename(file))[0] == "ipython"
+    return None if _main_name() or is_shell else file
+
+
+def packed(value: Any) -> bytes:
+    """Return a pickle of a user's function: by its place, or as a whole where others lack that.
+
+    Raises
+    ------
+    Exception
+        Whatever what it refers to raises.
+    """
+    if main_travels():
+        try:
+            return pickle.dumps(value)
+        except Exception:  # a function inside another one, or without a name
+            return bytes(cloudpickle.dumps(value))
+    return bytes(cloudpickle.dumps(value))

@@ -1,8 +1,10 @@
 """Cases of a sweep: what is to be run at a point of its grid, and running it."""
 
+import contextlib
 import dataclasses
 import hashlib
 import inspect
+import pickle
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _checks, _threads, cost, theory
+from ._source import BYTECODE
+from ._travel import packed
 from .driver import Cancelled, run_in_memory, run_together
+from .grid import seed_at
 from .problem import Quadratic
 from .run import Recording, Run
 from .step_size import KnownStepSize
@@ -24,6 +29,10 @@ OPTIONS = ("step_size", "engine", "device", "dtype", "update", "optimizer")
 ERROR, MISSING = "error", "missing"
 #: Statuses of runs that are done for good.
 DONE = ("complete", "diverged")
+#: What is said of rules whose source is not known.
+_DOUBT = ", or other code of its rule: its source cannot be read, and versions of Python differ"
+#: What is said of cases that other processes cannot be told of.
+NOT_IMPORTED = "case must be a function that workers can import"
 #: Characters of an error that are kept, and of a digest.
 ERROR_LENGTH, DIGEST_LENGTH = 400, 32
 
@@ -38,11 +47,16 @@ class Plan(NamedTuple):
     variables: tuple[str, ...]
     theory: bool
     is_stored: bool = False
+    independent: bool = False
 
     @property
     def recording(self) -> Recording:
         """Which steps become rows."""
         return Recording(self.num_steps, self.record_every, self.record_at)
+
+    def digest(self, run: Run) -> str:
+        """Return what tells a point from others."""
+        return digest_of(run, "independent" if self.independent else "")
 
     @property
     def steps(self) -> NDArray[np.int64]:
@@ -52,6 +66,8 @@ class Plan(NamedTuple):
     def runs(self, point: Mapping[str, Any], seeds: Sequence[int]) -> list[Run]:
         """Return the runs of a point, one a seed, at least one."""
         problem, options = _case_at(self.case, point)
+        if self.independent:
+            seeds = [seed_at(seed, point) for seed in seeds]
         engine = options.pop("engine", "step")
         run = Run(
             problem,
@@ -79,7 +95,8 @@ class Item(NamedTuple):
 class Outcome(NamedTuple):
     """What comes back of an item: values of each run, status, errors, exact theory, its digest.
 
-    `raised` is what its case raised, which is then the error of all its runs.
+    `raised` is what its case raised, which is then the error of all its runs; `doubt` why the
+    digest may be another though the run is not.
     """
 
     values: list[dict[str, Array]]
@@ -88,9 +105,47 @@ class Outcome(NamedTuple):
     exact: dict[str, Array]
     digest: str = ""
     raised: str = ""
+    doubt: str = ""
 
 
-class Work:
+class _OfPlan:
+    """Work of a plan: where its case cannot be imported, this is said where it is needed."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan, self._case = plan, b""
+
+    @property
+    def plan(self) -> Plan:
+        """The plan.
+
+        Raises
+        ------
+        ValueError
+            If its case cannot be imported here.
+        """
+        if self._case:
+            try:
+                case = pickle.loads(self._case)
+            except Exception as error:  # whatever an import raises
+                raise ValueError(f"{NOT_IMPORTED}: {error}") from error
+            self._plan, self._case = self._plan._replace(case=case), b""
+        return self._plan
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        with contextlib.suppress(ValueError):  # said where it is needed
+            _ = self.plan
+
+    def __getstate__(self) -> dict[str, Any]:
+        case = self._case or packed(self._plan.case)
+        return vars(self) | {"_plan": self._plan._replace(case=_unknown), "_case": case}
+
+
+def _unknown() -> None:
+    """Stand for a case that is not unpacked yet."""
+
+
+class Work(_OfPlan):
     """Does items, wherever it is.
 
     Parameters
@@ -101,7 +156,12 @@ class Work:
     """
 
     def __init__(self, plan: Plan, stop: threading.Event | None = None) -> None:
-        self.plan, self._stop = plan, stop
+        super().__init__(plan)
+        self._stop = stop
+
+    def of(self, plan: Plan) -> "Work":
+        """Return the work of another plan, given up with this one."""
+        return Work(plan, self._stop)
 
     def __call__(self, item: Item) -> Outcome:
         """Run an item: what its case or a rule raises is kept beside its runs."""
@@ -109,7 +169,7 @@ class Work:
             try:
                 runs = self.plan.runs(item.point, item.seeds)
                 exact = self._exact(runs[0]) if item.theory else {}
-                digest = digest_of(runs[0]) if self.plan.is_stored else ""
+                digest = self.plan.digest(runs[0]) if self.plan.is_stored else ""
             except Exception as error:  # whatever a case raises
                 count = len(item.seeds)
                 said = _said(error)
@@ -152,24 +212,23 @@ class Work:
         return {name: getattr(exact, name) for name in theory.MOMENTS}
 
 
-class Look:
+class Look(_OfPlan):
     """Looks what the case of a plan is at points, and runs nothing."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
 
     def __call__(self, item: Item) -> Outcome:
         """Return the digest of an item's point, or what the case raises instead."""
         try:
-            return Outcome([], [], [], {}, digest=digest_of(self.plan.runs(item.point, ())[0]))
+            run = self.plan.runs(item.point, ())[0]
+            doubt = _DOUBT if BYTECODE in run.step_size.code() else ""
+            return Outcome([], [], [], {}, digest=self.plan.digest(run), doubt=doubt)
         except Exception as error:  # whatever a case raises
             return Outcome([], [], [], {}, raised=_said(error))
 
 
-def digest_of(run: Run) -> str:
+def digest_of(run: Run, more: str = "") -> str:
     """Return what tells the content of a run from any other's, its seed left aside."""
     text, arrays = dataclasses.replace(run, seed=0).to_json()
-    text += run.step_size.code()
+    text += run.step_size.code() + more
     found = hashlib.blake2b(text.encode(), digest_size=DIGEST_LENGTH // 2)
     spectrum = run.problem.spectrum
     every = {"eigenvalues": spectrum.eigenvalues, "multiplicities": spectrum.multiplicities}

@@ -1,6 +1,9 @@
 """Work handed to any executor: in batches of about the wanted time, or piece by piece in order."""
 
+import functools
+import multiprocessing
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,13 +13,16 @@ from concurrent.futures import (
     CancelledError,
     Executor,
     Future,
+    ProcessPoolExecutor,
     wait,
 )
 from itertools import islice
+from multiprocessing import connection
 from typing import Any, Generic, TypeVar
 
 from . import _checks
 from ._blas import limit_for_good
+from ._travel import main_is_lost
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,14 +52,46 @@ class _Timed(Generic[Item, Result]):
         started = time.perf_counter()
         if os.getpid() != self.caller:
             limit_for_good()
+            end_with_parent()
         results = [self.work(item) for item in batch]
         return time.perf_counter() - started, results
 
 
+@functools.cache
+def end_with_parent() -> None:
+    """End this process when the one that made it, by multiprocessing, is gone.
+
+    Workers of a pool wait for work for ever where their parent was killed: each of them holds the
+    other end of the queue as well.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait_for_its_end() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait_for_its_end, name="parent", daemon=True).start()
+
+
 def check(executor: Any) -> None:
-    """Raise ValueError unless something takes work as executors do."""
+    """Raise ValueError unless something takes work as executors do, and its processes can start."""
     if isinstance(executor, type) or not callable(getattr(executor, "submit", None)):
         raise _checks.wrong("executor", executor, "a concurrent.futures.Executor")
+    if cannot_start(executor):
+        raise ValueError(f"executor must be of workers that can start, got {executor!r}: {NO_FILE}")
+
+
+#: Why the processes of an executor cannot start.
+NO_FILE = "the program is no file that they can import, like one read from standard input"
+
+
+def cannot_start(executor: Any) -> bool:
+    """Whether new processes of an executor would fail before they get to any work."""
+    context = getattr(executor, "_mp_context", None)
+    is_spawned = context is not None and context.get_start_method() != "fork"
+    return isinstance(executor, ProcessPoolExecutor) and is_spawned and main_is_lost()
 
 
 def workers_of(executor: Executor) -> int:

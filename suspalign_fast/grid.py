@@ -1,5 +1,6 @@
 """The grid of a study: axes of points, and the seeds of every point."""
 
+import hashlib
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -32,9 +33,14 @@ class Grid(NamedTuple):
         ValueError
             If it is not a mapping of names to values, or not seeds.
         """
-        is_one = not isinstance(seeds, Iterable) or getattr(seeds, "ndim", 1) == 0
-        given = (seeds,) if is_one or isinstance(seeds, str | bytes) else tuple(seeds)
-        each = tuple(_checks.integer("seeds", seed, 0, 2**64 - 1) for seed in given)
+        if (
+            not isinstance(seeds, Iterable)
+            or getattr(seeds, "ndim", 1) != 1
+            or isinstance(seeds, str | bytes)
+        ):
+            expected = "a sequence of integers, like range(5) for five runs or [5] for seed 5"
+            raise _checks.wrong("seeds", seeds, expected)
+        each = tuple(_checks.integer("seeds", seed, 0, 2**64 - 1) for seed in seeds)
         if len(set(each)) < len(each):
             raise ValueError(f"seeds must differ, got {_checks.describe(list(each))}")
         return cls(_axes(over), each)
@@ -80,6 +86,26 @@ class Grid(NamedTuple):
         """Return where the axes and seeds of a grid that lies in this one are."""
         found = {name: _positions(values, other.axes[name]) for name, values in self.axes.items()}
         return found | {"seed": _positions(self.seeds, other.seeds)}
+
+
+def seed_at(seed: int, point: Mapping[str, Any]) -> int:
+    """Return the seed of a run whose noise no other point has.
+
+    It follows from the seed and the values of the axes, in whatever order and type they are.
+
+    Examples
+    --------
+    >>> from suspalign_fast.grid import seed_at
+    >>> seed_at(0, {"a": 1, "b": 2.0}) == seed_at(0, {"b": 2, "a": 1.0}) != seed_at(1, {"a": 1})
+    True
+    """
+    values = [(name, _plain(value)) for name, value in sorted(point.items())]
+    said = [
+        (name, value if isinstance(value, str) or value != float(value) else float(value).hex())
+        for name, value in values
+    ]
+    code = hashlib.blake2b(repr((int(seed), said)).encode(), digest_size=8).digest()
+    return int.from_bytes(code, "little")
 
 
 def _positions(values: Iterable[Any], wanted: Iterable[Any]) -> list[int]:

@@ -89,6 +89,16 @@ def coordinates_of(names: Mapping[str, Any] | list[str]) -> dict[str, Any]:
     return found | (measured.coordinates_of(names) if isinstance(names, Mapping) else {})
 
 
+def in_order(found: Any) -> Any:
+    """Return a dataset whose axes of numbers grow, or fall from end to end as they were given."""
+    orders = {}
+    for name, values in found.indexes.items():
+        in_order = values.is_monotonic_increasing or values.is_monotonic_decreasing
+        if found[name].dtype.kind in "biuf" and not in_order:
+            orders[name] = np.argsort(values.to_numpy(), kind="stable")
+    return found.isel(orders)
+
+
 def dataset(
     read: Callable[[str], NDArray[Any]], names: list[str], attributes: Mapping[str, Any]
 ) -> Any:

@@ -16,11 +16,12 @@ from . import _checks
 from ._code import described
 from ._equality import same_values
 from ._numba_errors import explain
-from ._travel import Travels
+from ._travel import Travels, main_travels
 from .kernels import built_in_rules
 from .kernels.rules import compile_rule, entry_address, row_of, with_memory
 from .optimizer import Optimizer
 from .problem import Quadratic
+from .shared_rules import representative
 from .spec import RULES
 
 
@@ -190,9 +191,11 @@ class _Place(NamedTuple):
 
 
 def _place_of(function: Any) -> _Place | None:
-    """Return where a compiled function can be imported from, None where that finds another."""
+    """Return where others find a compiled function, None where they would not."""
     plain = function.py_func
     place = _Place(plain.__module__ or "", plain.__qualname__)
+    if place.module == "__main__" and not main_travels():
+        return None
     try:
         return place if place.found() is function else None
     except (ImportError, AttributeError, ValueError):
@@ -280,17 +283,16 @@ class RowStep(AdaptiveStepSize):
     ) -> Exception | None:
         """Return what the function raises at a row."""
         try:
-            with_memory(self.function, takes_memory=self.state is not None)(
-                row_of.py_func(step, sums), memory.copy()
-            )
+            self.compiled(row_of.py_func(step, sums), memory.copy())
         except Exception as error:  # whatever a function of a user's raises
             return error
         return None
 
     @functools.cached_property
     def compiled(self) -> Any:
-        """The function, taking a memory in any case."""
-        return with_memory(self.function, takes_memory=self.state is not None)
+        """The function, or the first that computed the same, taking a memory in any case."""
+        function = representative(self.function)
+        return with_memory(function, takes_memory=self.state is not None)
 
     @property
     def address(self) -> int:

@@ -139,7 +139,8 @@ def open_study(path: _files.AnyPath) -> Any:
     Returns
     -------
     xarray.Dataset
-        As `sweep` returns it, with all that is in the file; values are read on first use. Runs
+        As `sweep` returns it, with all that is in the file, also where axes have grown: numbers on
+        them are then in ascending order. Values are read on first use. Runs
         that are not there yet have the status "missing". The attribute ``status`` is "running",
         "complete", "interrupted", or "killed" where nobody writes the file any more.
 
@@ -160,6 +161,11 @@ def open_study(path: _files.AnyPath) -> Any:
     ...     study.attrs["status"], dict(study.loss.sizes)
     ('complete', {'gap_ratio': 2, 'seed': 1, 'step': 21})
     """
+    return labelled.in_order(as_stored(path))
+
+
+def as_stored(path: _files.AnyPath) -> Any:
+    """Open the file of a study with its axes as they have grown."""
     labelled.load_xarray()
     labelled.check_reader()
     source = _files.absolute(path)

@@ -21,7 +21,7 @@ from .storage import lock as _lock
 from .storage import netcdf
 from .storage.block import Block
 from .storage.growing import Growing
-from .study import FORMAT, FORMAT_VERSION, STATUS_LENGTH, TEXTS, THERE, Known, Status, open_study
+from .study import FORMAT, FORMAT_VERSION, STATUS_LENGTH, TEXTS, THERE, Known, Status, as_stored
 from .table import Table, attributes_of, provenance
 
 #: Numbers in a chunk of a variable, about.
@@ -277,7 +277,7 @@ class StudyFile(Table):
 
     def dataset(self) -> Any:
         """Return what was asked for, read from the file on first use."""
-        found = open_study(self.path)
+        found = as_stored(self.path)
         here = self.grid.find(self.asked)
         parts = {
             name: at

@@ -1,11 +1,12 @@
 """Sweeps: many runs over a grid of cases, as one labelled array."""
 
 import functools
+import itertools
 import pickle
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
@@ -13,17 +14,18 @@ from numpy.typing import ArrayLike
 
 from . import _checks, _progress, _threads, executors, labelled
 from ._blas import one_thread
-from .cases import MISSING, Item, Look, Plan, Work
+from ._travel import packed
+from .cases import MISSING, NOT_IMPORTED, Item, Look, Plan, Work
 from .engines import make_engine
 from .executors import ExecutorStoppedError, in_batches, workers_of
-from .grid import Grid
+from .grid import Grid, Place
 from .problem import Quadratic
 from .run import Run
 from .signals import Signals
 from .spectrum import Spectrum
 from .storage.files import AnyPath
 from .study_file import StudyFile
-from .table import Table
+from .table import SEEDS, Table
 from .until import Until
 
 
@@ -32,7 +34,7 @@ def sweep(
     over: Mapping[str, Sequence[Any]],
     num_steps: int,
     *,
-    seeds: int | Iterable[int] = 0,
+    seeds: Iterable[int] = (0,),
     record_every: int = 1,
     record_at: ArrayLike | None = None,
     variables: Sequence[str] = ("alignment", "loss"),
@@ -40,6 +42,7 @@ def sweep(
     executor: Executor | None = None,
     path: AnyPath | None = None,
     until: Mapping[str, Any] | None = None,
+    independent: bool = False,
     on_error: Literal["keep", "raise"] = "keep",
     progress: bool = False,
 ) -> Any:
@@ -56,8 +59,8 @@ def sweep(
         Axes of the grid: numbers or texts, each once.
     num_steps, record_every, record_at
         As in `simulate`.
-    seeds : int or iterable of int
-        Runs of every point; none of them, ``()``, for exact theory alone.
+    seeds : iterable of int
+        Runs of every point, ``range(5)`` for five; none of them, ``()``, for exact theory alone.
     variables : sequence of str
         Columns of a trace that are kept.
     theory : bool
@@ -73,9 +76,14 @@ def sweep(
         the axes, or more seeds, it runs what the file lacks. What was done is kept, and must be of
         the same case: a digest of the problem at every point tells.
     until : mapping, optional
-        ``{"stderr": 0.01}``: a point takes more of its `seeds` only until the standard error of the
-        mean of the first variable is that small at every recorded step, looked at after 8, 16, 32,
-        ... seeds. ``"variable"`` names another one, ``"first"`` another number than 8.
+        ``{"stderr": 0.01}``: a point takes only so many of its `seeds` that the standard error of
+        the mean of the first variable is about that small at every recorded step. Pilot runs of
+        other seeds, at least 8, say how many; they are not kept, so that means have no bias.
+        ``"variable"`` names another one, ``"first"`` another number than 8.
+    independent : bool
+        Whether each point has noise of its own. By default runs of one seed have the same noise at
+        all points: differences between points are exact, but their errors are correlated. A run is
+        then that of `simulate` with ``seed=suspalign_fast.grid.seed_at(seed, point)``.
     on_error : {"keep", "raise"}
         Whether the error of a run is kept as a text beside the others, or ends the sweep.
     progress : bool
@@ -117,8 +125,13 @@ def sweep(
     labelled.load_xarray()
     if path is not None:
         labelled.check_reader()
+    if isinstance(executor, ProcessPoolExecutor):
+        _check_travels(case, executor)
+    if executor is not None:
+        executors.check(executor)
     grid = Grid.of(over, seeds)
     plan = _plan(case, num_steps, record_every, record_at, variables, theory, path is not None)
+    plan = plan._replace(independent=bool(independent))
     if not grid.seeds and not theory:
         raise ValueError("seeds must have at least one seed where theory is False, got none")
     if twice := set(plan.variables) & set(grid.axes):
@@ -148,11 +161,10 @@ def sweep(
             if table.lacks_anything():
                 warnings.warn(f"{error}; what it did not do is {MISSING!r}", RuntimeWarning, 2)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            if executor is None or _travels(case):
-                raise
-            raise ValueError(
-                f"case must be a function that workers can import, got {case!r}: {error}"
-            ) from error
+            if executor is not None:
+                _check_travels(case, executor)
+            raise error
+    _warn_of_failure(table)
     return table.dataset()
 
 
@@ -190,7 +202,7 @@ def _check_same(table: StudyFile, pool: Executor, heed: Callable[[], None]) -> N
             if found.raised:
                 table.refuse(f"at {_text(item.point)} its case raised {found.raised}")
             if found.digest != table.digests[item.place]:
-                table.refuse(f"at {_text(item.point)} its problem was another")
+                table.refuse(f"at {_text(item.point)} its problem was another{found.doubt}")
 
 
 def _run(
@@ -213,24 +225,59 @@ def _run(
         _try_first(table.plan, left[0])
     table.begin()
     total = sum(max(1, len(item.seeds)) for item in left)
+    tried = dict.fromkeys(item.place for item in left)
+    counts = _needed(table, pool, work, enough, list(tried), heed) if enough else {}
+    items = itertools.chain.from_iterable(
+        table.missing([place], seeds[: counts.get(place)], together) for place in places
+    )
     with _progress.bar(total, "run", visible=progress) as bar:
-        for count in enough.rounds(len(seeds)) if enough else (len(seeds),):
-            items = table.missing(places, seeds[:count], together)
-            for batch in in_batches(pool, work, items, heed):
-                table.write(batch)
-                bar.update(sum(max(1, len(item.seeds)) for item, _ in batch))
-                for item, outcome in batch:
-                    raised = outcome.raised or next(filter(None, outcome.errors), "")
-                    if on_error == "raise" and raised:
-                        raise ValueError(f"the run at {_text(item.point)} raised {raised}")
-            if enough:
-                places = [
-                    place
-                    for place in places
-                    if not enough.is_reached(
-                        table.complete_runs(enough.variable, place, seeds[:count])
-                    )
-                ]
+        for batch in in_batches(pool, work, items, heed):
+            table.write(batch)
+            bar.update(sum(max(1, len(item.seeds)) for item, _ in batch))
+            for item, outcome in batch:
+                raised = outcome.raised or next(filter(None, outcome.errors), "")
+                if on_error == "raise" and raised:
+                    raise ValueError(f"the run at {_text(item.point)} raised {raised}")
+
+
+def _needed(
+    table: Table,
+    pool: Executor,
+    work: Work,
+    enough: Until,
+    places: list[Place],
+    heed: Callable[[], None],
+) -> dict[Place, int]:
+    """Return how many runs points need, as pilots of theirs say, which are not kept."""
+    most, start, counts = len(table.asked.seeds), 0, dict[Place, int]()
+    found: dict[Place, list[Any]] = {place: [] for place in places if most > enough.first}
+    pilot = work.of(table.plan._replace(variables=(enough.variable,), is_stored=False))
+    while found:
+        seeds = enough.pilots(start)
+        parts = range(0, len(seeds), SEEDS)
+        items = [
+            Item(place, table.grid.point(place), (at,), seeds[at : at + SEEDS], theory=False)
+            for place in found
+            for at in parts
+        ]
+        done = {
+            (item.place, item.positions[0]): outcome
+            for batch in in_batches(pool, pilot, items, heed)
+            for item, outcome in batch
+        }
+        start += len(seeds)
+        for place in list(found):
+            outcomes = [done[place, at] for at in parts]
+            found[place] += [
+                values[enough.variable]
+                for outcome in outcomes
+                for values, status in zip(outcome.values, outcome.status, strict=True)
+                if status == "complete"
+            ]
+            counts[place], is_known = enough.needed(found[place], most)
+            if is_known or start >= most:
+                del found[place]
+    return counts
 
 
 def _try_first(plan: Plan, item: Item) -> None:
@@ -243,20 +290,28 @@ def _try_first(plan: Plan, item: Item) -> None:
         return
 
 
-def _travels(case: Any) -> bool:
-    """Whether a process of another executor could be told of a case by its name."""
+def _check_travels(case: Any, executor: Executor) -> None:
+    """Raise ValueError unless processes of an executor could be told of a case."""
     try:
-        pickle.dumps(case)
-    except Exception:  # whatever an object of a user's raises
-        return False
-    return True
+        packed(case)
+        if executors.cannot_start(executor):
+            raise ValueError(executors.NO_FILE)
+    except Exception as error:  # whatever an object of a user's raises
+        raise ValueError(f"{NOT_IMPORTED}, got {_checks.describe(case)}: {error}") from error
+
+
+def _warn_of_failure(table: Table) -> None:
+    """Warn where nothing that was asked for could be done: the result has no number."""
+    if failure := table.failure():
+        what, place, error = failure
+        at = _text(table.grid.point(place))
+        warnings.warn(f"{what} failed, the first at {at}: {error}", RuntimeWarning, 3)
 
 
 def _pool(executor: Executor | None) -> Any:
     """Return an executor as a context that closes what was made here."""
     if executor is None:
         return ThreadPoolExecutor(_threads.available())
-    executors.check(executor)
     return nullcontext(executor)
 
 

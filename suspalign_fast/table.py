@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _memory, _provenance, labelled, theory
-from .cases import DONE, MISSING, Item, Outcome, Plan
+from .cases import DONE, ERROR, MISSING, Item, Outcome, Plan
 from .grid import Grid, Place
 from .row import columns
 
@@ -50,6 +50,7 @@ class Table:
         self.status = np.full(runs, MISSING, dtype="U8")
         self.has_theory = np.zeros(self.grid.shape, dtype=bool)
         self._errors: dict[Place, str] = {}
+        self._raised: dict[Place, str] = {}
         self._values = self._arrays()
 
     def _grid(self) -> Grid:
@@ -106,6 +107,22 @@ class Table:
         lacks_theory = self.plan.theory and not self.has_theory.all()
         return bool((self.status == MISSING).any() or lacks_theory)
 
+    def failure(self) -> tuple[str, Place, str] | None:
+        """Return what failed where there is no result: all runs, or points of theory alone."""
+        if not self.grid.seeds:
+            count, points = len(self._raised), len(self.asked_places())
+            if not count:
+                return None
+            first = min(self._raised)
+            return f"{count:,} of {points:,} points", first, self._raised[first]
+        seeds = self.grid.find(self.asked)["seed"]
+        runs = [(*place, at) for place in self.asked_places() for at in seeds]
+        found = {str(self.status[run]) for run in runs}
+        if ERROR not in found or found & set(DONE):
+            return None
+        failed = [run for run in runs if self.status[run] == ERROR]
+        return f"all {len(failed):,} runs", failed[0][:-1], self._errors[failed[0]]
+
     def write(self, done: list[tuple[Item, Outcome]]) -> None:
         """Keep what came of some items."""
         for item, outcome in done:
@@ -114,6 +131,8 @@ class Table:
             for name, rows in outcome.exact.items():
                 self._put(f"exact_{name}", item.place, rows)
         for item, outcome in done:
+            if outcome.raised:
+                self._raised[item.place] = outcome.raised
             for at, status, error in zip(
                 item.positions, outcome.status, outcome.errors, strict=True
             ):
@@ -131,12 +150,6 @@ class Table:
     def _put(self, name: str, at: Place, rows: NDArray[np.float64]) -> None:
         """Write the first rows of a variable at an index."""
         self._values[name][at][: len(rows)] = rows
-
-    def complete_runs(self, name: str, place: Place, positions: list[int]) -> NDArray[np.float64]:
-        """Return a variable of those runs of a point that came to their end."""
-        kept = [at for at in positions if self.status[(*place, at)] == "complete"]
-        values: NDArray[np.float64] = self._values[name][place][kept]
-        return values
 
     def dataset(self) -> Any:
         """Return the labelled result."""

@@ -15,7 +15,7 @@ LAYERS = (
     (
         "helpers",
         "_blas _checks _code _equality _errors _lazy _memory _numba_errors _progress _provenance"
-        " _travel",
+        " _source _travel",
     ),
     ("registries", "spec"),
     ("optimizers", "kernels.row_terms optimizer"),
@@ -36,7 +36,7 @@ LAYERS = (
     ),
     ("rules", "kernels.rules kernels.built_in_rules kernels.move"),
     ("problems", "spectrum stability noise data_noise problem shard datasets least_squares"),
-    ("step sizes", "step_size built_in_steps transition momentum_moves"),
+    ("step sizes", "shared_rules step_size built_in_steps transition momentum_moves"),
     ("kernels", "kernels"),
     ("devices", "devices"),
     ("runs", "texts run"),

@@ -575,6 +575,52 @@ def test_ctrl_c_in_a_terminal_ends_the_processes_too(suspalign, tmp_path):
     assert said == f"stopped; go on with: {again}\n"
 
 
+IDLE = """
+import time
+from suspalign_fast.cli import pools
+with pools.executor("processes:2") as pool:
+    assert list(pool.map(abs, [1, 2])) == [1, 2]
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+OWN_POOL = """
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from suspalign_fast import toml_study
+if __name__ == "__main__":
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(abs, [1, 2]))
+        print("ready", flush=True)
+        toml_study.load("long.toml").sweep(executor=pool)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("what", ["the command", "idle workers", "a pool of one's own"])
+def test_workers_end_with_a_parent_that_is_killed(tmp_path, what):
+    text = SHORT.replace("num_steps = 5", "num_steps = 500_000_000\nrecord_every = 100_000_000")
+    (tmp_path / "long.toml").write_text(text.replace('"critical:0.9"', "1e-3\nseeds = 20"))
+    (tmp_path / "own.py").write_text(OWN_POOL)
+    arguments = {
+        "the command": ["-m", "suspalign_fast", "sweep", "long.toml", "--executor", "processes:2"],
+        "idle workers": ["-c", IDLE],
+        "a pool of one's own": ["own.py"],
+    }[what]
+    process = subprocess.Popen(
+        [sys.executable, *arguments], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout.readline()
+        if what != "idle workers":
+            time.sleep(6)  # workers are at work
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate(timeout=30)  # ends once nobody has the pipes any more
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize(
     ("text", "kind", "workers"),
     [

@@ -486,6 +486,15 @@ def test_a_state_that_does_not_fit_stays_with_the_workers(threads, short, monkey
             {"problem": close(noise=sa.DataNoise(999))},
             r"noise is additive, got .*spectrum.compress",
         ),
+        ({"optimizer": sa.Momentum(0.9)}, "plain SGD, got Momentum.*: run it without executor$"),
+        (
+            {"optimizer": sa.Momentum(0.9), "step_size": sa.CriticalStep(0.9)},
+            "plain SGD, got Momentum.*: run it without executor$",
+        ),
+        (
+            {"optimizer": sa.Momentum(0.9), "problem": close(noise=sa.DataNoise(999))},
+            "plain SGD, got Momentum.*: run it without executor$",
+        ),
         ({"engine": "levels"}, r"engines 'step' and 'jump', got 'levels': .*spectrum.compress"),
         ({"engine": "reference"}, "engines 'step' and 'jump', got 'reference'"),
         ({"num_threads": 0}, "num_threads must be an integer of at least 1"),

@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from .. import _threads
+from ..executors import end_with_parent
 
 EXPECTED = "threads, threads:N, processes, processes:N or dask://HOST:PORT"
 #: Seconds to wait for a scheduler.
@@ -75,13 +76,14 @@ def _processes(count: int | None) -> Iterator[Executor]:
 
 
 def start_worker() -> None:
-    """Get a process ready to be ended by its parent, without a word.
+    """Get a process ready to be ended by its parent, or with it, without a word.
 
     It ignores Ctrl-C, which a terminal sends to all processes, and progress bars, of which it shows
     none, get a lock of its own: one among processes would be left behind.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tqdm.set_lock(threading.RLock())
+    end_with_parent()
 
 
 @contextmanager

@@ -95,7 +95,7 @@ def _say_runs(dataset: Any, study: Study, again: str) -> None:
     has_enough = "until" in study.how
     names = {name: "not needed" if name == MISSING and has_enough else name for name in STATUSES}
     say(f"runs       {', '.join(f'{found[n]:,} {names[n]}' for n in STATUSES if n in found)}")
-    if ERROR in found:
+    if ERROR in found and found.keys() & set(DONE):  # where all failed, the sweep has warned
         errors = filter(None, dataset.error.values.ravel().tolist())
         warn(f"the first error: {' '.join(next(errors, 'unknown').split())}")
     if MISSING in found and not has_enough:

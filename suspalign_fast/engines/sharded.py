@@ -140,6 +140,9 @@ _EMPTY = np.empty(0, np.int64), np.empty(0), np.empty((0, NUM_BANDS, ROW_SIZE))
 def check_shardable(run: Run) -> None:
     """Raise ValueError unless each direction of a run can go its way by itself."""
     instead = "take engine 'levels' on spectrum.compress(), which no large d makes slow"
+    if run.optimizer.has_velocity:  # compressed spectra are for plain SGD alone
+        got = f"got {run.optimizer!r}: run it without executor"
+        raise ValueError(f"executor takes plain SGD, {got}")
     if not isinstance(run.step_size, KnownStepSize):
         raise ValueError(
             "executor takes runs whose step sizes are known in advance, got step_size = "
@@ -150,8 +153,6 @@ def check_shardable(run: Run) -> None:
             f"executor takes runs whose noise is additive, got {run.problem.noise!r}, which "
             f"depends on the whole state at every step; {instead}"
         )
-    if run.optimizer.has_velocity:
-        raise ValueError(f"executor takes plain SGD, got {run.optimizer!r}; {instead}")
     if run.device != "cpu":
         raise ValueError(f"executor takes device 'cpu', got {run.device!r}")
     if not ENGINES[run.engine].can_be_sharded:

@@ -20,7 +20,7 @@ from .tables import MISSING
 #: Ways to say which steps are kept, of which a study has at most one.
 ROWS = ("record_every", "record_at", "rows")
 OPTIMIZER = (*OF_OPTIMIZER, "nesterov")
-KEPT = ("variables", "theory", "until")
+KEPT = ("variables", "theory", "until", "independent")
 KEYS = ("problem", "over", "num_steps", "seeds", *OF_RUN, *OPTIMIZER, *ROWS, *KEPT)
 UNTIL = ("stderr", "variable", "first")
 
@@ -206,6 +206,8 @@ def _kept(table: dict[str, Any]) -> dict[str, Any]:
         found["variables"] = tables.texts("variables", table["variables"])
     if "theory" in table:
         found["theory"] = tables.truth("theory", table["theory"])
+    if "independent" in table:
+        found["independent"] = tables.truth("independent", table["independent"])
     if "until" in table:
         until = tables.known("[until]", table["until"], UNTIL)
         if "stderr" not in until:
