@@ -4,6 +4,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -51,9 +52,13 @@ class _Timed(Generic[Item, Result]):
 
 
 def check(executor: Any) -> None:
-    """Raise ValueError unless something takes work as executors do."""
+    """Raise ValueError unless something takes work as executors do, and can do ours."""
     if isinstance(executor, type) or not callable(getattr(executor, "submit", None)):
         raise _checks.wrong("executor", executor, "a concurrent.futures.Executor")
+    interpreters = getattr(futures, "InterpreterPoolExecutor", None)  # since Python 3.14
+    if interpreters is not None and isinstance(executor, interpreters):
+        expected = "one of threads or processes (NumPy does not load in a second interpreter)"
+        raise _checks.wrong("executor", executor, expected)
 
 
 def workers_of(executor: Executor) -> int:

@@ -18,7 +18,8 @@ from ._equality import same_values
 from ._numba_errors import explain
 from ._travel import Travels
 from .kernels import built_in_rules
-from .kernels.rules import compile_rule, entry_address, row_of, with_memory
+from .kernels.jit import check_enabled
+from .kernels.rules import compile_rule, entry_address, is_parallel, row_of, with_memory
 from .optimizer import Optimizer
 from .problem import Quadratic
 from .spec import RULES
@@ -216,8 +217,9 @@ class RowStep(AdaptiveStepSize):
     ----------
     function : numba function
         ``@numba.njit``; ``function(row)``, or ``function(row, state)`` if `state` is given, with a
-        `Row` returns the step size. What it raises ends the run, which then has failed. On a GPU
-        it must not raise, can make no arrays and calls what Numba's CUDA target knows.
+        `Row` returns the step size. What it raises ends the run, which then has failed. It runs in
+        one thread: loops of ``parallel=True`` are refused. On a GPU it must not raise, can make no
+        arrays and calls what Numba's CUDA target knows.
     state : array_like of float, optional
         Initial values of a float64 array that the function may change from step to step.
     observes : bool
@@ -229,6 +231,7 @@ class RowStep(AdaptiveStepSize):
     observes: bool = False
 
     def __post_init__(self) -> None:
+        check_enabled()
         if not isinstance(self.function, CPUDispatcher):
             raise _checks.wrong("step_size", self.function, "a function compiled by numba.njit")
         if self.state is not None:
@@ -242,6 +245,12 @@ class RowStep(AdaptiveStepSize):
                 "step_size must be a numba function of a row that returns a float, but "
                 f"{self.name!r} does not compile: {reason}"
             ) from None
+        if is_parallel(self.compiled):
+            raise ValueError(
+                f"step_size must be a function that runs in one thread, but {self.name!r} has loops "
+                "that Numba runs in parallel, and it is called by many threads at once: compile it, "
+                "and what it calls, without parallel=True"
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from .. import devices
-from .._errors import ForkError
+from .._errors import ForkError, NotCompiledError
 
 #: Exit status where an argument, a file or the machine stands in the way; 1 is that of a claim
 #: which fails, 128 and more those of signals.
@@ -33,6 +33,7 @@ _ERRORS = (
     ImportError,  # of an extra that is not installed
     devices.DeviceError,
     ForkError,
+    NotCompiledError,
 )
 
 
