@@ -58,6 +58,11 @@ class ConstantStep(KnownStepSize):
     def __post_init__(self) -> None:
         object.__setattr__(self, "value", _checks.real("step_size", self.value, positive=True))
 
+    @property
+    def least(self) -> float:
+        """The least step size."""
+        return self.value
+
     def values(self, start: int, stop: int) -> NDArray[np.float64]:
         """Return `value` for every step."""
         return np.full(stop - start, self.value)
@@ -90,6 +95,11 @@ class Schedule(KnownStepSize):
                 f"step_size must have one value a step, num_steps = {num_steps}, "
                 f"got {self.sizes.size} values"
             )
+
+    @property
+    def least(self) -> float:
+        """The least step size."""
+        return float(self.sizes.min())
 
     def values(self, start: int, stop: int) -> NDArray[np.float64]:
         """Return the scheduled step sizes, NaN from the end of the schedule on."""
@@ -247,8 +257,8 @@ class RowStep(AdaptiveStepSize):
             ) from None
         if is_parallel(self.compiled):
             raise ValueError(
-                f"step_size must be a function that runs in one thread, but {self.name!r} has loops "
-                "that Numba runs in parallel, and it is called by many threads at once: compile it, "
+                f"step_size must be a function that runs in one thread, but {self.name!r} has "
+                "loops that Numba runs in parallel, and many threads call it at once: compile it, "
                 "and what it calls, without parallel=True"
             )
 
