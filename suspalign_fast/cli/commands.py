@@ -4,7 +4,7 @@ import json
 import time
 import warnings
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import click
 
@@ -19,7 +19,7 @@ from ..run import DTYPES, UPDATES, EngineName, Run, update_weights
 from ..simulate import execute, resume
 from ..spec import ENGINES
 from ..stability import Weights
-from ..step_size import StepSize, as_step_size
+from ..step_size import as_step_size
 from ..storage.column import COMPRESSIONS
 from ..trace import Trace
 from ..trace_file import load_trace
@@ -30,8 +30,6 @@ from . import problem as problems
 from .optimizer import optimizer_options
 from .output import DIVERGED, Commands, say, warn, warned
 from .problem import Source
-
-Rule: TypeAlias = float | StepSize
 
 #: Seconds between two looks at a running trace.
 FOLLOW_SECONDS = 0.5
@@ -132,7 +130,7 @@ def run(
     workers = options.threads(threads)
     problem = problems.load(source, noise, noise_std, initial)
     spectrum = problem.spectrum
-    rule = _rule(given, source, problem, weights, optimizer)
+    rule = _step_size(source, problem, weights, optimizer) if given is None else given
     said = step_size or f"{rule:g}"
     say(f"spectrum   {source.label}: {text.spectrum(spectrum)}")
     say(
@@ -183,12 +181,8 @@ def run(
     _end(trace, output, allow_divergence)
 
 
-def _rule(
-    given: Rule | None, source: Source, problem: Quadratic, update: Weights, optimizer: Optimizer
-) -> Rule:
-    """Return the step size or rule that is given, or the default one."""
-    if given is not None:
-        return given
+def _step_size(source: Source, problem: Quadratic, update: Weights, optimizer: Optimizer) -> float:
+    """Return the step size where none is given."""
     if source.is_shipped:
         return options.SHIPPED
     return options.step_size_of(problem, update, optimizer)
@@ -289,9 +283,12 @@ def verify_command(
     problem = problems.load(source, noise, noise_std, initial)
     if not as_json:
         say(f"spectrum   {source.label}: {text.spectrum(problem.spectrum)}")
+    eta = step_size
+    if eta is None:
+        eta = _step_size(source, problem, UPDATES["full"], optimizer)
     report = verify(
         problem,
-        _rule(step_size, source, problem, UPDATES["full"], optimizer),
+        eta,
         steps,
         states=states,
         repeats=repeats,

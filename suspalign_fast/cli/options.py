@@ -86,7 +86,10 @@ def step_size_of(problem: Quadratic, update: Weights, optimizer: Optimizer) -> f
 #: Step size on the shipped spectrum where none is given, and on others as a share of the edge of
 #: stability: about that of the shipped one.
 SHIPPED, SHARE = 0.1, 0.25
-STEP_SIZE_DEFAULT = f"  [default: {SHIPPED:g} on the shipped spectrum, else {SHARE:g} of the edge]"
+STEP_SIZE_DEFAULT = (
+    f"  [default: {SHIPPED:g} on the shipped spectrum, "
+    "a quarter of the largest stable one on others]"
+)
 
 
 def size(text: str | None) -> tuple[float, float] | None:
