@@ -6,6 +6,7 @@ import math
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -86,11 +87,23 @@ def limited(num_threads: int | None) -> Iterator[None]:
     if num_threads is None:
         yield
         return
-    token = _limit.set(_checks.integer("num_threads", num_threads, 1, available()))
+    token = _limit.set(bounded(num_threads, stacklevel=5))
     try:
         yield
     finally:
         _limit.reset(token)
+
+
+def bounded(num_threads: int, *, stacklevel: int) -> int:
+    """Return a number of threads, as many as there may be where it is more, with a warning."""
+    count, most = _checks.integer("num_threads", num_threads, 1), available()
+    if count > most:
+        warnings.warn(
+            f"num_threads = {count}: this machine has {most}, which it takes",
+            RuntimeWarning,
+            stacklevel=stacklevel + 1,
+        )
+    return min(count, most)
 
 
 @functools.cache

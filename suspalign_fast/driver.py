@@ -42,12 +42,12 @@ class UnstableWarning(RuntimeWarning):
 
 
 def warn_unstable(runs: Sequence[Run], stacklevel: int) -> None:
-    """Warn of the first run under noise that depends on the state whose step size is unstable.
+    """Warn of the first run whose step sizes, known in advance, are all above the edge.
 
-    Divergence is a result; but where the edge of stability lies is not seen in the spectrum.
+    `Run.why_unstable` knows the edge under every noise, optimizer and update.
     """
     for run in runs:
-        if run.problem.noise.depends_on_state and (reason := run.why_unstable()):
+        if reason := run.why_unstable():
             warnings.warn(
                 f"{reason}: expected losses grow without end",
                 UnstableWarning,

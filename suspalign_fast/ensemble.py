@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import _checks, _progress, _threads, cost, devices, labelled
+from . import _progress, _threads, cost, devices, labelled
 from .driver import run_in_memory, run_together, warn_unstable
 from .labelled_runs import LabelledRuns
 from .optimizer import PLAIN, Optimizer
@@ -97,7 +97,8 @@ def simulate_ensemble(
     num_steps, record_every, record_at, engine, device, dtype, update, optimizer
         As in `simulate`, the same in every run.
     num_threads : int, optional
-        Runs at a time, by default as many as the machine has cores. On a GPU it is one.
+        Runs at a time, by default as many as the machine has cores, which is the most it takes. On
+        a GPU it is one.
     variables : sequence of str, optional
         Columns of the traces to keep, as one labelled array in place of the traces: 50,000 small
         runs take the memory of these columns alone.
@@ -139,9 +140,8 @@ def simulate_ensemble(
         "seeds": _listed(seeds),
     }
     count = _common_length(given)
-    cores = _threads.available()
-    workers = _checks.integer(
-        "num_threads", cores if num_threads is None else num_threads, 1, cores
+    workers = (
+        _threads.available() if num_threads is None else _threads.bounded(num_threads, stacklevel=2)
     )
     named = cost.first_engine(engine)
     where = devices.resolve(device, named)

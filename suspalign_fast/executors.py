@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -76,9 +77,13 @@ def end_with_parent() -> None:
 
 
 def check(executor: Any) -> None:
-    """Raise ValueError unless something takes work as executors do, and its processes can start."""
+    """Raise ValueError unless something takes work as executors do, and can do ours."""
     if isinstance(executor, type) or not callable(getattr(executor, "submit", None)):
         raise _checks.wrong("executor", executor, "a concurrent.futures.Executor")
+    interpreters = getattr(futures, "InterpreterPoolExecutor", None)  # since Python 3.14
+    if interpreters is not None and isinstance(executor, interpreters):
+        expected = "one of threads or processes (NumPy does not load in a second interpreter)"
+        raise _checks.wrong("executor", executor, expected)
     if cannot_start(executor):
         raise ValueError(f"executor must be of workers that can start, got {executor!r}: {NO_FILE}")
 

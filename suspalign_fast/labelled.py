@@ -1,7 +1,7 @@
 """Columns as labelled arrays: xarray with a name for every dimension."""
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,26 +99,23 @@ def in_order(found: Any) -> Any:
     return found.isel(orders)
 
 
-def dataset(
-    read: Callable[[str], NDArray[Any]], names: list[str], attributes: Mapping[str, Any]
-) -> Any:
+def dataset(columns_of_trace: Mapping[str, NDArray[Any]], attributes: Mapping[str, Any]) -> Any:
     """Return columns of one trace as an ``xarray.Dataset`` along its steps.
 
     Parameters
     ----------
-    read : callable
-        ``read(name)`` returns a column.
-    names : list of str
+    columns_of_trace : mapping
+        By name, step among them.
     attributes : mapping
         Of the whole.
     """
     xarray = load_xarray()
     variables = {
-        name: (("step", *dims_of(name)), read(name), attributes_of(name))
-        for name in names
+        name: (("step", *dims_of(name)), values, attributes_of(name))
+        for name, values in columns_of_trace.items()
         if name != "step"
     }
-    step = ("step", read("step"), attributes_of("step"))
+    step = ("step", columns_of_trace["step"], attributes_of("step"))
     values = {name: variable[1] for name, variable in variables.items()}
     coordinates = {"step": step} | coordinates_of(values)
     return xarray.Dataset(variables, coords=coordinates, attrs=dict(attributes))

@@ -119,7 +119,7 @@ class MeasuredWriter:
     ) -> None:
         self.path = _files.real(path)
         self._conditions = _conditions(update, shapes)
-        _check_derived(self._conditions)
+        self._failed: set[str] = set()
         spec: dict[str, Any] = {"source": source, "update": list(self._conditions.update)}
         spec["measured"] = {name: list(shape) for name, shape in shapes.items()}
         self._rows = 0
@@ -156,7 +156,7 @@ class MeasuredWriter:
         recorded = self._conditions.recorded
         values = {name: np.asarray(rows[name], column.dtype) for name, column in recorded.items()}
         # What was measured is not what would follow from sums.
-        values = derived_columns(self._conditions.part(values.__getitem__)) | values
+        values = derived_columns(self._conditions.part(values.__getitem__), self._failed) | values
         for name, column in self._columns.items():
             column.append(values[name], last=last)
         self._place.file.flush()
@@ -177,13 +177,3 @@ class MeasuredWriter:
             self._place.file.attrs.modify("status", np.bytes_(status.ljust(16)))
             self._place.close()
         self._place.release()
-
-
-def _check_derived(conditions: Conditions) -> None:
-    """Raise ValueError unless all derived columns have one value a row, tried on two rows."""
-    ones = {
-        name: np.ones((2, *column.shape), column.dtype)
-        for name, column in conditions.recorded.items()
-    }
-    with np.errstate(all="ignore"):
-        derived_columns(conditions.part(ones.__getitem__))

@@ -11,6 +11,7 @@ item of every trace, a dataset of every file written from then on, and a line of
 """
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -355,40 +356,41 @@ def columns(*, has_velocity: bool = False) -> dict[str, Column]:
     return head | _derived | {column.name: column for column in sums}
 
 
-def derived_columns(part: Part) -> dict[str, Array]:
-    """Return the values of all derived columns by name."""
-    return {name: values_of(column, part) for name, column in _derived.items()}
+def derived_columns(part: Part, failed: set[str]) -> dict[str, Array]:
+    """Return all derived columns by name: NaN where one fails, which is said if not in `failed`."""
+    found = {}
+    for name, column in _derived.items():
+        try:
+            found[name] = values_of(column, part)
+        except ColumnError as error:
+            found[name] = nan_for(error, len(part.power_sums), is_said=name in failed)
+            failed.add(name)
+    return found
 
 
-def check_columns(part_of: Callable[[Callable[[str], NDArray[Any]]], Part]) -> None:
-    """Raise ValueError unless all derived columns have one value a row, tried on two rows.
+def nan_for(error: "ColumnError", count: int, *, is_said: bool = False) -> Array:
+    """Return what stands for a column whose function failed, with a warning."""
+    if not is_said:
+        warnings.warn(f"{error}; the column is NaN", RuntimeWarning, stacklevel=3)
+    return np.full(count, np.nan)
 
-    ``part_of(read)`` returns the `Part` of rows that `read` reads.
-    """
-    every = recorded(has_velocity=True)
-    ones = {name: np.ones((2, *column.shape), column.dtype) for name, column in every.items()}
-    with np.errstate(all="ignore"):
-        derived_columns(part_of(ones.__getitem__))
+
+class ColumnError(ValueError):
+    """The function of a derived column fails."""
 
 
 def values_of(column: Column, part: Part) -> Array:
-    """Return the values of a derived column, one a row.
-
-    Raises
-    ------
-    ValueError
-        If its function raises or returns anything else.
-    """
+    """Return the values of a derived column; raise ColumnError if there is not one a row."""
     assert column.function is not None
     try:
         values = np.asarray(column.function(part), dtype=np.float64)
     except Exception as error:  # whatever a function of a user's raises
-        raise ValueError(
+        raise ColumnError(
             f"the function of column {column.name!r} raised {type(error).__name__}: {error}"
         ) from error
     expected = part.power_sums.shape[:1]
     if values.shape != expected:
-        raise ValueError(
+        raise ColumnError(
             f"the function of column {column.name!r} must return an array of shape {expected}, "
             f"got {values.shape}"
         )

@@ -15,7 +15,7 @@ from .optimizer import PLAIN, Optimizer, as_optimizer
 from .problem import Quadratic
 from .spec import ENGINES, NOISES, OPTIMIZERS, RULES, Arrays
 from .spectrum import Spectrum
-from .step_size import ConstantStep, KnownStepSize, StepSize, as_step_size
+from .step_size import ConstantStep, KnownStepSize, Schedule, StepSize, as_step_size
 
 EngineName: TypeAlias = Literal["step", "jump", "levels", "reference"]
 Update: TypeAlias = Literal["full", "dominant", "bulk"] | tuple[float, float]
@@ -117,10 +117,11 @@ class Run(Travels):
         return known and not self.problem.noise.depends_on_state
 
     def why_unstable(self) -> str:
-        """Say that a constant step size is too large to be stable; empty where it is not."""
-        if type(self.step_size) is not ConstantStep:
+        """Say that step sizes known in advance are all too large; empty where they are not."""
+        if type(self.step_size) not in (ConstantStep, Schedule):
             return ""
-        eta, noise = self.step_size.value, self.problem.noise
+        eta = self.step_size.least  # type: ignore[attr-defined]
+        noise = self.problem.noise
         found = noise.stability(self.problem.spectrum, eta, self.update, self.optimizer)
         if found.is_stable or eta <= found.largest:
             return ""
@@ -131,7 +132,8 @@ class Run(Travels):
             edge = f"2 / lambda = {found.largest:.4g}"
             if self.optimizer.has_velocity:
                 edge = f"the edge of stability {found.largest:.4g} of {self.optimizer!r}"
-        return f"step size {eta:g} is above {edge}{weighted}"
+        which = "step size" if type(self.step_size) is ConstantStep else "even the least step size"
+        return f"{which} {eta:g} is above {edge}{weighted}"
 
     @property
     def recording(self) -> Recording:

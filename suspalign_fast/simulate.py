@@ -36,6 +36,10 @@ from .trace_file import load_trace, load_unlocked, read_run_id
 __all__ = ["execute", "resume", "simulate"]
 
 
+class StartsOverWarning(RuntimeWarning):
+    """A resumed run has no checkpoint to go on from, and computes its first steps again."""
+
+
 def simulate(
     problem: Quadratic,
     step_size: StepSizeLike,
@@ -109,8 +113,8 @@ def simulate(
         when the run completes. SIGINT, SIGTERM and SIGHUP write one and end the run; `resume`
         goes on. One that cannot be written (a full disk) is a warning.
     num_threads : int, optional
-        Number of threads, by default all the machine has; of no effect on a GPU. With `executor`
-        those of each worker, by default one.
+        Number of threads, by default all the machine has, which is the most it takes; of no effect
+        on a GPU. With `executor` those of each worker, by default one.
     executor : concurrent.futures.Executor, optional
         Whose workers share the run, each with some of the coordinates: a ``ProcessPoolExecutor``
         (its processes spawned), loky's, Dask's (``client.get_executor()``),
@@ -145,6 +149,12 @@ def simulate(
     suspalign_fast.executors.ExecutorStoppedError
         If the workers of `executor` died and it takes no more work. With `path`, rows before are
         kept, and `resume` goes on.
+
+    Warns
+    -----
+    suspalign_fast.driver.UnstableWarning
+        If step sizes known in advance are all above the edge of stability, ``2 / lambda_1`` of
+        plain SGD under additive noise: the run is going to diverge (`theory.stability`).
 
     Examples
     --------
@@ -242,11 +252,11 @@ def resume(
 ) -> Trace:
     """Go on with a run that was interrupted or killed, or extend one that is complete.
 
-    Everything is taken from the file and from the checkpoint beside it. Without a checkpoint the
-    run starts over, keeping the rows there are, and so it does where the trace is older than its
-    checkpoint (a restored backup; a warning says so); the trace ends with the very bits of a run
-    that was never interrupted either way. The file keeps its permissions and what others put into
-    it.
+    Everything is taken from the file and from the checkpoint beside it. Without a checkpoint, which
+    a complete run has none of, the run starts over, keeping the rows there are, and so it does
+    where the trace is older than its checkpoint (a restored backup). The trace ends with the very
+    bits of a run that was never interrupted either way. The file keeps its permissions and what
+    others put into it.
 
     Parameters
     ----------
@@ -275,6 +285,11 @@ def resume(
     OSError
         If the file is not a trace, is being written by another run, what others put into it is
         damaged, or its checkpoint is damaged or belongs to another trace.
+
+    Warns
+    -----
+    suspalign_fast.simulate.StartsOverWarning
+        If the run starts over; it says how many steps are computed again.
     """
     every = _checks.real("checkpoint_every", checkpoint_every, positive=True)
     target = _files.real(path)
@@ -348,22 +363,27 @@ def _restored(run: Run, trace: Trace, make: Callable[[Run], Engine]) -> Engine:
     """Return the engine of a stored run, at its checkpoint if there is one that serves."""
     assert trace.path is not None
     engine = make(run)
-    if not checkpoint.is_there(trace.path):
-        return engine
-    arrays = engine.snapshot()
-    if not checkpoint.read_into(trace.path, read_run_id(trace.path), arrays):
+    arrays = engine.snapshot() if checkpoint.is_there(trace.path) else None
+    if arrays is None or not checkpoint.read_into(trace.path, read_run_id(trace.path), arrays):
+        _warn_of_work_again("no checkpoint", trace)
         return engine
     step = int(arrays["step"])
     if not 0 <= step <= run.num_steps:
         name = checkpoint.checkpoint_path(trace.path)
         raise checkpoint.CheckpointError(f"{name} is damaged: it is at step {step}")
     if run.recorded_before(step) > len(trace):
-        warnings.warn(
-            f"{trace.path} is older than its checkpoint, which is at step {step}: the run starts "
-            "over",
-            RuntimeWarning,
-            stacklevel=3,
-        )
+        _warn_of_work_again(f"older than its checkpoint, which is at step {step:,}", trace)
         return make(run)
     engine.restore(arrays)
     return engine
+
+
+def _warn_of_work_again(reason: str, trace: Trace) -> None:
+    """Warn that a run starts over, if it had come further than its start."""
+    done = int(trace.read("step", len(trace) - 1, len(trace))[0]) if len(trace) else 0
+    if done > 0:
+        warnings.warn(
+            f"{trace.path}: {reason}: {done:,} steps are computed again, rows are kept",
+            StartsOverWarning,
+            stacklevel=4,
+        )

@@ -105,7 +105,12 @@ def additive(
     Stability(feedback=0.0, largest=0.75)
     """
     eta = _checks.real("step_size", step_size)
-    top = float((spectrum.per_level(weights) * spectrum.eigenvalues).max())
+    firsts = (0, spectrum.num_dominant_levels)  # of both bands, in descending order
+    top = max(
+        weight * float(spectrum.eigenvalues[at])
+        for weight, at in zip(weights, firsts, strict=True)
+        if at < spectrum.num_levels
+    )
     largest = optimizer.largest / top if top > 0.0 else float(np.inf)
     return Stability(0.0 if eta < largest else float(np.inf), largest)
 

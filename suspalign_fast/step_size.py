@@ -18,7 +18,8 @@ from ._equality import same_values
 from ._numba_errors import explain
 from ._travel import Travels, main_travels
 from .kernels import built_in_rules
-from .kernels.rules import compile_rule, entry_address, row_of, with_memory
+from .kernels.jit import check_enabled
+from .kernels.rules import compile_rule, entry_address, is_parallel, row_of, with_memory
 from .optimizer import Optimizer
 from .problem import Quadratic
 from .shared_rules import representative
@@ -58,6 +59,11 @@ class ConstantStep(KnownStepSize):
     def __post_init__(self) -> None:
         object.__setattr__(self, "value", _checks.real("step_size", self.value, positive=True))
 
+    @property
+    def least(self) -> float:
+        """The least step size."""
+        return self.value
+
     def values(self, start: int, stop: int) -> NDArray[np.float64]:
         """Return `value` for every step."""
         return np.full(stop - start, self.value)
@@ -90,6 +96,11 @@ class Schedule(KnownStepSize):
                 f"step_size must have one value a step, num_steps = {num_steps}, "
                 f"got {self.sizes.size} values"
             )
+
+    @property
+    def least(self) -> float:
+        """The least step size."""
+        return float(self.sizes.min())
 
     def values(self, start: int, stop: int) -> NDArray[np.float64]:
         """Return the scheduled step sizes, NaN from the end of the schedule on."""
@@ -219,8 +230,9 @@ class RowStep(AdaptiveStepSize):
     ----------
     function : numba function
         ``@numba.njit``; ``function(row)``, or ``function(row, state)`` if `state` is given, with a
-        `Row` returns the step size. What it raises ends the run, which then has failed. On a GPU
-        it must not raise, can make no arrays and calls what Numba's CUDA target knows.
+        `Row` returns the step size. What it raises ends the run, which then has failed. It runs in
+        one thread: loops of ``parallel=True`` are refused. On a GPU it must not raise, can make no
+        arrays and calls what Numba's CUDA target knows.
     state : array_like of float, optional
         Initial values of a float64 array that the function may change from step to step.
     observes : bool
@@ -232,6 +244,7 @@ class RowStep(AdaptiveStepSize):
     observes: bool = False
 
     def __post_init__(self) -> None:
+        check_enabled()
         if not isinstance(self.function, CPUDispatcher):
             raise _checks.wrong("step_size", self.function, "a function compiled by numba.njit")
         if self.state is not None:
@@ -245,6 +258,12 @@ class RowStep(AdaptiveStepSize):
                 "step_size must be a numba function of a row that returns a float, but "
                 f"{self.name!r} does not compile: {reason}"
             ) from None
+        if is_parallel(self.compiled):
+            raise ValueError(
+                f"step_size must be a function that runs in one thread, but {self.name!r} has "
+                "loops that Numba runs in parallel, and many threads call it at once: compile it, "
+                "and what it calls, without parallel=True"
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()

@@ -16,7 +16,7 @@ from . import storage as _hdf5
 from ._provenance import provenance
 from .conditions import Conditions
 from .engines import Rows
-from .row import check_columns, columns, derived_columns, recorded
+from .row import columns, derived_columns, recorded
 from .run import Run
 from .sink import Sink
 from .spec import Arrays
@@ -82,7 +82,7 @@ class TraceWriter(Sink):
         self._place = Growing(path, lock)
         self._compression = compression
         self._conditions = Conditions.of(run)
-        check_columns(self._conditions.part)
+        self._failed: set[str] = set()
         self._rows = 0
         self._last_step = -1
         self._pending: list[Rows] = []
@@ -182,7 +182,7 @@ class TraceWriter(Sink):
 
     def _completed(self, values: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Add the derived columns to recorded ones."""
-        return values | derived_columns(self._conditions.part(values.__getitem__))
+        return values | derived_columns(self._conditions.part(values.__getitem__), self._failed)
 
     def _extend(self, values: dict[str, NDArray[Any]], *, last: bool = False) -> None:
         """Write rows, all columns before the count that tells readers of them."""

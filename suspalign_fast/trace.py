@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -22,9 +22,11 @@ from .row import (
     CROSS_SUMS,
     RECORDED,
     SUMS,
+    ColumnError,
     CrossSums,
     Part,
     Sums,
+    nan_for,
     values_of,
 )
 from .run import Run, Update, update_weights
@@ -57,8 +59,8 @@ class _InMemory(NamedTuple):
 class Trace(Travels, TraceColumns):
     """Rows of a run, in memory or read from its file column by column on first use.
 
-    Columns are attributes and items: ``trace.alignment`` or ``trace["alignment"]``. Made by
-    `simulate` and `load_trace`; `measured` makes one of rows from anywhere else.
+    Columns are attributes and items: ``trace.alignment`` or ``trace["alignment"]``, read-only
+    arrays. Made by `simulate` and `load_trace`; `measured` makes one of rows from anywhere else.
 
     Attributes
     ----------
@@ -205,13 +207,29 @@ class Trace(Travels, TraceColumns):
         return self._num_rows
 
     def __getitem__(self, name: str) -> NDArray[Any]:
+        if not isinstance(name, str):
+            at = _index(name)
+            raise TypeError(
+                f"a trace has columns, and they have rows: write trace.alignment[{at}], or "
+                f"pandas.DataFrame(trace.table()).iloc[{at}] for all columns"
+            )
         if name not in self._cache:
             self._check_name(name)
             if name in self._recorded:
-                self._cache[name] = self._read(name, 0, len(self))
+                values = self._read(name, 0, len(self))
             else:
-                self._cache[name] = values_of(self._columns()[name], self._part(self.__getitem__))
+                values = values_of(self._columns()[name], self._part(self.__getitem__))
+            self._cache[name] = _checks.read_only(values.view())
         return self._cache[name]
+
+    def __iter__(self) -> Iterator[Any]:
+        raise TypeError(
+            "a trace is no sequence: write trace.columns() for its columns by name, "
+            "zip(trace.step, trace.alignment) for rows"
+        )
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._columns()
 
     def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Return rows ``start ... stop - 1`` of a column, without keeping them.
@@ -228,7 +246,7 @@ class Trace(Travels, TraceColumns):
         if name in self._cache:
             return self._cache[name][start:stop]
         if name in self._recorded:
-            return self._read(name, start, max(start, stop))
+            return _checks.read_only(self._read(name, start, max(start, stop)).view())
         part = self._part(lambda recorded: self.read(recorded, start, stop))
         return values_of(self._columns()[name], part)
 
@@ -256,15 +274,21 @@ class Trace(Travels, TraceColumns):
         return self[name]
 
     def columns(self) -> dict[str, NDArray[Any]]:
-        """Return all columns by name."""
-        return {name: self[name] for name in self._columns()}
+        """Return all columns by name; one whose function fails is NaN, with a warning."""
+        found = {}
+        for name in self._columns():
+            try:
+                found[name] = self[name]
+            except ColumnError as error:
+                found[name] = nan_for(error, len(self))
+        return found
 
     def table(self) -> dict[str, NDArray[Any]]:
         """Return all columns as one-dimensional ones: ``pandas.DataFrame(trace.table())``.
 
         The sums are named ``S1_dominant``, ``S1_bulk``, ... ``R6_bulk``.
         """
-        flat = {name: self[name] for name in self._columns() if self[name].ndim == 1}
+        flat = {name: values for name, values in self.columns().items() if values.ndim == 1}
         groups: list[Sums | CrossSums] = [*SUMS, *([CROSS_SUMS] if self._has_velocity else [])]
         for sums in groups:
             for (band, name), (p, label) in itertools.product(
@@ -293,7 +317,7 @@ class Trace(Travels, TraceColumns):
         ('step',)
         """
         about = {"spec": json.dumps(self.spec), "status": self.status, "source": self.source}
-        return labelled.dataset(self.__getitem__, list(self._columns()), about)
+        return labelled.dataset(self.columns(), about)
 
     @cached_property
     def constants(self) -> Array:
@@ -360,3 +384,11 @@ class Trace(Travels, TraceColumns):
             f"Trace({len(self)} rows, engine={self.run.engine!r}, status={self.status!r}, "
             f"problem={self.run.problem!r}{where})"
         )
+
+
+def _index(key: Any) -> str:
+    """Return what stands between brackets, on one line."""
+    if not isinstance(key, slice):
+        return " ".join(_checks.describe(key).split())
+    ends = ["" if end is None else _checks.describe(end) for end in (key.start, key.stop, key.step)]
+    return ":".join(ends if ends[2] else ends[:2])

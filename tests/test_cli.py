@@ -286,7 +286,7 @@ def test_more_threads_than_the_machine_has_are_a_warning(suspalign, tmp_path):
 
 def test_an_unstable_step_size_is_said_before_and_divergence_last(suspalign):
     result = suspalign("run", "--no-plot", "--step-size", "5", "--steps", "2000")
-    assert result.exit_code == 0
+    assert result.exit_code == 3
     assert "step size 5 is above 2 / lambda = 0.02: the run will diverge" in result.stderr
     last = result.stdout.splitlines()[-1]
     assert last.startswith("diverged   a sum overflowed after step ")
@@ -296,6 +296,46 @@ def test_an_unstable_step_size_is_said_before_and_divergence_last(suspalign):
     assert "diverged" not in stable.output
     bulk = suspalign("run", "--no-plot", "--overwrite", "--step-size", "2", "--update", "bulk")
     assert "warning" not in bulk.stderr
+
+
+DIVERGING = ("run", "--no-plot", "--step-size", "5", "--steps", "2000")
+
+
+def test_a_run_that_diverges_has_an_exit_status_of_its_own(suspalign):
+    assert suspalign(*DIVERGING).exit_code == 3
+    assert suspalign(*DIVERGING, "--overwrite", "--allow-divergence").exit_code == 0
+    assert suspalign("info", "trace.h5").exit_code == 0  # which has done what it was asked for
+    assert suspalign("resume", "trace.h5").exit_code == 2
+    short = ("run", "--no-plot", "--overwrite", "--step-size", "5", "--steps", "3")
+    assert suspalign(*short).exit_code == 0
+    assert suspalign("resume", "trace.h5", "--no-plot", "--steps", "2000").exit_code == 3
+
+
+def test_steps_that_a_resumed_run_computes_again_are_said_before(suspalign):
+    suspalign("run", "--no-plot")
+    result = suspalign("resume", "trace.h5", "--no-plot", "--steps", "300")
+    assert result.exit_code == 0
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("warning")]
+    assert line.endswith("trace.h5: no checkpoint: 200 steps are computed again, rows are kept")
+
+
+@pytest.mark.parametrize(
+    ("spectrum", "step_size"),
+    [
+        (["--linear-bands", "5000,25"], 0.005),
+        (["--two-level", "500,5,8,1"], 0.062),
+        (["--two-level", "500,5,8,1", "--update", "bulk"], 0.5),
+        (["--two-level", "500,5,8,1", "--momentum", "0.9"], 0.12),
+        (["--two-level", "500,5,8,1", "--noise", "data:8,0.5"], 0.0073),
+    ],
+)
+def test_the_step_size_of_a_given_spectrum_is_stable(spectrum, step_size, tmp_path):
+    arguments = ["run", *spectrum, "--steps", "500", "--no-plot", "-o", str(tmp_path / "t.h5")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert "warning" not in result.stderr
+    assert f"steps of size {step_size:g}," in result.stdout
+    assert sa.load_trace(tmp_path / "t.h5").step_size[0] == step_size
 
 
 def test_the_minimum_of_the_loss_is_that_of_the_loss(suspalign, tmp_path):
@@ -359,6 +399,14 @@ def test_readers_that_leave_early_are_no_error(suspalign, tmp_path):
     result = piped(f"{{python}} {run} -o a.h5 | head -n 0", tmp_path)
     assert "Traceback" not in result.stderr
     assert sa.load_trace(tmp_path / "a.h5").status == "complete"
+    full = piped("{python} info trace.h5 >/dev/full", tmp_path)
+    assert full.returncode == 2
+    assert full.stderr.startswith("Error: standard output cannot be written: ")
+    assert len(full.stderr.splitlines()) == 1
+    full = piped("{python} info nothing.h5 >/dev/full", tmp_path)
+    assert (full.returncode, len(full.stderr.splitlines())) == (2, 1)
+    full = piped("{python} --help >/dev/full", tmp_path)
+    assert (full.returncode, len(full.stderr.splitlines())) == (2, 1)
     for number, streams in enumerate((">/dev/full", "2>/dev/full", ">&-", "2>&-", ">&- 2>&-")):
         result = piped(f"{{python}} {run} -o {number}.h5 {streams}", tmp_path)
         assert "Traceback" not in result.stderr

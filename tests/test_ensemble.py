@@ -83,7 +83,7 @@ def test_a_run_may_diverge_beside_others():
         ({"seeds": [1, 2], "step_sizes": [1e-3] * 3}, "step_sizes of 3, seeds of 2"),
         ({"problems": []}, "at least 1, got problems of 0"),
         ({"num_threads": 0}, "num_threads"),
-        ({"num_threads": 10_000}, "num_threads"),
+        ({"num_threads": "2"}, "num_threads"),
         ({"seeds": [-1]}, "seed must be"),
         ({"problems": [1]}, "problem must be"),
         ({"step_sizes": "fast"}, "step_size must be"),

@@ -6,11 +6,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 import suspalign_fast as sa
 from suspalign_fast import row
+from suspalign_fast.measured_file import MeasuredWriter
 from suspalign_fast.spec import ENGINES, NOISES, OPTIMIZERS, RULES
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
@@ -188,11 +190,34 @@ def test_files_written_before_a_column_have_it(tmp_path, column):
     (lambda part: part.power_sums[:, 0], "must return an array of shape"),
     (lambda part: part.nothing, "raised AttributeError: nothing"),
 ])  # fmt: skip
-def test_a_column_that_is_none_is_refused_before_a_file_exists(tmp_path, column, function, message):
+def test_a_column_that_fails_is_nan_with_a_warning(tmp_path, column, function, message):
     column(function)
+    file = tmp_path / "a.h5"
+    with pytest.warns(RuntimeWarning, match=message) as said:
+        trace = sa.simulate(PROBLEM, 1e-3, 9_000, path=file)
+    assert (trace.status, len(said)) == ("complete", 1)  # not one a commit
+    with h5py.File(file) as stored:
+        assert np.isnan(stored["trace/extra"][:]).all()
+    for all_columns in (trace.columns, trace.table):
+        with pytest.warns(RuntimeWarning, match=message):
+            found = all_columns()
+        assert np.isnan(found["extra"]).all()
+        assert np.array_equal(found["loss"], trace.loss)
     with pytest.raises(ValueError, match=message):
-        sa.simulate(PROBLEM, 1e-3, 50, path=tmp_path / "a.h5")
-    assert list(tmp_path.iterdir()) == []
+        _ = trace.extra
+
+
+def test_a_column_that_fails_keeps_no_measured_file_from_being_written(tmp_path, column):
+    column(lambda part: 1 / 0)
+    rows = sa.simulate(PROBLEM, 1e-3, 3)
+    writer = MeasuredWriter(tmp_path / "m.h5", "a test", {"noise_constants": (2, 3)})
+    recorded = {name: rows[name] for name in row.RECORDED}
+    recorded["noise_constants"] = np.broadcast_to(rows.constants, (4, 2, 3))
+    with pytest.warns(RuntimeWarning, match="raised ZeroDivisionError: .*; the column is NaN"):
+        writer.append(recorded)
+    writer.append(recorded)  # what is said is said
+    writer.finish("complete")
+    assert np.array_equal(sa.load_trace(tmp_path / "m.h5").loss[:4], rows.loss)
 
 
 @pytest.mark.parametrize("name", ["loss", "power_sums", "band", "noise_power", "not a name", ""])

@@ -1,5 +1,6 @@
 """Files of others beside a trace or at its name are never deleted, overwritten or followed."""
 
+import errno
 import os
 import stat
 import sys
@@ -258,6 +259,62 @@ def test_a_file_of_someone_else_at_the_name_of_the_lock_stays(tmp_path):
     lock.lock_file(path).write_text("mine")
     assert len(sa.simulate(PROBLEM, 1e-3, 50, path=path)) == 51
     assert lock.lock_file(path).read_text() == "mine"
+
+
+@pytest.fixture
+def failing_locks(monkeypatch):
+    """A function that has all locks fail with an error, as on a file system that has none."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def fail(number):
+        def failing(*_):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "fcntl", failing)
+        monkeypatch.setattr(fcntl, "flock", failing)
+        monkeypatch.setattr(lock, "_locks_inodes", {})
+        monkeypatch.setattr(lock, "_without_locks", set())
+
+    return fail
+
+
+@pytest.mark.parametrize("name", ["ENOSYS", "ENOLCK", "EOPNOTSUPP"])
+def test_a_file_system_without_locks_is_one_warning(name, failing_locks, tmp_path):
+    path = tmp_path / "trace.h5"
+    run = sa.simulate(PROBLEM, 1e-3, 50).run
+    failing_locks(getattr(errno, name))
+    with pytest.warns(RuntimeWarning, match="a file system without locks: nothing keeps two"):
+        sa.simulate(PROBLEM, 1e-3, 50, path=path)
+    assert sa.simulate(PROBLEM, 1e-3, 50, path=path, overwrite=True).status == "complete"
+    assert sa.resume(path, num_steps=60).status == "complete"
+    with store.TraceWriter(path, run, overwrite=True) as writer:
+        assert lock.is_held(path) is None
+        assert sa.load_trace(path).status == "running"
+        leftover = tmp_path / "trace.h5.0123abcd.new"
+        leftover.touch()
+        writer.finish("interrupted")
+    sa.resume(path)
+    assert leftover.exists()  # nobody knows whether another run writes it
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["trace.h5", leftover.name]
+
+
+def test_a_study_is_written_without_locks(failing_locks, tmp_path):
+    pytest.importorskip("xarray")
+    failing_locks(errno.ENOLCK)
+    with pytest.warns(RuntimeWarning, match="a file system without locks"):
+        study = sa.sweep(_of_size, {"size": [1e-3, 2e-3]}, 5, path=tmp_path / "study.nc")
+    assert (study.status == "complete").all()
+
+
+def _of_size(size):
+    return PROBLEM, {"step_size": size}
+
+
+def test_other_failures_of_locks_are_errors(failing_locks, tmp_path):
+    failing_locks(errno.EIO)
+    with pytest.raises(OSError, match="cannot be locked"):
+        sa.simulate(PROBLEM, 1e-3, 50, path=tmp_path / "trace.h5")
+    assert not (tmp_path / "trace.h5").exists()
 
 
 def test_inodes_can_be_locked_here(tmp_path):

@@ -1,6 +1,7 @@
 """Kernels from the disk cache: any order of processes, no writable folder, many at once."""
 
 import ast
+import compileall
 import gc
 import hashlib
 import importlib.util
@@ -9,6 +10,7 @@ import pkgutil
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -219,7 +221,8 @@ def test_the_digest_depends_on_the_sources_of_kernels_and_on_the_compilers(tmp_p
     shutil.copytree(KERNELS, folder, ignore=shutil.ignore_patterns("__pycache__"))
     row = Path(shutil.copy(PACKAGE / "row.py", tmp_path))
     digest = jit.digest_of(folder)
-    assert digest == jit.digest_of(KERNELS) == jit.cache_directory().name
+    assert digest == jit.digest_of(KERNELS) == jit.source_digest()
+    assert jit.cache_directory().name == jit.cache_name(digest)
     (folder / "edges.py").write_text((folder / "edges.py").read_text() + "# edited\n")
     edited = jit.digest_of(folder)
     (folder / "edges.py").rename(folder / "renamed.py")
@@ -230,6 +233,105 @@ def test_the_digest_depends_on_the_sources_of_kernels_and_on_the_compilers(tmp_p
     other_numba = jit.digest_of(folder)
     monkeypatch.setattr(jit.llvmlite, "__version__", "0.0")
     assert len({digest, edited, renamed, wider, other_numba, jit.digest_of(folder)}) == 6
+
+
+@pytest.mark.parametrize("name", ["OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK"])
+def test_kernels_compiled_in_another_way_have_a_cache_of_their_own(name, monkeypatch):
+    """One that was made without vectors once slowed all later processes down."""
+    usual = jit.cache_name("sources")
+    assert jit.cache_name("sources") == usual
+    monkeypatch.setattr(jit.numba.config, name, 17)
+    assert jit.cache_name("sources") != usual
+
+
+ODD_INSTALL = """
+import suspalign_fast as sa
+from suspalign_fast.kernels import jit
+problem = sa.Quadratic(sa.Spectrum([3.0, 1.0], 1))
+print(sa.__file__, jit.cache_directory(), sa.simulate(problem, 0.01, 5, engine="reference").status)
+"""
+
+
+@pytest.mark.parametrize("kind", ["zip", "compiled"])
+def test_a_package_without_files_of_its_sources_runs_without_a_cache(kind, tmp_path):
+    source = tmp_path / "source"
+    unwanted = shutil.ignore_patterns("__pycache__", "network")
+    shutil.copytree(PACKAGE, source / "suspalign_fast", ignore=unwanted)
+    if kind == "zip":
+        place = shutil.make_archive(str(tmp_path / "package"), "zip", source)
+    else:
+        place = str(source)
+        assert compileall.compile_dir(source, quiet=1, legacy=True)
+        for path in source.rglob("*.py"):
+            path.unlink()
+    environment = os.environ | {"PYTHONPATH": place}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", ODD_INSTALL], env=environment, cwd=tmp_path,
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    file, cache, status = done.stdout.split()
+    assert file.startswith(place)
+    assert (cache, status) == ("None", "complete")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+@pytest.mark.parametrize("what", ["index", "data", "folder"])
+def test_what_is_no_file_in_a_cache_is_not_waited_for(what, tmp_path):
+    cached = jit._CheckedFile(str(tmp_path), "kernel", "stamp")
+    if what == "index":
+        os.mkfifo(cached._index_path)
+    elif what == "folder":
+        os.mkdir(cached._index_path)
+    else:
+        cached.save("key", "code")
+        data = cached._data_path(cached._load_index()["key"])
+        os.unlink(data)
+        os.mkfifo(data)
+    found = []
+    reader = threading.Thread(target=lambda: found.append(cached.load("key")), daemon=True)
+    reader.start()
+    reader.join(30)
+    assert found == [None]
+    cached.save("key", "code")
+    assert cached.load("key") == (None if what == "folder" else "code")
+
+
+NOTHING_COMPILED = """
+import numba
+import suspalign_fast as sa
+problem = sa.Quadratic(sa.Spectrum([3.0, 1.0], 1))
+for work in (
+    lambda: sa.simulate(problem, 0.01, 5),
+    lambda: sa.simulate(problem, numba.njit(lambda row: 0.01), 5),
+    lambda: sa.simulate(problem, sa.CriticalStep(0.9), 5),
+    lambda: sa.theory.expected(problem, 0.01, [5]),
+):
+    try:
+        work()
+    except RuntimeError as error:
+        assert "NUMBA_DISABLE_JIT" in str(error), error
+    else:
+        raise AssertionError
+assert sa.simulate(problem, 0.01, 5, engine="reference").status == "complete"
+"""
+
+
+@pytest.mark.parametrize("how", ["python", "command line"])
+def test_a_compiler_that_is_switched_off_is_one_sentence(how, tmp_path):
+    run = ["-m", "suspalign_fast", "run", "--two-level", "50,5,9,1", "--steps", "9", "--no-plot"]
+    arguments = ["-c", NOTHING_COMPILED] if how == "python" else [*run, "-o", "t.h5"]
+    root = str(PACKAGE.parent)
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": root}
+    done = subprocess.run(
+        [sys.executable, *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True,
+        timeout=120,
+    )  # fmt: skip
+    assert done.returncode == (0 if how == "python" else 2), done.stderr
+    if how == "command line":
+        assert "NUMBA_DISABLE_JIT" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert not list(tmp_path.iterdir())
 
 
 # --- old caches --------------------------------------------------------------------------------

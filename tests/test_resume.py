@@ -117,7 +117,9 @@ def test_a_trace_older_than_its_checkpoint_loses_no_row(tmp_path, monkeypatch):
         with pytest.raises(sa.Interrupted):
             sa.resume(path)
     path.write_bytes(backup)
-    with pytest.warns(RuntimeWarning, match=r"trace\.h5 is older than its checkpoint.*starts over"):
+    with pytest.warns(
+        RuntimeWarning, match=r"trace\.h5: older than its checkpoint.* computed again"
+    ):
         resumed = sa.resume(path)
     assert_same_bits(resumed, sa.simulate(problem_of(), 3e-3, STEPS))
 

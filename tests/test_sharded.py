@@ -1,5 +1,6 @@
 """One run over many workers: the bits of one machine, whoever works, dies or is missing."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import os
@@ -509,6 +510,23 @@ def test_what_cannot_be_sharded_is_refused_before_work_starts(how, message):
         sa.simulate(**given)
     assert "\n" not in str(caught.value)
     assert lost.given == 0
+
+
+def test_interpreters_beside_this_one_are_refused(monkeypatch):
+    """Python 3.14 has an executor of them; NumPy and Numba load in the first one alone."""
+    given = []
+
+    class Interpreters(ThreadPoolExecutor):
+        def submit(self, *work):
+            given.append(work)
+
+    monkeypatch.setattr(concurrent.futures, "InterpreterPoolExecutor", Interpreters, raising=False)
+    pool = Interpreters(1)
+    with pytest.raises(ValueError, match="executor must be one of threads or processes"):
+        sa.simulate(close(), 1e-3, 5, executor=pool)
+    with pytest.raises(ValueError, match="executor must be one of threads or processes"):
+        sa.sweep(lambda a: (close(), {"step_size": a}), {"a": [1e-3]}, 5, executor=pool)
+    assert given == []
 
 
 def test_compressed_spectra_and_gpus_are_refused():

@@ -1,7 +1,10 @@
 import os
+import pickle
+import re
 import subprocess
 import sys
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -67,6 +70,101 @@ def test_divergence_keeps_the_finite_rows(engine, tmp_path):
     stored = sa.simulate(problem, 1.0, 10_000, engine=engine, path=path)
     assert stored.status == "diverged"
     assert len(stored) == len(trace)
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        (0, r"trace.alignment\[0\]"),
+        (np.int64(-1), r"trace.alignment\[.*-1.*\]"),
+        (slice(5), r"trace.alignment\[:5\]"),
+        (slice(None, None, 2), r"trace.alignment\[::2\]"),
+        ((0, 1), r"trace.alignment\[\(0, 1\)\]"),
+        (np.arange(30).reshape(5, 6), "an array of shape"),
+        (None, "None"),
+    ],
+)
+def test_a_trace_is_no_sequence_of_rows(problem, key, said):
+    trace = sa.simulate(problem, 1e-3, 9)
+    with pytest.raises(TypeError, match=f"columns, and they have rows: write .*{said}") as caught:
+        _ = trace[key]
+    assert "\n" not in str(caught.value)
+    with pytest.raises(KeyError, match="no column 'los'; it has step,"):
+        _ = trace["los"]
+
+
+def test_a_trace_is_not_iterated(problem):
+    trace = sa.simulate(problem, 1e-3, 9)
+    for work in (list, iter, np.fromiter, lambda t: dict(t), lambda t: [*t]):
+        with pytest.raises(TypeError):
+            work(trace)
+    with pytest.raises(TypeError, match=r"write trace.columns\(\) for its columns by name, zip"):
+        list(trace)
+    assert "loss" in trace
+    assert "los" not in trace
+
+
+def test_columns_are_read_only(problem, tmp_path):
+    for path in (None, tmp_path / "trace.h5"):
+        trace = sa.simulate(problem, 1e-3, 9, path=path)
+        for values in (*trace.columns().values(), *trace.table().values(), trace.read("loss", 0, 3),
+                       trace.read("step", 0, 3)):  # fmt: skip
+            with pytest.raises(ValueError, match="read-only"):
+                values[0] = 1
+        with pytest.raises(AttributeError):
+            trace.loss = trace.loss
+        changed = trace.loss.copy()
+        changed[0] = 1.0
+        assert pickle.loads(pickle.dumps(trace)) == trace
+
+
+def test_more_threads_than_cores_are_a_warning(problem):
+    expected = sa.simulate(problem, 1e-3, 9)
+    with pytest.warns(RuntimeWarning, match="num_threads = 9999: this machine has .*, which it ta"):
+        trace = sa.simulate(problem, 1e-3, 9, num_threads=9_999)
+    assert trace == expected
+    with pytest.warns(RuntimeWarning, match="num_threads = 1267650600228229401496703205376: this"):
+        (trace,) = sa.simulate_ensemble(problem, 1e-3, 9, num_threads=2**100)
+    assert trace == expected
+
+
+TWO = sa.Spectrum([4.0, 1.0], 1)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"step_size": 0.51}, "step size 0.51 is above 2 / lambda = 0.5: expected losses grow"),
+        ({"step_size": 0.49}, None),
+        ({"step_size": [0.6] * 5}, "even the least step size 0.6 is above 2 / lambda = 0.5"),
+        ({"step_size": [0.6, 0.1, 0.6, 0.6, 0.6]}, None),
+        ({"step_size": 0.51, "update": "bulk"}, None),
+        (
+            {"step_size": 0.3, "update": (2.0, 1.0)},
+            r"2 / lambda = 0.25 \(weights of the update cou",
+        ),
+        ({"step_size": 0.51, "optimizer": sa.Momentum(0.5)}, None),
+        ({"step_size": 0.76, "optimizer": sa.Momentum(0.5)}, "above the edge of stability 0.75 of"),
+        ({"step_size": 0.49, "noise": sa.DataNoise(1)}, "above eta_max = .*K = "),
+        ({"step_size": sa.CriticalStep(0.9)}, None),
+    ],
+)
+@pytest.mark.parametrize("kind", ["run", "ensemble"])
+def test_step_sizes_above_the_edge_are_a_warning(how, said, kind):
+    how = dict(how)
+    problem = sa.Quadratic(TWO, how.pop("noise", sa.IsotropicNoise(0.1)))
+    size = how.pop("step_size")
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        if kind == "run":
+            sa.simulate(problem, size, 5, **how)
+        else:
+            sizes = [np.array(size)] * 2 if isinstance(size, list) else size
+            sa.simulate_ensemble(problem, sizes, 5, seeds=range(2), **how)
+    assert len(found) == (said is not None)
+    for warning in found:
+        assert re.search(said, str(warning.message))
+        assert warning.filename == __file__
 
 
 def test_an_initial_state_that_overflows_gives_an_empty_trace():
@@ -199,7 +297,7 @@ def test_progress_bar_reaches_the_end(problem, capsys):
         ({"update": (1.0, -1.0)}, "update must be a finite number of at least zero, got -1.0"),
         ({"update": (1.0,)}, "update must be 'full'"),
         ({"num_threads": 0}, "num_threads must be an integer of at least 1"),
-        ({"num_threads": 10**6}, "num_threads must be an integer of at least 1 and at most"),
+        ({"num_threads": 2.0}, "num_threads must be an integer of at least 1, got 2.0"),
     ],
 )
 def test_bad_arguments_are_named_before_anything_is_written(problem, tmp_path, arguments, message):

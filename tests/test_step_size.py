@@ -224,6 +224,39 @@ def test_errors_of_compilation_name_reason_and_line(function, message):
     assert len(str(caught.value).splitlines()) == 1
 
 
+@numba.njit(parallel=True)
+def looks_at_both_bands_at_once(row):
+    total = 0.0
+    for band in numba.prange(2):
+        total += row.power_sums[band, 0]
+    return 1e-3 / total
+
+
+@numba.njit
+def calls_a_parallel_function(row):
+    return looks_at_both_bands_at_once(row)
+
+
+@numba.njit(parallel=True)
+def adds_arrays(row):
+    return 1e-3 / (2.0 * row.power_sums[0] + 1.0).sum()
+
+
+@numba.njit(parallel=True)
+def has_no_loop(row):
+    return 1e-3
+
+
+@pytest.mark.filterwarnings("ignore::numba.NumbaPerformanceWarning")
+def test_rules_that_start_threads_are_refused():
+    """Many threads call them at once, which aborts the process under Numba's own pool."""
+    problem = sa.Quadratic(sa.Spectrum([3.0, 1.0], 1))
+    for rule in (looks_at_both_bands_at_once, calls_a_parallel_function, adds_arrays):
+        with pytest.raises(ValueError, match=f"{rule.__name__!r} has loops that Numba runs in par"):
+            sa.simulate_ensemble(problem, rule, 5, seeds=range(4))
+    assert sa.simulate(problem, has_no_loop, 5).status == "complete"
+
+
 def test_a_rule_that_fails_at_once_is_named():
     @numba.njit
     def failing(row):

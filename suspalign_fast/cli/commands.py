@@ -13,10 +13,12 @@ from ..cost import first_engine, settled
 from ..driver import UnstableWarning
 from ..optimizer import Optimizer
 from ..plot import is_own_picture, plot_trace
+from ..problem import Quadratic
 from ..row import columns
-from ..run import DTYPES, EngineName, Run, update_weights
+from ..run import DTYPES, UPDATES, EngineName, Run, update_weights
 from ..simulate import execute, resume
 from ..spec import ENGINES
+from ..stability import Weights
 from ..step_size import as_step_size
 from ..storage.column import COMPRESSIONS
 from ..trace import Trace
@@ -26,7 +28,7 @@ from ..verify import verify
 from . import options, text
 from . import problem as problems
 from .optimizer import optimizer_options
-from .output import Commands, say, warn
+from .output import DIVERGED, Commands, say, warn, warned
 from .problem import Source
 
 #: Seconds between two looks at a running trace.
@@ -41,7 +43,7 @@ def main() -> None:
     """Suspicious alignment of SGD on quadratics with millions of dimensions.
 
     Exit status: 0 if all went well, 1 if a claim fails, 2 for bad input and whatever else stops a
-    command, 128 and the number of the signal if one did.
+    command or its output, 3 if a run diverged, 128 and the number of the signal if one stopped it.
     """
 
 
@@ -49,8 +51,8 @@ def main() -> None:
 @problems.problem
 @click.option(
     "--step-size",
-    default="0.1",
-    help=f"Step size eta, or a rule: {', '.join(texts.described_rules())}.",
+    help=f"Step size eta, or a rule: {', '.join(texts.described_rules())}."
+    f"{options.STEP_SIZE_DEFAULT}",
 )
 @click.option("--steps", type=int, default=40_000, help="Number of SGD steps.")
 @click.option("--seed", type=int, default=0, help="Seed of the counter-based generator.")
@@ -81,12 +83,13 @@ def main() -> None:
 @click.option("--plot/--no-plot", default=True, help="Write a picture beside the trace.")
 @options.picture
 @options.effort
+@options.allow_divergence
 def run(
     source: Source,
     noise: str,
     noise_std: float,
     initial: float,
-    step_size: str,
+    step_size: str | None,
     steps: int,
     seed: int,
     record_every: int,
@@ -104,6 +107,7 @@ def run(
     size: str | None,
     threads: int | None,
     quiet: bool,
+    allow_divergence: bool,
 ) -> None:
     """Simulate SGD and write trace and picture.
 
@@ -119,15 +123,18 @@ def run(
     picture, inches = output.with_suffix(".png"), options.size(size)
     if plot:
         options.check_free(picture, overwrite)
-    rule = options.step_size(step_size)
+    weights = update_weights(options.update(update))
+    given = None if step_size is None else options.step_size(step_size)
     named = first_engine(engine)
     where: Any = devices.resolve(device, named)
     workers = options.threads(threads)
     problem = problems.load(source, noise, noise_std, initial)
     spectrum = problem.spectrum
+    rule = _step_size(source, problem, weights, optimizer) if given is None else given
+    said = step_size or f"{rule:g}"
     say(f"spectrum   {source.label}: {text.spectrum(spectrum)}")
     say(
-        f"run        {steps:,} steps of size {step_size}, {text.optimizer(optimizer)}"
+        f"run        {steps:,} steps of size {said}, {text.optimizer(optimizer)}"
         f"{text.noise(noise, noise_std)}, initial std {initial:g}, seed {seed}"
     )
     plan = Run(
@@ -140,7 +147,7 @@ def run(
         engine=named,
         device=where,
         dtype=dtype,
-        update=update_weights(options.update(update)),
+        update=weights,
         optimizer=optimizer,
     )
     plan, chosen = settled(plan, engine)
@@ -153,7 +160,7 @@ def run(
     else:
         text.say_estimate(plan, workers)
     started = time.perf_counter()
-    with warnings.catch_warnings():
+    with warned():
         warnings.simplefilter("ignore", UnstableWarning)  # it is said already
         trace = execute(
             plan,
@@ -171,7 +178,21 @@ def run(
     )
     text.say_summary(trace)
     _draw(trace, output, picture if plot else None, log_alignment=log_alignment, size=inches)
-    text.say_end(trace, output)
+    _end(trace, output, allow_divergence)
+
+
+def _step_size(source: Source, problem: Quadratic, update: Weights, optimizer: Optimizer) -> float:
+    """Return the step size where none is given."""
+    if source.is_shipped:
+        return options.SHIPPED
+    return options.step_size_of(problem, update, optimizer)
+
+
+def _end(trace: Trace, file: Path, allow_divergence: bool) -> None:
+    """Say last how a run ended; exit with a status of its own where it diverged."""
+    text.say_end(trace, file)
+    if trace.status == "diverged" and not allow_divergence:
+        click.get_current_context().exit(DIVERGED)
 
 
 def _last_step(trace: Trace) -> int:
@@ -196,6 +217,7 @@ def _draw(trace: Trace, output: Path, picture: Path | None, **how: Any) -> None:
 @click.option("--plot/--no-plot", default=True, help="Draw the picture beside the trace again.")
 @options.picture
 @options.effort
+@options.allow_divergence
 def resume_command(
     file: Path,
     steps: int | None,
@@ -205,29 +227,31 @@ def resume_command(
     size: str | None,
     threads: int | None,
     quiet: bool,
+    allow_divergence: bool,
 ) -> None:
     """Go on with the interrupted or killed run of a trace FILE, or extend a complete one."""
     inches = options.size(size)
-    trace = resume(
-        file,
-        num_steps=steps,
-        device=device,
-        num_threads=options.threads(threads),
-        progress=not quiet,
-    )
+    with warned():
+        trace = resume(
+            file,
+            num_steps=steps,
+            device=device,
+            num_threads=options.threads(threads),
+            progress=not quiet,
+        )
     text.say_summary(trace)
     picture = file.with_suffix(".png")
     if plot and picture.exists() and not is_own_picture(picture):
         warn(f"{picture} is not a picture of this package's and stays; see suspalign plot --output")
         plot = False
     _draw(trace, file, picture if plot else None, log_alignment=log_alignment, size=inches)
-    text.say_end(trace, file)
+    _end(trace, file, allow_divergence)
 
 
 @main.command("verify")
 @problems.problem
 @optimizer_options
-@click.option("--step-size", type=float, default=0.1, help="Step size of the run.")
+@click.option("--step-size", type=float, help=f"Step size of the run.{options.STEP_SIZE_DEFAULT}")
 @click.option("--steps", type=int, default=20_000, help="Length of the run.")
 @click.option("--states", type=int, default=60, help="States at which steps are tried.")
 @click.option("--repeats", type=int, default=6, help="Noise draws for each step size tried.")
@@ -240,7 +264,7 @@ def verify_command(
     noise: str,
     noise_std: float,
     initial: float,
-    step_size: float,
+    step_size: float | None,
     steps: int,
     states: int,
     repeats: int,
@@ -259,9 +283,12 @@ def verify_command(
     problem = problems.load(source, noise, noise_std, initial)
     if not as_json:
         say(f"spectrum   {source.label}: {text.spectrum(problem.spectrum)}")
+    eta = step_size
+    if eta is None:
+        eta = _step_size(source, problem, UPDATES["full"], optimizer)
     report = verify(
         problem,
-        step_size,
+        eta,
         steps,
         states=states,
         repeats=repeats,
@@ -272,7 +299,7 @@ def verify_command(
     )
     say(json.dumps(report.as_dict(), indent=2) if as_json else report)
     if report.failed:
-        raise SystemExit(1)
+        click.get_current_context().exit(1)
 
 
 @main.command()

@@ -1,12 +1,16 @@
 """Options that several commands share, and what their texts stand for."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from .. import _threads, devices, texts
+from ..optimizer import Optimizer
 from ..plot import LARGEST, SIZES, SMALLEST, check_size
+from ..problem import Quadratic
+from ..stability import Weights
 from ..step_size import StepSize
 from .output import warn
 
@@ -45,6 +49,12 @@ def effort(command: Command) -> Command:
     )
 
 
+#: The option of commands that run.
+allow_divergence = click.option(
+    "--allow-divergence", is_flag=True, help="Exit with status 0 where the run diverges, too."
+)
+
+
 def threads(given: int | None) -> int | None:
     """Return the number of threads, with a warning where the machine has fewer."""
     most = _threads.available()
@@ -65,6 +75,21 @@ def step_size(text: str) -> float | StepSize:
     except ValueError as error:
         raise ValueError(f"--step-size {text}: {error}") from None
     return rule
+
+
+def step_size_of(problem: Quadratic, update: Weights, optimizer: Optimizer) -> float:
+    """Return the step size of a problem for which none is given: two digits of its share."""
+    edge = problem.noise.stability(problem.spectrum, 0.0, update, optimizer).largest
+    return float(f"{SHARE * edge:.1e}") if math.isfinite(edge) else SHIPPED
+
+
+#: Step size on the shipped spectrum where none is given, and on others as a share of the edge of
+#: stability: about that of the shipped one.
+SHIPPED, SHARE = 0.1, 0.25
+STEP_SIZE_DEFAULT = (
+    f"  [default: {SHIPPED:g} on the shipped spectrum, "
+    "a quarter of the largest stable one on others]"
+)
 
 
 def size(text: str | None) -> tuple[float, float] | None:

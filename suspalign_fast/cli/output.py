@@ -6,16 +6,18 @@ import os
 import re
 import signal
 import sys
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from .. import devices
-from .._errors import ForkError
+from .._errors import ForkError, NotCompiledError
 
-#: Exit status where an argument, a file or the machine stands in the way; 1 is that of a claim
-#: which fails, 128 and more those of signals.
-ERROR = 2
+#: Exit status where an argument, a file or the machine stands in the way, and of a run that
+#: diverged; 1 is that of a claim which fails, 128 and more those of signals.
+ERROR, DIVERGED = 2, 3
 #: Options behind arguments that have another name.
 _ALIASES = {
     "num_steps": "--steps",
@@ -33,6 +35,7 @@ _ERRORS = (
     ImportError,  # of an extra that is not installed
     devices.DeviceError,
     ForkError,
+    NotCompiledError,
 )
 
 
@@ -49,6 +52,15 @@ def warn(text: str) -> None:
     say(f"warning    {text}", error=True)
 
 
+@contextlib.contextmanager
+def warned() -> Iterator[None]:
+    """Print warnings as the other lines are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RuntimeWarning)
+        warnings.showwarning = lambda message, *_, **__: warn(" ".join(str(message).split()))
+        yield
+
+
 def _silence(name: str, failure: Exception) -> None:
     """Send what follows to the null device; say why, unless the reader has just left."""
     stream = getattr(sys, name)
@@ -59,6 +71,11 @@ def _silence(name: str, failure: Exception) -> None:
     left = isinstance(failure, OSError) and failure.errno == errno.EPIPE
     if name == "stdout" and not left:
         say(f"Error: standard output cannot be written: {failure}", error=True)
+        _lost.append(failure)
+
+
+#: Why standard output did not take what was printed.
+_lost: list[Exception] = []
 
 
 class Commands(click.Group):
@@ -66,6 +83,7 @@ class Commands(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run a command and exit."""
+        _lost.clear()
         try:
             status = super().main(*args, **extra | {"standalone_mode": False})
         except _StoppedError as stop:
@@ -80,7 +98,8 @@ class Commands(click.Group):
                 raise
             status = _fail(f"the GPU failed: {error or type(error).__name__}")
         _flush()
-        sys.exit(status if isinstance(status, int) else 0)
+        number = status if isinstance(status, int) else 0
+        sys.exit(ERROR if _lost and number == 0 else number)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; click would forget which signal stopped it."""

@@ -28,6 +28,7 @@ class Source:
     family: Family
     text: str
     values: dict[str, Any]
+    is_shipped: bool = False
 
     @property
     def label(self) -> str:
@@ -111,7 +112,7 @@ def source(named: dict[str, str | None], num_dominant: int | None) -> Source:
         values["num_dominant"] = num_dominant
     elif family.is_file and "num_dominant" in family.needed:
         raise ValueError(f"{option_of(family)} {text} must have --num-dominant K beside it")
-    return Source(family, text, values)
+    return Source(family, text, values, is_shipped=not given)
 
 
 def _listed(family: Family, text: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import math
 import signal
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from ..study_netcdf import is_own
 from ..toml_study import Study, load
 from . import pools, text
 from .commands import main
-from .output import say, warn
+from .output import say, warn, warned
 
 #: Statuses of runs, in the order of the summary.
 STATUSES = (*DONE, ERROR, MISSING)
@@ -49,7 +48,7 @@ def sweep(study: Path, output: Path | None, executor: str, overwrite: bool, quie
     again = f"suspalign sweep {study}" + ("" if output is None else f" -o {output}")
     if executor != "threads":
         again += f" --executor {executor}"
-    with _one_line_each(), _stoppable(f"go on with: {again}"), pools.executor(executor) as pool:
+    with warned(), _stoppable(f"go on with: {again}"), pools.executor(executor) as pool:
         dataset = planned.sweep(path=target, executor=pool, progress=not quiet)
     _say_runs(dataset, planned, again)
     say(f"file       {target} ({text.file_size(target)})")
@@ -100,15 +99,6 @@ def _say_runs(dataset: Any, study: Study, again: str) -> None:
         warn(f"the first error: {' '.join(next(errors, 'unknown').split())}")
     if MISSING in found and not has_enough:
         warn(f"{found[MISSING]:,} runs are missing; go on with: {again}")
-
-
-@contextmanager
-def _one_line_each() -> Iterator[None]:
-    """Print warnings as the other lines are."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", RuntimeWarning)
-        warnings.showwarning = lambda message, *_, **__: warn(" ".join(str(message).split()))
-        yield
 
 
 @contextmanager

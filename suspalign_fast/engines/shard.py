@@ -57,7 +57,7 @@ class ShardSteps:
     memory: Arrays
     wants_state: bool = True
     num_threads: int = 1
-    digest: str = field(default_factory=source_digest)
+    digest: str | None = field(default_factory=source_digest)
     caller: int = field(default_factory=os.getpid)
 
     def __dask_tokenize__(self) -> str:

@@ -20,6 +20,8 @@ from numba import extending
 from numba.core import caching, sigutils
 from numba.core.ccallback import CFunc
 
+from .._errors import NotCompiledError
+
 #: Makes a compiled function, whose types Numba infers, of a plain one.
 Decorator: TypeAlias = Callable[[Callable[..., Any]], Any]
 intrinsic: Any = extending.intrinsic
@@ -27,6 +29,13 @@ intrinsic: Any = extending.intrinsic
 _KERNELS = Path(__file__).resolve().parent
 #: What kernels take from outside of their folder: the layout of a row.
 _OUTSIDE = ("row.py",)
+#: Settings of Numba's, variables of the environment without their NUMBA_, that change machine code.
+_SETTINGS = (
+    "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "ENABLE_AVX",
+    "CPU_NAME", "CPU_FEATURES", "USING_SVML", "DISABLE_INTEL_SVML", "ENABLE_CUDASIM",
+    "ENABLE_PROFILING", "EXTEND_VARIABLE_LIFETIMES", "LLVM_REFPRUNE_PASS", "LLVM_REFPRUNE_FLAGS",
+    "DEBUG_NRT", "NRT_STATS",
+)  # fmt: skip
 
 #: Caches of other sources or versions: so many of the last used are kept, unless they have not been
 #: used for so many seconds, and all that were used so short a time ago.
@@ -55,9 +64,21 @@ def digest_of(folder: Path) -> str:
 
 
 @functools.cache
-def source_digest() -> str:
-    """Return the digest of the kernels of this process."""
-    return digest_of(_KERNELS)
+def source_digest() -> str | None:
+    """Return the digest of the kernels of this process, None where the sources are no files.
+
+    In a zip archive, say, or where compiled files alone were installed.
+    """
+    try:
+        return digest_of(_KERNELS)
+    except OSError:
+        return None
+
+
+def cache_name(sources: str) -> str:
+    """Name of the cache of kernels of a digest, compiled under the present settings."""
+    settings = [(name, getattr(numba.config, name, None)) for name in _SETTINGS]
+    return hashlib.sha256(f"{sources} {settings}".encode()).hexdigest()[:16]
 
 
 def _candidate_directories():
@@ -75,10 +96,14 @@ def _candidate_directories():
 def cache_directory() -> Path | None:
     """Return the first cache directory that can be written and trusted, None where there is none.
 
-    What lies in it is executed: it must belong to this user, and nobody else may write to it.
+    What lies in it is executed: it must belong to this user, and nobody else may write to it. There
+    is none where nobody knows what the kernels were made of.
     """
+    digest = source_digest()
+    if digest is None:
+        return None
     for base, is_own in _candidate_directories():
-        directory = base / source_digest()
+        directory = base / cache_name(digest)
         try:
             if is_own and not _is_closed(base):
                 continue
@@ -179,11 +204,13 @@ class _CheckedFile(caching.IndexDataCacheFile):
 
     def _load_index(self):
         try:
+            _check_regular(self._index_path)
             return super()._load_index()
         except Exception:  # whatever a damaged pickle raises
             return {}
 
     def _load_data(self, name):
+        _check_regular(self._data_path(name))
         data = Path(self._data_path(name)).read_bytes()
         digest, code = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
         if hashlib.sha256(code).digest() != digest:
@@ -201,6 +228,32 @@ class _CheckedFile(caching.IndexDataCacheFile):
 
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+def check_enabled() -> None:
+    """Raise NotCompiledError where Numba is told to compile nothing."""
+    if numba.config.DISABLE_JIT:
+        raise NotCompiledError(
+            "Numba's compiler is switched off (NUMBA_DISABLE_JIT), and kernels and rules need it: "
+            "unset that variable"
+        )
+
+
+def _refusing(function):
+    """Return what stands for an entry point where nothing is compiled."""
+
+    @functools.wraps(function)
+    def refused(*_, **__):
+        check_enabled()
+        raise NotCompiledError("Numba's compiler was switched off when the package was imported")
+
+    return refused
+
+
+def _check_regular(path):
+    """Raise OSError unless there is a file: a pipe would be waited for."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(f"{path} is not a regular file")
 
 
 def _checked(function):
@@ -225,6 +278,8 @@ def kernel(**options: Any) -> Decorator:
     """Compile an entry point called from Python: cached on disk wherever a directory allows it."""
 
     def compiled(function):
+        if numba.config.DISABLE_JIT:
+            return _refusing(function)
         made = numba.njit(cache=cache_directory() is not None, nogil=True, **options)(function)
         return _checked(made)
 
@@ -233,6 +288,7 @@ def kernel(**options: Any) -> Decorator:
 
 def c_function(signature: Any, function: Callable[..., Any]) -> Any:
     """Compile a C function of this folder, cached like a kernel."""
+    check_enabled()
     made = CFunc(function, sigutils.normalize_signature(signature), {}, {})
     if cache_directory() is not None:
         made.enable_caching()

@@ -121,6 +121,16 @@ def compile_rule(function: Any) -> Any:
     return cfunc(RULE_SIGNATURE)(rule)
 
 
+@functools.lru_cache(maxsize=MAX_RULES)
+def is_parallel(function: Any) -> bool:
+    """Whether a compiled ``function(row, memory)``, or what it calls, starts threads of Numba's."""
+    return _STARTS_THREADS in compile_rule(function)._library.get_llvm_str()
+
+
+#: What machine code calls to run a loop in Numba's threads.
+_STARTS_THREADS = "numba_parallel_for"
+
+
 @functools.cache
 def entry_address(entry: Any) -> int:
     """Address of a C function of the package that calls a rule, compiled on first use."""

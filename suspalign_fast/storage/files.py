@@ -156,10 +156,10 @@ def remove_leftovers(target: Path, in_use: Any) -> None:
     ----------
     target : Path
     in_use : function of a path
-        Whether a process still writes a file.
+        Whether a process still writes a file; None, where nobody knows, lets it be.
     """
     for path in _leftovers(target):
-        if not in_use(path):
+        if in_use(path) is False:
             path.unlink(missing_ok=True)
 
 

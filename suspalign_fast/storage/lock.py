@@ -3,7 +3,8 @@
 On Linux the lock is one of an open file description, on a byte that no file has. It belongs to the
 inode, so that links lead to the same lock; it dies with its process; and it never meets the locks
 of libhdf5. Where a system has no such locks, or a network file system makes one kind of all of
-them, a lock file ``.NAME.lock`` beside the file stands in.
+them, a lock file ``.NAME.lock`` beside the file stands in. On a file system without any locks
+(Lustre and some NFS, as they are mounted) a run goes on without, with one warning.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import io
 import os
 import struct
 import tempfile
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,10 +29,13 @@ except ImportError:  # no advisory locks on this system
 #: A byte beyond the end of any file.
 _BYTE = 2**62
 _REQUEST = "hhqqi"
+#: What file systems without locks say.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 #: Files that hold the locks of this process, and what is known of file systems, by device. They are
 #: objects that close themselves, so that an exception between any two instructions leaks no lock.
 _holders: weakref.WeakSet[io.FileIO] = weakref.WeakSet()
 _locks_inodes: dict[int, bool] = {}
+_without_locks: set[int] = set()
 
 
 class Lock:
@@ -57,14 +62,14 @@ class Lock:
 
     def _acquire_lock_file(self, path: Path) -> None:
         """Lock the file beside the target, unless its holder has removed it meanwhile."""
-        while True:
-            self._acquire(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+        while self._acquire(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW):
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.stat(path), os.fstat(self._held[-1].fileno())):
                     return
             self.release()
 
-    def _acquire(self, path: Path, flags: int) -> None:
+    def _acquire(self, path: Path, flags: int) -> bool:
+        """Hold the lock of a file; return False, with a warning, where there are no locks."""
         try:
             holder = io.FileIO(path, "r+", opener=_opener(flags))
         except OSError as error:
@@ -76,11 +81,17 @@ class Lock:
             else:
                 fcntl.fcntl(holder, fcntl.F_OFD_SETLK, _request(fcntl.F_WRLCK))
         except OSError as error:
+            if error.errno in _NO_LOCKS:
+                _remove_lock_file(lock_file(self._target), holder.fileno())
+                holder.close()
+                _warn_once(self._target.parent)
+                return False
             holder.close()
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise OSError(f"{self._target} cannot be locked: {error}") from error
             raise BlockingIOError(f"{self._target} is being written by another run") from None
         self._held.append(holder)
+        return True
 
     def release(self) -> None:
         """Release all locks."""
@@ -113,7 +124,7 @@ def is_held(path: Path) -> bool | None:
     """Whether a run holds the lock of a file; None where the system cannot tell."""
     if fcntl is None:
         return None
-    return _inode_is_locked(path) or _lock_file_is_held(lock_file(path))
+    return _inode_is_locked(path) or _lock_file_is_held(lock_file(path)) or _unknown(path)
 
 
 def lock_file(path: Path) -> Path:
@@ -163,14 +174,36 @@ def _inode_is_locked(path: Path) -> bool:
 
 
 def _lock_file_is_held(path: Path) -> bool:
+    return _refused(path) not in (None, *_NO_LOCKS)
+
+
+def _unknown(path: Path) -> bool | None:
+    """Return None where the file system of a file has no locks, else False."""
+    return None if _refused(path) in _NO_LOCKS else False
+
+
+def _refused(path: Path) -> int | None:
+    """Return the number of the error that a shared lock meets, None where it meets none."""
     with _opened(path) as descriptor:
-        if descriptor is None:
-            return False
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        return False
+            if descriptor is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno
+    return None
+
+
+def _warn_once(folder: Path) -> None:
+    """Warn that nothing keeps two runs from one file, once a file system."""
+    device = os.stat(folder).st_dev
+    if device not in _without_locks:
+        _without_locks.add(device)
+        warnings.warn(
+            f"{folder} is on a file system without locks: nothing keeps two runs from writing one "
+            "file, and a killed run is called running (HDF5_USE_FILE_LOCKING=FALSE, if HDF5 fails)",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 @contextmanager
