@@ -105,7 +105,8 @@ def additive(
     Stability(feedback=0.0, largest=0.75)
     """
     eta = _checks.real("step_size", step_size)
-    top = float((spectrum.per_level(weights) * spectrum.eigenvalues).max())
+    lam, split = spectrum.eigenvalues, spectrum.num_dominant_levels
+    top = max(weights[0] * float(lam[0]), weights[1] * float(lam[split:].max(initial=0.0)))
     largest = optimizer.largest / top if top > 0.0 else float(np.inf)
     return Stability(0.0 if eta < largest else float(np.inf), largest)
 

@@ -22,6 +22,7 @@ from .kernels.rules import compile_rule, entry_address, row_of, with_memory
 from .optimizer import Optimizer
 from .problem import Quadratic
 from .spec import RULES
+from .stability import FULL
 
 
 class StepSize(Travels, ABC):
@@ -129,8 +130,10 @@ class AdaptiveStepSize(StepSize):
     def memory(self, problem: Quadratic) -> NDArray[np.float64]:
         """Return the parameters and the initial memory of the rule for a problem."""
 
-    def memory_for(self, problem: Quadratic, optimizer: Optimizer) -> NDArray[np.float64]:
-        """Return the same for steps of an optimizer; by default that of plain SGD."""
+    def memory_for(
+        self, problem: Quadratic, optimizer: Optimizer, weights: tuple[float, float] = FULL
+    ) -> NDArray[np.float64]:
+        """Return the same for steps of an optimizer and weights of the update; by default as is."""
         return self.memory(problem)
 
     def raised(
