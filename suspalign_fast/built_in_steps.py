@@ -77,8 +77,8 @@ class CriticalStep(_CappedStep):
     max_step : float, optional
         Cap, which is also the step where no step size separates falling from rising alignment:
         where it falls for every step size (self-correcting, eta* infinite) or, under updates
-        whose weights differ, rises for every one or falls above eta*; by default half of the largest stable step
-        size of the run, ``1 / lambda_1`` of plain SGD.
+        whose weights differ, rises for every one or falls above eta*; by default half of the
+        largest stable step size of the run, ``1 / lambda_1`` of plain SGD.
     """
 
     fraction: float
@@ -148,8 +148,8 @@ class OnlineCriticalStep(_CappedStep):
     decay : float
         Weight of the past in the averages, in [0, 1).
     max_step : float, optional
-        Cap, also used while the estimate has no critical step size; by default half of the largest
-        stable step size of the run, ``1 / lambda_1`` of plain SGD.
+        Cap, also used while the estimate has no critical step size; by default half of the
+        largest stable step size of the run, ``1 / lambda_1`` of plain SGD.
     """
 
     fraction: float
