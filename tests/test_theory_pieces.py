@@ -97,3 +97,42 @@ def test_the_cheaper_way_is_taken():
     assert batches.by_matrix(400, 10**5)
     assert batches.by_matrix(4_000, 10**9)
     assert not batches.by_matrix(4_001, 10**9)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_only_columns_that_are_asked_for_are_computed(noise, optimizer, monkeypatch):
+    problem = sa.Quadratic(sa.Spectrum(LAM, 3), NOISES[noise], 2.0)
+    how = {"optimizer": OPTIMIZERS[optimizer]}
+    every = theory.expected(problem, 0.03, [3, 50], **how)
+    monkeypatch.setattr(theory.levels, "ratio_moments", None)
+    some = theory.expected(problem, 0.03, [3, 50], columns=("loss", "grad_sq_bulk"), **how)
+    for name in theory.MOMENTS:
+        found = getattr(some, name)
+        if name in ("loss_mean", "loss_std", "grad_sq_bulk_mean"):
+            np.testing.assert_array_equal(found, getattr(every, name))
+        else:
+            assert np.isnan(found).all()
+            assert name in some.unknown
+    assert set(every.unknown) <= set(some.unknown)
+
+
+@pytest.mark.parametrize("columns", ["loss", ["speed"], ["loss_mean"], 3, [["loss"]], {"loss"}])
+def test_columns_that_are_none_are_named(columns):
+    problem = sa.Quadratic(sa.Spectrum(LAM, 3), sa.IsotropicNoise(0.3), 2.0)
+    with pytest.raises(ValueError, match="columns must be a sequence of names out of alignment, "):
+        theory.expected(problem, 0.03, [3], columns=columns)
+
+
+def test_a_sweep_takes_no_integrals_that_nobody_asked_for(monkeypatch):
+    pytest.importorskip("xarray")
+
+    def case(scale):
+        return sa.Quadratic(sa.Spectrum(LAM, 3), sa.IsotropicNoise(scale), 2.0)
+
+    axes, how = {"scale": [0.1, 0.2], "step_size": [0.01]}, {"seeds": (), "theory": True}
+    every = sa.sweep(case, axes, 40, **how)
+    monkeypatch.setattr(theory.levels, "ratio_moments", None)
+    some = sa.sweep(case, axes, 40, variables=["loss"], **how)
+    assert set(every) - set(some) == {"exact_alignment_mean", "exact_alignment_std"}
+    np.testing.assert_array_equal(some.exact_loss_std, every.exact_loss_std)

@@ -149,7 +149,7 @@ class Levels:
                 variance = eta * self.push**2 / (self.rate * (2.0 - x))
         return np.where(self.lam > 0.0, variance, 0.0)
 
-    def moments(self, mean: Array, variance: Array) -> Array:
+    def moments(self, mean: Array, variance: Array, *, has_alignment: bool = True) -> Array:
         """Return the values of `MOMENTS` for independent Gaussian coefficients."""
         bands = (slice(0, self.split), slice(self.split, None))
         with np.errstate(over="ignore", invalid="ignore"):
@@ -164,9 +164,12 @@ class Levels:
             mean_sq, spread = mean_sq / unit, spread / unit
             squares = self.count * spread * (spread / 2.0 + mean_sq)
             std_d, std_b = (unit * np.sqrt(squares[band].sum()) for band in bands)
+            alignment = np.nan, np.nan
+            if has_alignment:
+                alignment = self._alignment(g_mean_sq, g_variance)
             return np.array(
                 [
-                    *self._alignment(g_mean_sq, g_variance),
+                    *alignment,
                     loss_d + loss_b,
                     np.hypot(std_d, std_b),
                     loss_d,

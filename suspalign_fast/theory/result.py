@@ -30,8 +30,8 @@ class Expected(Travels, Generic[Value]):
     grad_sq_dominant_mean, grad_sq_bulk_mean : ndarray of float64, shape (times,)
         Infinite past divergence.
     unknown : tuple of str
-        Attributes that have no closed form under the problem's noise and are NaN; `estimate`
-        samples them.
+        Attributes that are NaN: what has no closed form under the problem's noise, which `estimate`
+        samples, and what was not asked for.
     stability : Stability or None
         How far a constant step size is from the largest stable one; None of a schedule.
     """
