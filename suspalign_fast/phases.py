@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
+from ._underflow import may_underflow
 from .problem import Quadratic
 from .relaxation import RelaxingOdds, relaxing_bands
 from .run import Update, update_weights
@@ -47,6 +48,7 @@ class Phases(NamedTuple):
     two_phase: bool
 
 
+@may_underflow
 def find(
     trajectory: Trace | Expected[Array] | tuple[ArrayLike, ArrayLike],
     *,
@@ -173,6 +175,7 @@ class Estimate(NamedTuple):
     plateau_step: tuple[float, float]
 
 
+@may_underflow
 def estimate(
     problem: Quadratic,
     step_size: float,

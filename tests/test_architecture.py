@@ -15,7 +15,7 @@ LAYERS = (
     (
         "helpers",
         "_blas _checks _code _equality _errors _lazy _memory _numba_errors _progress _provenance"
-        " _travel",
+        " _travel _underflow",
     ),
     ("registries", "spec"),
     ("optimizers", "kernels.row_terms optimizer"),

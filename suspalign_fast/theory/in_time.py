@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _checks
+from .._underflow import may_underflow
 from ..optimizer import PLAIN, Optimizer, as_optimizer
 from ..problem import Quadratic
 from ..run import Update, update_weights
@@ -18,6 +19,7 @@ from .resolution import through_few_levels
 from .result import MOMENTS, Array, Expected
 
 
+@may_underflow
 def expected(
     problem: Quadratic,
     step_size: float | ArrayLike | KnownStepSize,
@@ -147,6 +149,7 @@ def _stability(
     return problem.noise.stability(problem.spectrum, rule.value, weights, optimizer)
 
 
+@may_underflow
 def stability(
     problem: Quadratic,
     step_size: float,
@@ -190,6 +193,7 @@ def stability(
     return problem.noise.stability(problem.spectrum, step_size, weights, as_optimizer(optimizer))
 
 
+@may_underflow
 def stationary(
     problem: Quadratic,
     step_size: float,

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from .._equality import same_values
 from .._travel import Travels
+from .._underflow import may_underflow
 from ..stability import Stability
 
 Array = NDArray[np.float64]
@@ -51,6 +52,7 @@ class Expected(Travels, Generic[Value]):
     stability: Stability | None = None
 
     @property
+    @may_underflow
     def alignment_of_means(self) -> Value:
         """Share of the dominant band in the expected squared gradient.
 
