@@ -20,6 +20,7 @@ from numpy.polynomial import legendre
 from numpy.typing import NDArray
 
 from ._lazy import special
+from ._underflow import may_underflow
 from .power_sums import Prediction, Weights
 from .rise import NoiseShape, chi_square_tail, extrapolated
 from .row import Velocity
@@ -46,6 +47,7 @@ def residual_variance(sums: Array, label_std: Array | float) -> Array:
     return variance
 
 
+@may_underflow
 def constants_at(
     constants: Array, power_sums: Array, noise_sums: Array, batch_size: int, label_std: float
 ) -> Array:
@@ -85,6 +87,7 @@ def constants_at(
         return np.stack(at, axis=-1)
 
 
+@may_underflow
 def predict_alignment(
     power_sums: Array,
     noise_sums: Array,

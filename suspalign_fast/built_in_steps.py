@@ -13,13 +13,15 @@ from .kernels.rules import entry_address
 from .optimizer import Optimizer
 from .problem import Quadratic
 from .spec import RULES
+from .stability import FULL
 from .step_size import AdaptiveStepSize
 
 
 class _CappedStep(AdaptiveStepSize):
     """A rule of this package: it takes no step above a cap, by default ``1 / lambda_1``.
 
-    That is half of the largest stable step size, which it is under mini-batches of data, too.
+    That is half of the largest stable step size, which it is of mini-batches of data, of momentum
+    and of updates with a weight above 1, too.
     """
 
     max_step: float | None
@@ -41,15 +43,18 @@ class _CappedStep(AdaptiveStepSize):
         """Address of its C function."""
         return entry_address(self._entry)
 
-    def memory_for(self, problem: Quadratic, optimizer: Optimizer) -> NDArray[np.float64]:
-        """Return parameters and memory, the cap half of the optimizer's largest stable step."""
+    def memory_for(
+        self, problem: Quadratic, optimizer: Optimizer, weights: tuple[float, float] = FULL
+    ) -> NDArray[np.float64]:
+        """Return parameters and memory, the cap half of the run's own largest stable step.
+
+        Weights below 1 leave the cap where it is: a frozen band would let it grow without end.
+        """
         memory = self.memory(problem)
-        if self.max_step is None and optimizer.has_velocity:
-            stable = optimizer.largest / float(problem.spectrum.eigenvalues[0])
-            if problem.noise.depends_on_state:
-                found = problem.noise.stability(problem.spectrum, 0.0, optimizer=optimizer)
-                stable = found.largest
-            memory[1] = stable / 2.0
+        if self.max_step is None and (optimizer.has_velocity or max(weights) > 1.0):
+            at_least_full = max(weights[0], 1.0), max(weights[1], 1.0)
+            found = problem.noise.stability(problem.spectrum, 0.0, at_least_full, optimizer)
+            memory[1] = found.largest / 2.0
         return memory
 
     def _cap(self, problem: Quadratic) -> float:
@@ -72,7 +77,8 @@ class CriticalStep(_CappedStep):
     max_step : float, optional
         Cap, which is also the step where no step size separates falling from rising alignment:
         where it falls for every step size (self-correcting, eta* infinite) or, under updates
-        whose weights differ, rises for every one or falls above eta*; by default ``1 / lambda_1``.
+        whose weights differ, rises for every one or falls above eta*; by default half of the
+        largest stable step size of the run, ``1 / lambda_1`` of plain SGD.
     """
 
     fraction: float
@@ -102,7 +108,8 @@ class LossIntervalStep(_CappedStep):
         ``lower**(1 - position) * upper**position``: 0 is the lower bound, 1 the upper one. Where
         the interval is empty the same formula gives a step between the two bounds.
     max_step : float, optional
-        Cap, by default ``1 / lambda_1``.
+        Cap, by default half of the largest stable step size of the run, ``1 / lambda_1`` of plain
+        SGD.
     """
 
     position: float
@@ -141,7 +148,8 @@ class OnlineCriticalStep(_CappedStep):
     decay : float
         Weight of the past in the averages, in [0, 1).
     max_step : float, optional
-        Cap, also used while the estimate has no critical step size; by default ``1 / lambda_1``.
+        Cap, also used while the estimate has no critical step size; by default half of the
+        largest stable step size of the run, ``1 / lambda_1`` of plain SGD.
     """
 
     fraction: float

@@ -6,9 +6,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
+from ._underflow import may_underflow
 from .problem import Quadratic
+from .relaxation import RelaxingOdds, relaxing_bands
 from .run import Update, update_weights
 from .theory import Expected, Levels, stationary
+from .theory.levels import with_few_levels
 from .trace import Trace
 
 Array = NDArray[np.float64]
@@ -45,6 +48,7 @@ class Phases(NamedTuple):
     two_phase: bool
 
 
+@may_underflow
 def find(
     trajectory: Trace | Expected[Array] | tuple[ArrayLike, ArrayLike],
     *,
@@ -150,22 +154,28 @@ def _windowed(step: Array, alignment: Array) -> tuple[Array, Array]:
 
 
 class Estimate(NamedTuple):
-    """Transition times from the problem alone, in closed form.
+    """Transition times from the problem alone.
+
+    They are those of the expected odds, the ratio of both bands' expected squared gradients
+    (`Expected.alignment_of_means`), not of the expected alignment, which may turn at other steps
+    where a band has few directions.
 
     Attributes
     ----------
     minimum_step : float
-        Estimated time of the minimum; late where dominant rates differ much (by half on the
-        shipped real spectrum, by a tenth on bands 1.25 wide).
+        Time at which the odds are lowest, between two steps in general: 0 where they only rise,
+        infinite where they only fall.
     plateau_step : tuple of two float
-        Lower and upper bound of the time at which the expected odds reach those of the stated
-        fraction of the plateau; infinite where they never do.
+        Lower and upper bound of the time at which the odds reach those of the stated fraction of
+        the plateau: the last step at which they are lower, and the one after it. Both are 0 where
+        they never are lower, and infinite where they do not reach them for good.
     """
 
     minimum_step: float
     plateau_step: tuple[float, float]
 
 
+@may_underflow
 def estimate(
     problem: Quadratic,
     step_size: float,
@@ -173,10 +183,10 @@ def estimate(
     fraction: float = 0.95,
     update: Update = "full",
 ) -> Estimate:
-    r"""Estimate the transition times of a constant step size without following the trajectory.
+    r"""Return the transition times of a constant step size without following the trajectory.
 
-    Of plain SGD; with momentum squared gradients have no single rate, and `find` on
-    ``theory.expected(..., optimizer=)`` has the exact times (docs/momentum.md).
+    Of plain SGD under noise that does not depend on the state; for momentum and mini-batches of
+    data `find` on ``theory.expected`` has the times (docs/momentum.md).
 
     Parameters
     ----------
@@ -184,50 +194,36 @@ def estimate(
     step_size : float
         Below 2 / lambda_1.
     fraction : float
-        Part of the plateau that counts as reaching it, in (0, 1).
+        Part of the plateau, the stationary expected alignment, that counts as reaching it, in
+        (0, 1).
     update : {"full", "dominant", "bulk"} or tuple of two float
 
     Returns
     -------
     Estimate
+        NaN where squared gradients at step 0 are past the largest float64 number.
 
     Notes
     -----
     Each direction's expected squared gradient relaxes as
-    ``G_i(t) = F_i + (G_i(0) - F_i) e^{-2 gamma_i t}`` with ``gamma_i = -ln |1 - eta lambda_i|``
-    and noise floor ``F_i``. With band sums D, B and their floors D_inf, B_inf:
-
-    - While the bulk is far above its floor, the odds D / B are lowest where both fall at the same
-      rate, ``t = ln[(D_0 - D_inf)(gamma_D - gamma_B) / (gamma_B D_inf)] / (2 gamma_D)``, with
-      gamma_D the slowest dominant rate and gamma_B the mean bulk rate weighted by the gradient.
-    - The odds reach the target o once ``B(t) = D_inf / o``. Replacing all bulk rates by their
-      largest or smallest among the directions that carry the bulk's gradient (all but a
-      thousandth) gives ``t = ln[(B_0 - B_inf) / (D_inf / o - B_inf)] / (2 gamma)`` twice.
+    ``G_i(t) = F_i + (G_i(0) - F_i) e^{-alpha_i t}`` with ``alpha_i = -2 ln |1 - eta lambda_i|``
+    and noise floor ``F_i``. Where every direction starts at or above its floor and every dominant
+    one relaxes faster than every bulk one, which for full updates is
+    ``eta < 2 / (lambda_1 + lambda_(k+1))``, the odds fall at most once and then rise for ever,
+    which is proven (docs/theory-answers.md): both times are roots that bisection cannot miss.
+    Elsewhere odds may turn several times. They are looked at there at times 6 % apart, and the
+    lowest minimum and the last crossing that are seen are bisected; of two turns closer together
+    nothing is seen. That the odds stay up after the last of these times holds in any case.
     """
     part = _checks.real("fraction", fraction, positive=True)
     if part >= 1.0:
         raise _checks.wrong("fraction", fraction, "between 0 and 1")
     final = stationary(problem, step_size, update=update)
-    model = Levels(problem, update_weights(update))
-    with np.errstate(divide="ignore"):
-        rate = -np.log(np.abs(1.0 - step_size * model.rate))
-    start = model.count * model.lam**2 * (model.mean**2 + model.variance)
-    dominant, bulk = slice(0, model.split), slice(model.split, None)
-    d_floor, b_floor = final.grad_sq_dominant_mean, final.grad_sq_bulk_mean
-    d_start, b_start = start[dominant].sum(), start[bulk].sum()
-
-    slow = rate[dominant].min()
-    mean = np.average(rate[bulk], weights=start[bulk]) if b_start > 0.0 else np.inf
-    with np.errstate(divide="ignore", invalid="ignore"):
-        fall = (d_start - d_floor) * (slow - mean) / (mean * d_floor)
-        minimum = float(np.log(fall) / (2.0 * slow)) if fall > 1.0 else 0.0
-
+    weights = update_weights(update)
+    few = with_few_levels(problem, step_size * max(weights))
+    bands = relaxing_bands(Levels(few, weights), step_size)
+    if not all(np.isfinite(band.excess).all() for band in bands):
+        return Estimate(np.nan, (np.nan, np.nan))
     target = part * final.alignment_mean
-    left = d_floor * (1.0 - target) / target - b_floor
-    carrying = np.cumsum(start[bulk][::-1])[::-1] > 1e-3 * b_start
-    if left <= 0.0:
-        return Estimate(minimum, (float("inf"), float("inf")))
-    if b_start - b_floor <= left:
-        return Estimate(minimum, (0.0, 0.0))
-    times = np.log((b_start - b_floor) / left) / (2.0 * rate[bulk][carrying])
-    return Estimate(minimum, (float(times.min()), float(times.max())))
+    odds = RelaxingOdds(*bands)
+    return Estimate(odds.lowest(), odds.reaches(target / (1.0 - target)))

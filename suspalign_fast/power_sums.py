@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._equality import same_values
+from ._underflow import may_underflow
 from .kernels.row_terms import critical_terms, loss_bound_terms
 from .rise import NoiseShape, fourth_of_velocity, probability_of_rise, shape_of_constants
 from .row import Velocity
@@ -39,11 +40,13 @@ _SMALL_CUBE, _SMALL_FOURTH = 1e-97, 1e-73
 _SMALL_PRODUCT = 1e-318
 
 
+@may_underflow
 def band_losses(power_sums: Array) -> Array:
     """Loss of each band, ``S_1 / 2``, shape (..., 2)."""
     return power_sums[..., 0] / 2.0
 
 
+@may_underflow
 def loss(power_sums: Array) -> Array:
     """Loss ``L(theta)``, shape (...,)."""
     return band_losses(power_sums).sum(-1)
@@ -54,6 +57,7 @@ def band_grad_sq(power_sums: Array) -> Array:
     return power_sums[..., 1]
 
 
+@may_underflow
 def alignment(power_sums: Array) -> Array:
     """Alignment ``S_2^dom / (S_2^dom + S_2^bulk)``; NaN where the gradient is zero."""
     dominant, bulk = power_sums[..., 0, 1], power_sums[..., 1, 1]
@@ -61,6 +65,7 @@ def alignment(power_sums: Array) -> Array:
         return dominant / (dominant + bulk)
 
 
+@may_underflow
 def critical_step_size(
     power_sums: Array, constants: Array, update: Weights = FULL, velocity: Velocity | None = None
 ) -> Array:
@@ -109,6 +114,7 @@ def critical_step_size(
     return np.where(known, critical, np.nan)
 
 
+@may_underflow
 def is_reversed(
     power_sums: Array, constants: Array, update: Weights = FULL, velocity: Velocity | None = None
 ) -> NDArray[np.bool_]:
@@ -174,6 +180,7 @@ def regime(
     return np.where(np.isnan(step_size) | np.isnan(critical), "", names)
 
 
+@may_underflow
 def loss_interval(power_sums: Array, constants: Array, velocity: Velocity | None = None) -> Array:
     """Bounds of the step sizes of the loss interval, shape (..., 2): lower, upper.
 
@@ -193,16 +200,19 @@ def loss_interval(power_sums: Array, constants: Array, velocity: Velocity | None
 
 
 class Prediction(NamedTuple):
-    """The alignment of the next step, predicted from a row.
+    """What a row predicts of the alignment of the next step.
 
     Attributes
     ----------
     mean : ndarray of float64
-        Ratio of the expected squared gradients.
+        Share of the dominant band in the next expected squared gradient: a ratio of expectations.
+        Not the mean of the next alignment, which differs where a band has few directions (by 0.12
+        in a case with two); `theory.expected_next_alignment` has that one, exactly, from a state.
     std : ndarray of float64
         Standard deviation of the next alignment (delta method).
     change : ndarray of float64
-        `mean` less the alignment of the row, without cancellation.
+        `mean` less the alignment of the row, without cancellation: the sign of the change of the
+        expected odds.
     z : ndarray of float64
         Normal score of the direction, good where ``|z|`` is large: only there is an observed sign
         evidence. Near the critical step size ``Phi(z)`` is biased; see `probability`. 0 where a
@@ -226,6 +236,7 @@ class Prediction(NamedTuple):
         return not self == other
 
 
+@may_underflow
 def predict_alignment(
     power_sums: Array,
     noise_sums: Array,
@@ -235,7 +246,7 @@ def predict_alignment(
     shape: NoiseShape | None = None,
     velocity: Velocity | None = None,
 ) -> Prediction:
-    """Predict the alignment one step after each row.
+    """Predict the alignment one step after each row, by the expected squared gradients.
 
     Parameters
     ----------

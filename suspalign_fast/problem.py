@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _checks
 from ._equality import same_values
 from ._travel import Travels
+from ._underflow import may_underflow
 from .data_noise import DataNoise
 from .noise import (
     DiagonalNoise,
@@ -65,6 +66,7 @@ class Quadratic(Travels):
     #: The law of the noise, ``s^2 = sigma^2 lambda^power``, None where every level has its own s.
     noise_law: Scaling | None = field(init=False)
 
+    @may_underflow
     def __init__(
         self,
         spectrum: Spectrum,
@@ -123,6 +125,7 @@ class Quadratic(Travels):
         return made
 
     @cached_property
+    @may_underflow
     def stds(self) -> NDArray[np.float64]:
         """Noise standard deviations s of the levels, shape (num_levels,), read-only."""
         given: NDArray[np.float64] | None = self._stds  # type: ignore[attr-defined]
@@ -131,6 +134,7 @@ class Quadratic(Travels):
         return _checks.read_only(given)
 
     @cached_property
+    @may_underflow
     def initial_squares(self) -> Array:
         """Expected squared norms of the levels' initial coefficients, shape (num_levels,)."""
         spectrum, initial = self.spectrum, self.initial
@@ -156,6 +160,7 @@ class Quadratic(Travels):
         return DiagonalNoise(self.stds)
 
     @cached_property
+    @may_underflow
     def noise_constants(self) -> NDArray[np.float64]:
         """Constants N_1, N_2 and K of both bands, shape (2, 3).
 
@@ -173,6 +178,7 @@ class Quadratic(Travels):
         return sums
 
     @cached_property
+    @may_underflow
     def noise_shape(self) -> NoiseShape:
         """What the skewness of a step takes from the noise, for `Prediction.probability`."""
         with np.errstate(over="ignore", invalid="ignore"):

@@ -24,6 +24,7 @@ from .optimizer import Optimizer
 from .problem import Quadratic
 from .shared_rules import representative
 from .spec import RULES
+from .stability import FULL
 
 
 class StepSize(Travels, ABC):
@@ -141,8 +142,10 @@ class AdaptiveStepSize(StepSize):
     def memory(self, problem: Quadratic) -> NDArray[np.float64]:
         """Return the parameters and the initial memory of the rule for a problem."""
 
-    def memory_for(self, problem: Quadratic, optimizer: Optimizer) -> NDArray[np.float64]:
-        """Return the same for steps of an optimizer; by default that of plain SGD."""
+    def memory_for(
+        self, problem: Quadratic, optimizer: Optimizer, weights: tuple[float, float] = FULL
+    ) -> NDArray[np.float64]:
+        """Return the same for steps of an optimizer and weights of the update; by default as is."""
         return self.memory(problem)
 
     def raised(

@@ -65,7 +65,8 @@ def sweep(
         Columns of a trace that are kept.
     theory : bool
         Whether to add exact means and deviations of every point, named ``exact_...``; NaN under
-        step-size rules.
+        step-size rules. Those of the alignment take most of the time: in memory they are left out
+        where `variables` has no alignment.
     executor : concurrent.futures.Executor, optional
         Where runs go: a ``ProcessPoolExecutor`` (its processes spawned), loky's, Dask's
         (``client.get_executor()``), ``MPIPoolExecutor``; by default threads of this process, one a

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _memory, _provenance, labelled, theory
+from . import _memory, _provenance, labelled
 from .cases import DONE, ERROR, MISSING, Item, Outcome, Plan
 from .grid import Grid, Place
 from .row import columns
@@ -74,8 +74,8 @@ class Table:
             name: (*self.grid.shape, len(seeds), rows, *columns()[name].shape)
             for name in (self.plan.variables if seeds else ())
         }
-        exact = theory.MOMENTS if self.plan.theory else ()
-        return runs | {f"exact_{name}": (*self.grid.shape, rows) for name in exact}
+        exact = {f"exact_{name}": (*self.grid.shape, rows) for name in self.plan.moments}
+        return runs | exact
 
     def dims(self, name: str) -> tuple[str, ...]:
         """Return the names of the dimensions of a variable."""

@@ -14,6 +14,7 @@ from . import _checks, labelled, measured
 from . import power_sums as physics
 from ._equality import same_values
 from ._travel import Travels
+from ._underflow import may_underflow
 from .conditions import Conditions
 from .problem import Quadratic
 from .row import (
@@ -206,6 +207,7 @@ class Trace(Travels, TraceColumns):
     def __len__(self) -> int:
         return self._num_rows
 
+    @may_underflow
     def __getitem__(self, name: str) -> NDArray[Any]:
         if not isinstance(name, str):
             at = _index(name)
@@ -345,6 +347,7 @@ class Trace(Travels, TraceColumns):
         return spec
 
     @property
+    @may_underflow
     def regime(self) -> NDArray[np.str_]:
         """Where each row's step size stands under the run's update; see `power_sums.regime`.
 
@@ -356,14 +359,19 @@ class Trace(Travels, TraceColumns):
         return physics.regime(self.step_size, self.critical_step_size, reverses)
 
     @property
+    @may_underflow
     def loss_interval(self) -> Array:
         """Bounds (lower, upper) of claim 3, shape (rows, 2); see `power_sums.loss_interval`."""
         part = self._part(self.__getitem__)
         return physics.loss_interval(part.power_sums, part.constants, part.velocity)
 
     @property
+    @may_underflow
     def predicted(self) -> physics.Prediction:
-        """Predicted alignment one step after every row; the chance that it rises among others."""
+        """What every row predicts of the next alignment: the chance that it rises among others.
+
+        `mean` is a ratio of expectations; ``theory.expected_next_alignment`` has the mean itself.
+        """
         conditions = self._conditions
         part = self._part(self.__getitem__)
         return conditions.noise.predict_alignment(

@@ -15,7 +15,7 @@ LAYERS = (
     (
         "helpers",
         "_blas _checks _code _equality _errors _lazy _memory _numba_errors _progress _provenance"
-        " _source _travel",
+        " _source _travel _underflow",
     ),
     ("registries", "spec"),
     ("optimizers", "kernels.row_terms optimizer"),
@@ -41,7 +41,7 @@ LAYERS = (
     ("devices", "devices"),
     ("runs", "texts run"),
     ("traces", "conditions labelled trace_columns trace summary"),
-    ("theory", "theory phases"),
+    ("theory", "theory relaxation phases"),
     ("engines", "engines cost"),
     ("trace files", "row_file measured_file sink trace_file labels store checkpoint"),
     ("pictures", "_picture plot plot_studies"),

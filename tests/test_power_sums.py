@@ -160,3 +160,19 @@ def test_a_step_that_changes_nothing_has_no_critical_step_size(rows):
     silent = rows[0].copy()
     silent[0] = 0.0
     assert np.isnan(physics.critical_step_size(silent, np.zeros((2, 3))))
+
+
+def test_predicted_mean_is_a_ratio_of_expectations_and_the_exact_mean_is_offered():
+    state = [0.1, 2.0]
+    problem = sa.Quadratic(sa.Spectrum([2.0, 1.0], 1), sa.IsotropicNoise(2.0), state)
+    noise = np.random.default_rng(0).standard_normal((100_000, 2))
+    lam = np.array([2.0, 1.0])
+    squares = (lam * ((1.0 - 0.3 * lam) * state - 0.6 * noise)) ** 2
+    row = sa.simulate(problem, 0.3, 1).predicted
+    ratio = squares.mean(0)[0] / squares.mean(0).sum()
+    alignment = squares[:, 0] / squares.sum(1)
+    mean, std = sa.theory.expected_next_alignment(problem, state, 0.3)
+    assert row.mean[0] == pytest.approx(ratio, abs=0.01)
+    assert mean == pytest.approx(alignment.mean(), abs=4.5 * std / np.sqrt(100_000))
+    assert row.mean[0] - mean > 0.03
+    assert "ratio of expectations" in sa.power_sums.Prediction.__doc__

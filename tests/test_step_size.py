@@ -420,3 +420,42 @@ def test_negative_sizes_and_a_constant_zero_are_refused():
         sa.Schedule([0.0, -0.1])
     with pytest.raises(ValueError, match="step_size must be a finite number above zero"):
         sa.ConstantStep(0.0)
+
+
+HEAVY = {
+    "dominant": ((3.0, 1.0), sa.SGD(), sa.IsotropicNoise(0.1)),
+    "bulk": ((1.0, 30.0), sa.SGD(), sa.HessianNoise(0.1)),
+    "momentum": ((2.0, 2.5), sa.Momentum(0.8, nesterov=True), sa.IsotropicNoise(0.1)),
+    "batches": ((3.0, 1.0), sa.SGD(), sa.DataNoise(4, 0.1)),
+    "both": ((1.0, 12.0), sa.Momentum(0.5), sa.DataNoise(2, 0.1)),
+}
+
+
+@pytest.mark.parametrize("engine", ["step", "levels", "reference"])
+@pytest.mark.parametrize("case", HEAVY)
+@pytest.mark.parametrize(
+    "rule",
+    [sa.CriticalStep(1e9), sa.LossIntervalStep(1.0), sa.OnlineCriticalStep(1e9)],
+    ids=lambda rule: type(rule).__name__,
+)
+def test_default_caps_are_half_of_the_edge_of_a_weighted_update(rule, case, engine):
+    weights, optimizer, noise = HEAVY[case]
+    problem = sa.Quadratic(sa.Spectrum([10.0, 1.0], 2, [2, 3]), noise)
+    how = {"update": weights, "optimizer": optimizer}
+    if engine == "levels" and rule.observes:
+        engine = "step"
+    trace = sa.simulate(problem, rule, 50, engine=engine, **how)
+    cap = sa.theory.stability(problem, 1e-9, **how).largest / 2.0
+    assert trace.step_size.max() <= cap * (1.0 + 1e-12)
+    if isinstance(rule, sa.CriticalStep):
+        assert trace.step_size.max() == pytest.approx(cap, rel=1e-12)
+    assert trace.loss[-1] < 1e3 * trace.loss[0]
+
+
+def test_weights_up_to_one_and_a_cap_of_ones_own_leave_the_cap():
+    problem = sa.Quadratic(sa.Spectrum([10.0, 1.0], 1), sa.IsotropicNoise(0.1))
+    for update in ("full", "dominant", "bulk", (0.5, 1.0), (1.0, 9.0)):
+        trace = sa.simulate(problem, sa.CriticalStep(1e9), 20, update=update)
+        assert trace.step_size.max() == 0.1
+    trace = sa.simulate(problem, sa.CriticalStep(1e9, max_step=0.05), 20, update=(3, 1))
+    assert trace.step_size.max() == 0.05

@@ -85,7 +85,7 @@ class ReferenceEngine(Engine):
         rule = run.step_size
         self.memory: Array = np.empty(0)
         if isinstance(rule, AdaptiveStepSize):
-            self.memory = rule.memory_for(run.problem, run.optimizer)
+            self.memory = rule.memory_for(run.problem, run.optimizer, run.update)
         self._size = np.zeros(1)
 
     @property

@@ -91,7 +91,7 @@ class AdaptiveSteps(Stepper):
         self.ruling: Ruling = Ruling(
             self.rule.address,
             self.rule.observes,
-            self.rule.memory_for(run.problem, run.optimizer),
+            self.rule.memory_for(run.problem, run.optimizer, run.update),
             rule_table(run),
             np.zeros(1),
             np.array(run.update),

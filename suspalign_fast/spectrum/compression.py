@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _checks
+from .._underflow import may_underflow
 from .bands import Band
 from .gauss import rule_of_points, rule_of_range
 from .parts import Compression, Parts
@@ -111,6 +112,7 @@ def _first_below(band: Band, value: float, start: int, stop: int) -> int:
     return low
 
 
+@may_underflow
 def compressed(bands: Sequence[Bins], tolerance: float, dim: int, num_dominant: int) -> Parts:
     """Return the fewest levels, among `RULES`, whose error is within a tolerance.
 
@@ -148,6 +150,7 @@ def rule(width: float, nodes: int) -> tuple[float, int]:
     return size, _checks.integer("nodes", nodes, 1, MOST_NODES)
 
 
+@may_underflow
 def resolved(bands: Sequence[Bins], width: float, nodes: int, dim: int, num_dominant: int) -> Parts:
     """Return levels of bins of a width, with so many nodes each; their error is not known."""
     found = [_reduced(bins, width, nodes, LEAST_WITH_VELOCITY) for bins in bands]

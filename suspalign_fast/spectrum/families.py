@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _checks, _memory
+from .._underflow import may_underflow
 from .bands import Linear, Power
 from .compression import bins_of_band, compressed
 from .few_levels import few_levels
@@ -17,6 +18,7 @@ from .parts import Parts
 PIECE = 2**20
 
 
+@may_underflow
 def linear_bands(
     dim: int,
     num_dominant: int,
@@ -45,6 +47,7 @@ def linear_bands(
     return Parts(lam, k)
 
 
+@may_underflow
 def two_level(dim: int, num_dominant: int, dominant: float, bulk: float) -> Parts:
     """See `Spectrum.two_level`."""
     k, rest = _band_sizes(dim, num_dominant)
@@ -54,6 +57,7 @@ def two_level(dim: int, num_dominant: int, dominant: float, bulk: float) -> Part
     return Parts(np.array(levels), k, [k, rest])
 
 
+@may_underflow
 def power_law(
     dim: int,
     num_dominant: int,

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _checks
 from .._equality import same_values
 from .._travel import Travels
+from .._underflow import may_underflow
 from . import bins
 from .compressible import Compressible
 from .families import Families
@@ -67,6 +68,7 @@ class Spectrum(Travels, Compressible, Storable, Families):
     quantization_error: float = field(default=0.0, init=False)
     compression_error: float = field(default=0.0, init=False)
 
+    @may_underflow
     def __init__(
         self,
         eigenvalues: ArrayLike,
@@ -212,6 +214,7 @@ class Spectrum(Travels, Compressible, Storable, Families):
         bare = Spectrum(self.eigenvalues, self.num_dominant, self.multiplicities)
         return bare._with_error(self.quantization_error)
 
+    @may_underflow
     def quantize(
         self, num_levels: int | None = None, *, max_relative_error: float | None = None
     ) -> "Spectrum":

@@ -12,6 +12,7 @@ losses and squared gradients are infinite and alignments NaN, without a warning.
 `levels`            the levels of a problem, and moments of sums over them
 `in_time`           `expected`, `stationary` and `stability`
 `resolution`        moments under momentum from few levels, as many as it takes
+`pieces`            step sizes known in advance, cut where many steps share one
 `batches`           the moments that are known under mini-batches of data
 `batches_momentum`  the same with momentum
 `next_step`         `expected_next_alignment`

@@ -29,12 +29,15 @@ from ..problem import Quadratic
 from ..row import BANDS
 from ..spectrum import Spectrum
 from ..stability import of_batches
-from ..step_size import ConstantStep, KnownStepSize
+from ..step_size import KnownStepSize
 from . import batches_momentum
+from .pieces import pieces
 from .result import MOMENTS, Array
 
 #: Levels from which on the matrix is too large; compressed spectra have fewer.
 MOST_LEVELS = 4_000
+#: Nominal seconds that a matrix takes to be diagonalised, over the cube of its size.
+DIAGONAL = 1e-9
 
 
 def stationary_squares(
@@ -180,21 +183,41 @@ def squares_at(
     if optimizer.has_velocity:
         yield from batches_momentum.squares_at(problem, rule, times, weights, optimizer)
         return
+    q, reached = problem.initial_squares, 0
+    states = _walk(problem, rule, times, weights)
+    for t in times.tolist():
+        while reached < t:
+            reached, q = next(states)
+        yield q
+
+
+def _walk(
+    problem: Quadratic, rule: KnownStepSize, times: NDArray[np.int64], weights: tuple[float, float]
+) -> Iterator[tuple[int, Array]]:
+    """Yield steps, those of the times among them, and expected squared norms there."""
     spectrum, noise = problem.spectrum, problem.noise
     assert isinstance(noise, DataNoise)
-    initial = problem.initial_squares
-    if type(rule) is ConstantStep and spectrum.num_levels <= MOST_LEVELS:
-        squares = MeanSquares(
-            spectrum, initial, rule.value, noise.batch_size, noise.label_std, weights
-        )
-        yield from (squares.at(int(t)) for t in times)
-        return
-    now, q = 0, initial
-    for t in times.tolist():
-        for eta in rule.values(now, t):
-            q = _next(problem, noise, q, eta * spectrum.per_level(weights))
-        now = t
-        yield q
+    weight, q = spectrum.per_level(weights), problem.initial_squares
+    for piece in pieces(rule, times):
+        if piece.is_constant and by_matrix(spectrum.num_levels, piece.num_steps):
+            size = float(piece.rule.values(0, 1)[0])
+            squares = MeanSquares(spectrum, q, size, noise.batch_size, noise.label_std, weights)
+            for start, stop in piece.moves():
+                q = squares.at(stop - start)
+                yield stop, q
+            continue
+        now = piece.start
+        for stop in piece.ends.tolist():
+            for eta in piece.rule.values(now, stop):
+                q = _next(problem, noise, q, eta * weight)
+            now = stop
+            yield stop, q
+
+
+def by_matrix(num_levels: int, num_steps: int) -> bool:
+    """Whether a matrix is possible, and takes less time than one step after another."""
+    steps = num_steps * (batches_momentum.STEP + batches_momentum.LEVEL * num_levels)
+    return num_levels <= MOST_LEVELS and DIAGONAL * float(num_levels) ** 3 < steps
 
 
 def _next(problem: Quadratic, noise: DataNoise, q: Array, etas: Array) -> Array:

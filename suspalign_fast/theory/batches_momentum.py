@@ -23,8 +23,12 @@ from ..optimizer import Optimizer
 from ..problem import Quadratic
 from ..spectrum import Spectrum
 from ..stability import of_batches, returned_loss
-from ..step_size import ConstantStep, KnownStepSize
+from ..step_size import KnownStepSize
+from .pieces import pieces
 from .result import Array
+
+#: Sums of c^2, c v and v^2 of every level.
+Sums = tuple[Array, Array, Array]
 
 #: Levels from which on matrices are too large: they have nine numbers for each pair of them.
 MOST_LEVELS = 1_500
@@ -82,11 +86,13 @@ class MeanSquares:
     spectrum : Spectrum
         Of `MOST_LEVELS` levels at most, lest matrices are too large.
     initial : ndarray of float64, shape (levels,)
-        Squared norms at step 0, or their expectations; velocities are zero there.
+        Squared norms at step 0, or their expectations.
     step_size : float
     noise : DataNoise
     weights : tuple of two float
     optimizer : Optimizer
+    velocity : tuple of two ndarray of float64, shape (levels,), optional
+        Sums of c v and v^2 at step 0, v the velocity; by default it is zero.
 
     Examples
     --------
@@ -107,18 +113,21 @@ class MeanSquares:
         noise: DataNoise,
         weights: tuple[float, float],
         optimizer: Optimizer,
+        velocity: tuple[Array, Array] | None = None,
     ) -> None:
         lam, count = spectrum.eigenvalues, spectrum.multiplicities.astype(np.float64)
         eta = step_size * spectrum.per_level(weights)
-        self._initial: Array = np.array(initial, dtype=np.float64)
+        still = np.zeros_like(initial)
+        self._initial: Sums = (initial, *((still, still) if velocity is None else velocity))
         #: Levels that move; the loss of the others is noise like that of labels.
         self._moves: NDArray[np.bool_] = (eta > 0.0) & (lam > 0.0)
         frozen = ~self._moves
-        source = noise.label_std * noise.label_std + float((lam * self._initial)[frozen].sum())
+        source = noise.label_std * noise.label_std + float((lam * initial)[frozen].sum())
         lam, count, eta = lam[self._moves], count[self._moves], eta[self._moves]
-        #: Sums are kept in units in which all three are of one size: x A, sqrt(x) C and V.
-        self._x: Array = eta * lam
-        step, diagonal, push = _one_step(self._x, eta, count, noise.batch_size, optimizer)
+        x = eta * lam
+        #: Units in which all three sums are of one size: x A, sqrt(x) C and V, of ``y = eta v``.
+        self._units: Sums = x, np.sqrt(x) * eta, eta * eta
+        step, diagonal, push = _one_step(x, eta, count, noise.batch_size, optimizer)
         self._step: tuple[Array, Array, Array] = step, diagonal, source * push
 
     def at(self, times: NDArray[np.int64]) -> Array:
@@ -126,24 +135,38 @@ class MeanSquares:
 
         Infinite in all that move once one of them is not finite: their losses feed each other.
         """
+        return self.sums_at(times)[0]
+
+    def sums_at(self, times: NDArray[np.int64]) -> Sums:
+        """Return the expected sums of c^2, c v and v^2 of the levels, each (times, levels).
+
+        Those of c^2 are infinite in all that move once one of them is not finite: their losses feed
+        each other. Velocities of levels that do not move are not followed: they move nothing.
+        """
         matrix, lack, push = (part.copy() for part in self._step)
-        n = self._x.size
-        state = np.zeros((3 * n, times.size))
-        state[:n] = (self._x * self._initial[self._moves])[:, None]
-        last = int(times.max(initial=0))
         with np.errstate(over="ignore", invalid="ignore"):
+            start = [
+                unit * part[self._moves]
+                for unit, part in zip(self._units, self._initial, strict=True)
+            ]
+            state = np.tile(np.concatenate(start)[:, None], times.size)
+            last = int(times.max(initial=0))
             for bit in range(last.bit_length()):
                 chosen = (times >> bit) & 1 == 1
                 state[:, chosen] = matrix @ state[:, chosen] + push[:, None]
                 if last >> (bit + 1):
                     push = push + matrix @ push
                     matrix, lack = _squared(matrix, lack)
-        squares = np.tile(self._initial, (times.size, 1))
-        moved = (state[:n] / self._x[:, None]).T
-        moved[~np.isfinite(moved).all(axis=1)] = np.inf
-        moved[times == 0] = self._initial[self._moves]
-        squares[:, self._moves] = moved
-        return squares
+        moved = [
+            (part / unit[:, None]).T
+            for part, unit in zip(np.split(state, 3), self._units, strict=True)
+        ]
+        moved[0][~np.isfinite(moved[0]).all(axis=1)] = np.inf
+        sums = tuple(np.tile(part, (times.size, 1)) for part in self._initial)
+        for all_levels, some, first in zip(sums, moved, self._initial, strict=True):
+            some[times == 0] = first[self._moves]
+            all_levels[:, self._moves] = some
+        return sums[0], sums[1], sums[2]
 
 
 def _one_step(
@@ -203,30 +226,53 @@ def squares_at(
     optimizer: Optimizer,
 ) -> Iterator[Array]:
     """Yield the expected squared norms of the levels at ascending times."""
+    initial = problem.initial_squares
+    sums, reached = (initial, np.zeros_like(initial), np.zeros_like(initial)), 0
+    states = _walk(problem, rule, times, weights, optimizer, sums)
+    for t in times.tolist():
+        while reached < t:
+            reached, sums = next(states)
+        yield np.where(np.isnan(sums[0]), np.inf, sums[0])
+
+
+def _walk(
+    problem: Quadratic,
+    rule: KnownStepSize,
+    times: NDArray[np.int64],
+    weights: tuple[float, float],
+    optimizer: Optimizer,
+    sums: Sums,
+) -> Iterator[tuple[int, Sums]]:
+    """Yield steps, those of the times among them, and expected sums there."""
     spectrum, noise = problem.spectrum, problem.noise
     assert isinstance(noise, DataNoise)
-    initial = problem.initial_squares
-    last = int(times.max(initial=0))
-    if type(rule) is ConstantStep and by_matrices(spectrum.num_levels, last):
-        squares = MeanSquares(spectrum, initial, rule.value, noise, weights, optimizer)
-        yield from squares.at(times)
-        return
-    weight, now = spectrum.per_level(weights), 0
-    sums = initial, np.zeros_like(initial), np.zeros_like(initial)
-    for t in times.tolist():
-        for eta in rule.values(now, t):
-            sums = _next(problem, noise, sums, eta * weight, optimizer)
-        now = t
-        yield np.where(np.isnan(sums[0]), np.inf, sums[0])
+    weight = spectrum.per_level(weights)
+    for piece in pieces(rule, times):
+        if piece.is_constant and by_matrices(spectrum.num_levels, piece.num_steps):
+            size = float(piece.rule.values(0, 1)[0])
+            squares = MeanSquares(
+                spectrum, sums[0], size, noise, weights, optimizer, velocity=sums[1:]
+            )
+            found = squares.sums_at(piece.ends - piece.start)
+            for stop, *three in zip(piece.ends.tolist(), *found, strict=True):
+                sums = three[0], three[1], three[2]
+                yield stop, sums
+            continue
+        now = piece.start
+        for stop in piece.ends.tolist():
+            for eta in piece.rule.values(now, stop):
+                sums = _next(problem, noise, sums, eta * weight, optimizer)
+            now = stop
+            yield stop, sums
 
 
 def _next(
     problem: Quadratic,
     noise: DataNoise,
-    sums: tuple[Array, Array, Array],
+    sums: Sums,
     etas: Array,
     optimizer: Optimizer,
-) -> tuple[Array, Array, Array]:
+) -> Sums:
     """Sums of c^2, c v and v^2, v the velocity itself, after a step of a size for each level."""
     p, q, beta = optimizer.factors
     c_sq, c_v, v_sq = sums

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._underflow import may_underflow
 from ..problem import Quadratic
 from ..run import Update
 from .first_root import first_root, with_clusters
@@ -15,6 +16,7 @@ SEARCH_END = 1e6
 RESOLVED = 1e-12
 
 
+@may_underflow
 def exact_critical_step_size(
     problem: Quadratic,
     coefficients: ArrayLike,

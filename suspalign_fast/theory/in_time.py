@@ -1,12 +1,13 @@
 """Means and standard deviations at given times, and at t = infinity."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _checks
+from .._underflow import may_underflow
 from ..optimizer import PLAIN, Optimizer, as_optimizer
 from ..problem import Quadratic
 from ..run import Update, update_weights
@@ -18,6 +19,7 @@ from .resolution import through_few_levels
 from .result import MOMENTS, Array, Expected
 
 
+@may_underflow
 def expected(
     problem: Quadratic,
     step_size: float | ArrayLike | KnownStepSize,
@@ -25,6 +27,7 @@ def expected(
     *,
     update: Update = "full",
     optimizer: Optimizer = PLAIN,
+    columns: Sequence[str] | None = None,
 ) -> Expected[Array]:
     """Return exact means and standard deviations of loss and alignment at the given steps.
 
@@ -39,10 +42,14 @@ def expected(
         Weights of the dominant and the bulk part of the update.
     optimizer : Optimizer
         `SGD()` or `Momentum(beta)`, whose velocity starts at zero.
+    columns : sequence of str, optional
+        Columns of a trace whose means and deviations are wanted, by default all. Without
+        "alignment", whose integrals take most of the time, the rest costs a few sums.
 
     Returns
     -------
     Expected
+        NaN in what `columns` leaves out, which ``unknown`` names, too.
 
     Raises
     ------
@@ -59,6 +66,7 @@ def expected(
     has no closed form is NaN and named in ``unknown`` (`suspalign_fast.theory.batches`).
     """
     rule, weights, optimizer = _known(step_size), update_weights(update), as_optimizer(optimizer)
+    left_out = _left_out(columns)
     times = _times(steps, rule)
     if not isinstance(problem, Quadratic):
         raise _checks.wrong("problem", problem, "a Quadratic")
@@ -67,7 +75,7 @@ def expected(
 
     def rows_of(few: Quadratic) -> Array:
         rows = np.empty((times.size, len(MOMENTS)))
-        found = _moments(few, rule, times[order], weights, optimizer)
+        found = _moments(few, rule, times[order], weights, optimizer, left_out)
         for row, moments in zip(order, found, strict=True):
             rows[row] = moments
         return rows
@@ -78,7 +86,21 @@ def expected(
     else:
         few = with_few_levels(problem, largest)
         rows = rows_of(few)
-    return _expected(problem, times, rows.T, _stability(few, rule, weights, optimizer))
+    stable = _stability(few, rule, weights, optimizer)
+    return _expected(problem, times, rows.T, stable, left_out)
+
+
+def _left_out(columns: Any) -> tuple[str, ...]:
+    """Return the moments that columns leave out."""
+    if columns is None:
+        return ()
+    known = {name: name.rpartition("_")[0] for name in MOMENTS}
+    expected = f"a sequence of names out of {', '.join(dict.fromkeys(known.values()))}"
+    if isinstance(columns, str) or not isinstance(columns, Sequence):
+        raise _checks.wrong("columns", columns, expected)
+    if not all(isinstance(x, str) and x in known.values() for x in columns):
+        raise _checks.wrong("columns", columns, expected)
+    return tuple(name for name, column in known.items() if column not in columns)
 
 
 def _moments(
@@ -87,22 +109,34 @@ def _moments(
     times: NDArray[np.int64],
     weights: tuple[float, float],
     optimizer: Optimizer,
+    left_out: tuple[str, ...],
 ) -> Iterator[Array]:
-    """Yield the values of `MOMENTS` at ascending times."""
+    """Yield the values of `MOMENTS` at ascending times, NaN in what is left out."""
+    skipped = [MOMENTS.index(name) for name in left_out]
+    has_alignment = "alignment_mean" not in left_out
     if problem.noise.depends_on_state:
         for squares in batches.squares_at(problem, rule, times, weights, optimizer):
-            yield batches.moments_of(problem, squares)
+            moments = batches.moments_of(problem, squares)
+            moments[skipped] = np.nan
+            yield moments
         return
     model = Levels(problem, weights)
     for mean, variance in model.trajectory(rule, times, optimizer):
-        yield model.moments(mean, variance)
+        moments = model.moments(mean, variance, has_alignment=has_alignment)
+        moments[skipped] = np.nan
+        yield moments
 
 
 def _expected(
-    problem: Quadratic, times: NDArray[np.int64] | None, moments: Any, stable: Stability | None
+    problem: Quadratic,
+    times: NDArray[np.int64] | None,
+    moments: Any,
+    stable: Stability | None,
+    left_out: tuple[str, ...] = (),
 ) -> Expected[Any]:
     """Return what is known of a problem's moments, in the order of `MOMENTS`."""
-    unknown = batches.UNKNOWN if problem.noise.depends_on_state else ()
+    nowhere = batches.UNKNOWN if problem.noise.depends_on_state else ()
+    unknown = tuple(dict.fromkeys((*nowhere, *left_out)))
     named = dict(zip(MOMENTS, moments, strict=True))
     return Expected(times, **named, unknown=unknown, stability=stable)
 
@@ -115,6 +149,7 @@ def _stability(
     return problem.noise.stability(problem.spectrum, rule.value, weights, optimizer)
 
 
+@may_underflow
 def stability(
     problem: Quadratic,
     step_size: float,
@@ -158,6 +193,7 @@ def stability(
     return problem.noise.stability(problem.spectrum, step_size, weights, as_optimizer(optimizer))
 
 
+@may_underflow
 def stationary(
     problem: Quadratic,
     step_size: float,

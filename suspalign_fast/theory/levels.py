@@ -12,8 +12,9 @@ from ..optimizer import PLAIN, Optimizer
 from ..problem import Quadratic
 from ..spectrum import Spectrum
 from ..stability import rest_covariance
-from ..step_size import ConstantStep, KnownStepSize
+from ..step_size import KnownStepSize
 from ..transition import product, transition
+from .pieces import pieces
 
 Array = NDArray[np.float64]
 
@@ -86,36 +87,45 @@ class Levels:
         self, rule: KnownStepSize, times: NDArray[np.int64], optimizer: Optimizer = PLAIN
     ) -> Iterator[tuple[Array, Array]]:
         """Yield mean and variance of the coefficients at ascending times."""
-        if optimizer.has_velocity:
-            yield from self._with_velocity(rule, times, optimizer)
-            return
-        mean, variance, now = self.mean, self.variance, 0
-        constant = type(rule) is ConstantStep
-        for t in times:
-            if constant:  # from the start every time: no error adds up
-                mean, variance, now = self.mean, self.variance, 0
-            a, b = transition(rule, now, int(t), self.rate, self.push)
-            with np.errstate(over="ignore"):
-                mean, variance = product(a, mean), product(a * a, variance) + b * b
-            now = int(t)
-            yield mean, variance
+        walk = self._with_velocity if optimizer.has_velocity else self._walk
+        found, reached = (self.mean, self.variance), 0
+        states = walk(rule, times, optimizer)
+        for t in times.tolist():
+            while reached < t:
+                reached, found = next(states)
+            yield found
+
+    def _walk(
+        self, rule: KnownStepSize, times: NDArray[np.int64], optimizer: Optimizer
+    ) -> Iterator[tuple[int, tuple[Array, Array]]]:
+        """Yield steps, those of the times among them, and mean and variance there."""
+        mean, variance = self.mean, self.variance
+        for piece in pieces(rule, times):
+            first = mean, variance
+            for start, stop in piece.moves():
+                a, b = transition(piece.rule, start, stop, self.rate, self.push)
+                mean, variance = first if piece.is_constant else (mean, variance)
+                with np.errstate(over="ignore"):
+                    mean, variance = product(a, mean), product(a * a, variance) + b * b
+                yield stop, (mean, variance)
 
     def _with_velocity(
         self, rule: KnownStepSize, times: NDArray[np.int64], optimizer: Optimizer
-    ) -> Iterator[tuple[Array, Array]]:
-        """See `trajectory`; velocities start at zero."""
-        move, now = None, 0
-        constant = type(rule) is ConstantStep
-        for t in times:
-            if constant:  # from the start every time
-                move, now = None, 0
-            move = momentum_transition(rule, now, int(t), self.lam, self.weight, optimizer, move)
-            now = int(t)
-            with np.errstate(over="ignore"):
-                noise = product(self.stds, move.noise_cc)
-                variance = product(move.cc * move.cc, self.variance) + noise * noise
-                mean = product(move.cc, self.mean)
-            yield mean, variance
+    ) -> Iterator[tuple[int, tuple[Array, Array]]]:
+        """See `_walk`; velocities start at zero."""
+        move = None
+        for piece in pieces(rule, times):
+            first = move
+            for start, stop in piece.moves():
+                before = first if piece.is_constant else move
+                move = momentum_transition(
+                    piece.rule, start, stop, self.lam, self.weight, optimizer, before
+                )
+                with np.errstate(over="ignore"):
+                    noise = product(self.stds, move.noise_cc)
+                    variance = product(move.cc * move.cc, self.variance) + noise * noise
+                    mean = product(move.cc, self.mean)
+                yield stop, (mean, variance)
 
     def at_rest(self, eta: float, optimizer: Optimizer = PLAIN) -> Array:
         """Variance of the coefficients at t = infinity, zero where there is no curvature.
@@ -139,7 +149,7 @@ class Levels:
                 variance = eta * self.push**2 / (self.rate * (2.0 - x))
         return np.where(self.lam > 0.0, variance, 0.0)
 
-    def moments(self, mean: Array, variance: Array) -> Array:
+    def moments(self, mean: Array, variance: Array, *, has_alignment: bool = True) -> Array:
         """Return the values of `MOMENTS` for independent Gaussian coefficients."""
         bands = (slice(0, self.split), slice(self.split, None))
         with np.errstate(over="ignore", invalid="ignore"):
@@ -154,9 +164,12 @@ class Levels:
             mean_sq, spread = mean_sq / unit, spread / unit
             squares = self.count * spread * (spread / 2.0 + mean_sq)
             std_d, std_b = (unit * np.sqrt(squares[band].sum()) for band in bands)
+            alignment = np.nan, np.nan
+            if has_alignment:
+                alignment = self._alignment(g_mean_sq, g_variance)
             return np.array(
                 [
-                    *self._alignment(g_mean_sq, g_variance),
+                    *alignment,
                     loss_d + loss_b,
                     np.hypot(std_d, std_b),
                     loss_d,

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import _checks
+from .._underflow import may_underflow
 from ..kernels.ratio import ratio_moments
 from ..noise import check_length
 from ..problem import Quadratic
@@ -14,6 +15,7 @@ from ..run import Update, update_weights
 from .levels import Array, Levels
 
 
+@may_underflow
 def expected_next_alignment(
     problem: Quadratic,
     coefficients: ArrayLike,
@@ -22,6 +24,9 @@ def expected_next_alignment(
     update: Update = "full",
 ) -> tuple[float, float]:
     """Return mean and standard deviation of the alignment one step after a given state.
+
+    Exactly, by an integral. ``trace.predicted.mean`` is the ratio of the expected squared gradients
+    instead, which the sums of a row suffice for.
 
     Parameters
     ----------
@@ -35,6 +40,15 @@ def expected_next_alignment(
     Returns
     -------
     mean, std : float
+
+    Examples
+    --------
+    >>> import suspalign_fast as sa
+    >>> problem = sa.Quadratic(sa.Spectrum([2.0, 1.0], 1), sa.IsotropicNoise(2.0), [0.1, 2.0])
+    >>> mean, _ = sa.theory.expected_next_alignment(problem, [0.1, 2.0], 0.3)
+    >>> row = sa.simulate(problem, 0.3, 1).predicted
+    >>> round(mean, 3), round(float(row.mean[0]), 3)
+    (0.337, 0.384)
     """
     eta = _checks.real("step_size", step_size)
     return NextStep(problem, coefficients, update).alignment(eta)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from .._equality import same_values
 from .._travel import Travels
+from .._underflow import may_underflow
 from ..stability import Stability
 
 Array = NDArray[np.float64]
@@ -30,8 +31,8 @@ class Expected(Travels, Generic[Value]):
     grad_sq_dominant_mean, grad_sq_bulk_mean : ndarray of float64, shape (times,)
         Infinite past divergence.
     unknown : tuple of str
-        Attributes that have no closed form under the problem's noise and are NaN; `estimate`
-        samples them.
+        Attributes that are NaN: what has no closed form under the problem's noise, which `estimate`
+        samples, and what was not asked for.
     stability : Stability or None
         How far a constant step size is from the largest stable one; None of a schedule.
     """
@@ -51,6 +52,7 @@ class Expected(Travels, Generic[Value]):
     stability: Stability | None = None
 
     @property
+    @may_underflow
     def alignment_of_means(self) -> Value:
         """Share of the dominant band in the expected squared gradient.
 
