@@ -33,7 +33,11 @@ class Grid(NamedTuple):
             If it is not a mapping of names to values, or not seeds.
         """
         is_one = not isinstance(seeds, Iterable) or getattr(seeds, "ndim", 1) == 0
-        given = (seeds,) if is_one or isinstance(seeds, str | bytes) else tuple(seeds)
+        given = (
+            (seeds,)
+            if is_one or isinstance(seeds, str | bytes)
+            else tuple(_checks.listed("seeds", seeds, "integers"))
+        )
         each = tuple(_checks.integer("seeds", seed, 0, 2**64 - 1) for seed in given)
         if len(set(each)) < len(each):
             raise ValueError(f"seeds must differ, got {_checks.describe(list(each))}")
@@ -102,7 +106,9 @@ def _axes(over: Any) -> dict[str, list[Any]]:
             or name in taken
             or re.fullmatch(r"exact_.*|string\d+", name)
         ):
-            raise ValueError(f"over must name its axes by identifiers of their own, got {name!r}")
+            raise ValueError(
+                f"over must name its axes by identifiers of their own, got {_checks.describe(name)}"
+            )
     return {name: axis_of(f"over[{name!r}]", values) for name, values in over.items()}
 
 
@@ -137,7 +143,7 @@ def axis_of(name: str, values: Any) -> list[Any]:
         if array.dtype.kind not in "biufUO":
             raise _checks.wrong(name, values, expected)
         values = array.tolist()
-    given = list(values)
+    given = _checks.listed(name, values, expected)
     listed = [_plain(value) for value in given]
     if not listed:
         raise ValueError(f"{name} must have at least one value, got none")
@@ -146,7 +152,7 @@ def axis_of(name: str, values: Any) -> list[Any]:
             raise _checks.wrong(name, value, expected)
     if len(set(listed)) < len(listed):
         twice = next(v for i, v in enumerate(listed) if v in listed[:i])
-        raise ValueError(f"{name} must have each value once, got {twice!r} twice")
+        raise ValueError(f"{name} must have each value once, got {_checks.describe(twice)} twice")
     stored = np.asarray(listed)
     if stored.dtype == object or stored.tolist() != listed:
         raise _checks.wrong(name, given, "of numbers that one type of 64 bits holds exactly")

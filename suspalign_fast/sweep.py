@@ -151,7 +151,8 @@ def sweep(
             if executor is None or _travels(case):
                 raise
             raise ValueError(
-                f"case must be a function that workers can import, got {case!r}: {error}"
+                "case must be a function that workers can import, "
+                f"got {_checks.describe(case)}: {error}"
             ) from error
     return table.dataset()
 

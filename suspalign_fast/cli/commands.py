@@ -9,6 +9,7 @@ from typing import Any, Literal
 import click
 
 from .. import __version__, _progress, devices, texts
+from .._picture.load import load as load_matplotlib
 from ..cost import first_engine, settled
 from ..driver import UnstableWarning
 from ..optimizer import Optimizer
@@ -119,6 +120,7 @@ def run(
     picture, inches = output.with_suffix(".png"), options.size(size)
     if plot:
         options.check_free(picture, overwrite)
+        load_matplotlib()  # what keeps it from drawing is told before the run
     rule = options.step_size(step_size)
     named = first_engine(engine)
     where: Any = devices.resolve(device, named)
@@ -208,6 +210,8 @@ def resume_command(
 ) -> None:
     """Go on with the interrupted or killed run of a trace FILE, or extend a complete one."""
     inches = options.size(size)
+    if plot:
+        load_matplotlib()
     trace = resume(
         file,
         num_steps=steps,
