@@ -7,18 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import _words
+
 
 def describe(value: Any) -> str:
-    """Return a short text for ``value``: arrays by shape and dtype, the rest by a clipped repr."""
+    """Return a short line for ``value``: arrays by shape and dtype, the rest by a clipped repr."""
     if isinstance(value, np.ndarray) and value.size > 4:
-        return f"an array of shape {value.shape} and dtype {value.dtype}"
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+        return _words.clipped(f"an array of shape {value.shape} and dtype {value.dtype}")
+    return _words.describe(value)
 
 
 def pairs(values: Mapping[str, Any]) -> str:
     """Return named values in a row, like ``a = 1, b = 2``."""
-    return ", ".join(f"{name} = {value!r}" for name, value in values.items())
+    return ", ".join(f"{name} = {describe(value)}" for name, value in values.items())
 
 
 def wrong(name: str, value: Any, expected: str) -> ValueError:
@@ -35,7 +36,10 @@ def is_masked(value: Any) -> bool:
 
 def is_number(value: Any) -> bool:
     """Whether a value that may be a number or an array of them is no array."""
-    return not isinstance(value, list | tuple) and np.ndim(value) == 0
+    try:
+        return not isinstance(value, list | tuple) and np.ndim(value) == 0
+    except Exception:  # whatever an object of a user's raises: it is told where it is read
+        return True
 
 
 def array(name: str, value: Any, expected: str) -> NDArray[Any]:
@@ -50,41 +54,81 @@ def array(name: str, value: Any, expected: str) -> NDArray[Any]:
         raise ValueError(f"{name} must be {expected}, got a masked array with masked entries")
     try:
         return np.asarray(value)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # whatever an object of a user's raises
         raise wrong(name, value, expected) from None
 
 
+def pair(name: str, value: Any, expected: str) -> tuple[Any, Any]:
+    """Return the two parts of a value."""
+    try:
+        if isinstance(value, str | bytes | set | frozenset | dict):
+            raise TypeError
+        first, second = value
+    except Exception:  # whatever an object of a user's raises
+        raise wrong(name, value, expected) from None
+    return first, second
+
+
+def listed(name: str, value: Any, expected: str) -> list[Any]:
+    """Return the parts of an iterable."""
+    try:
+        return list(value)
+    except Exception:  # whatever an object of a user's raises
+        raise wrong(name, value, expected) from None
+
+
+def truth(name: str, value: Any) -> bool:
+    """Return ``value`` if it is true or false."""
+    if not isinstance(value, bool | np.bool_):
+        raise wrong(name, value, "True or False")
+    return bool(value)
+
+
+def text(name: str, value: Any) -> str:
+    """Return ``value`` if it is a text that files hold: Unicode without zeros."""
+    if not isinstance(value, str) or "\0" in value or not _words.is_unicode(value):
+        raise wrong(name, value, "a text without zeros and lone surrogates")
+    return str(value)
+
+
+#: Integers without a limit of their own are not larger.
+LARGEST = 2**63 - 1
 #: Types that NumPy or Python turn into a number, which they are not.
 NO_NUMBERS = (bool, np.bool_, str, bytes, np.datetime64, np.timedelta64)
 
 
 def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
-    """Return ``value`` as an int in ``[low, high]``."""
+    """Return ``value`` as an int in ``[low, high]``; 64 bits hold it where there is no `high`."""
     upper = "" if high is None else f" and at most {high}"
     expected = f"an integer of at least {low}{upper}"
-    if isinstance(value, NO_NUMBERS) or is_masked(value):
-        raise wrong(name, value, expected)
-    if isinstance(value, np.ndarray) and value.dtype.kind not in "iu":
-        raise wrong(name, value, expected)
+    is_whole = not isinstance(value, np.ndarray) or value.dtype.kind in "iu"
     try:
+        if isinstance(value, NO_NUMBERS) or is_masked(value) or not is_whole:
+            raise TypeError
         number = operator.index(value)
-    except TypeError:
+    except Exception:  # whatever an object of a user's raises
         raise wrong(name, value, expected) from None
     if number < low or (high is not None and number > high):
         raise wrong(name, value, expected)
+    if high is None and number > LARGEST:
+        raise wrong(name, value, f"{expected} and below 2**63")
     return number
 
 
 def real(name: str, value: Any, *, positive: bool = False) -> float:
     """Return ``value`` as a finite float, at least zero or positive."""
     expected = f"a finite number {'above zero' if positive else 'of at least zero'}"
-    if isinstance(value, NO_NUMBERS) or np.iscomplexobj(value) or is_masked(value):
-        raise wrong(name, value, expected)
-    if isinstance(value, np.ndarray) and (value.ndim > 0 or value.dtype.kind not in "iufO"):
-        raise wrong(name, value, expected)
+    is_one = not isinstance(value, np.ndarray) or (value.ndim == 0 and value.dtype.kind in "iufO")
     try:
+        if (
+            isinstance(value, NO_NUMBERS)
+            or np.iscomplexobj(value)
+            or is_masked(value)
+            or not is_one
+        ):
+            raise TypeError
         number = float(value)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # whatever an object of a user's raises
         raise wrong(name, value, expected) from None
     if not np.isfinite(number) or number < 0.0 or (positive and number == 0.0):
         raise wrong(name, value, expected)

@@ -99,10 +99,11 @@ class _Described:
             yield known
             yield from self._overloads(value, name)
         elif isinstance(value, Dispatcher):
-            self.compiled.append(value)
-            how = {option: value.targetoptions.get(option) for option in _OPTIONS}
-            given = [] if value._can_compile else value.signatures
-            yield from self._function(value.py_func, f"{how} {value.locals} {given}")
+            made: Any = value
+            self.compiled.append(made)
+            how = {option: made.targetoptions.get(option) for option in _OPTIONS}
+            given = [] if made._can_compile else made.signatures
+            yield from self._function(made.py_func, f"{how} {made.locals} {given}")
         elif isinstance(value, enum.Enum):
             yield f"{type(value).__qualname__}.{value.name}"
             yield from self.of(value.value, name)
@@ -146,7 +147,8 @@ class _Described:
             yield f"module {value.__name__}"
         elif isinstance(plain, types.FunctionType):
             given = value.types if getattr(value, "_frozen", False) else ""
-            kind = value._sig if isinstance(value, CFunc) else type(value).__name__
+            is_c = isinstance(value, CFunc)
+            kind = getattr(value, "_sig", None) if is_c else type(value).__name__
             yield from self._function(plain, f"{kind} {given}")
             yield from self._overloads(value, name)
         else:
@@ -191,7 +193,8 @@ def _plain(value: Any) -> Any:
 def _library_name(value: Any) -> str:
     """Return the name of a function or class of Python's or a library's, "" of anything else."""
     if isinstance(value, np.ufunc):
-        return f"numpy.{value.__name__}" if getattr(np, value.__name__, None) is value else ""
+        known = str(value.__name__)
+        return f"numpy.{known}" if getattr(np, known, None) is value else ""
     name, module = (getattr(value, key, None) for key in ("__qualname__", "__module__"))
     if isinstance(plain := _plain(value), types.FunctionType):
         return f"{module}.{name}" if _is_of_library(plain.__code__.co_filename) else ""

@@ -85,7 +85,7 @@ def _few(run: Run) -> Quadratic:
 
 def first_engine(engine: EngineName | Literal["auto"]) -> EngineName:
     """Return the engine that a run is made with before `settled` looks at it."""
-    return "step" if engine == "auto" else engine
+    return "step" if isinstance(engine, str) and engine == "auto" else engine
 
 
 def settled(run: Run, engine: EngineName | Literal["auto"]) -> tuple[Run, str]:

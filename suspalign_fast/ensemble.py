@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import _progress, _threads, cost, devices, labelled
+from . import _checks, _progress, _threads, cost, devices, labelled
 from .driver import run_in_memory, run_together, warn_unstable
 from .labelled_runs import LabelledRuns
 from .optimizer import PLAIN, Optimizer
@@ -135,9 +135,9 @@ def simulate_ensemble(
     """
     names = None if variables is None else labelled.check_variables(variables)
     given = {
-        "problems": _listed(problems),
-        "step_sizes": _listed(step_sizes),
-        "seeds": _listed(seeds),
+        "problems": _listed("problems", problems),
+        "step_sizes": _listed("step_sizes", step_sizes),
+        "seeds": _listed("seeds", seeds),
     }
     count = _common_length(given)
     workers = (
@@ -224,12 +224,14 @@ def _is_same_but_seed(run: Run, other: Run) -> bool:
     )
 
 
-def _listed(value: Any) -> list[Any] | Any:
+def _listed(name: str, value: Any) -> list[Any] | Any:
     """Return sequences of runs as lists, anything else as it is, for `Run` to judge."""
     if isinstance(value, np.ndarray):
         return list(value) if value.ndim else value
     one = str | bytes | bytearray | memoryview | Mapping | Set
-    return list(value) if isinstance(value, Iterable) and not isinstance(value, one) else value
+    if not isinstance(value, Iterable) or isinstance(value, one):
+        return value
+    return _checks.listed(name, value, "one for all runs or a sequence of one a run")
 
 
 def _at(value: Any, i: int) -> Any:

@@ -16,6 +16,8 @@ from .theory import MOMENTS, Expected
 from .trace import Trace
 
 Array = NDArray[np.float64]
+#: Runs, at most.
+MOST_RUNS = 2**31
 
 
 def estimate(
@@ -73,7 +75,7 @@ def estimate(
     >>> found.alignment_mean.shape
     (3,)
     """
-    count = _checks.integer("runs", runs, 2)
+    count = _checks.integer("runs", runs, 2, MOST_RUNS)
     first = _checks.integer("seed", seed, 0, 2**64 - count)
     times = np.atleast_1d(_checks.array("steps", steps, "integers of at least 0"))
     if times.ndim != 1 or times.size == 0 or times.dtype.kind not in "iu" or times.min() < 0:

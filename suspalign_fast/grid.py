@@ -40,7 +40,10 @@ class Grid(NamedTuple):
         ):
             expected = "a sequence of integers, like range(5) for five runs or [5] for seed 5"
             raise _checks.wrong("seeds", seeds, expected)
-        each = tuple(_checks.integer("seeds", seed, 0, 2**64 - 1) for seed in seeds)
+        each = tuple(
+            _checks.integer("seeds", seed, 0, 2**64 - 1)
+            for seed in _checks.listed("seeds", seeds, "integers")
+        )
         if len(set(each)) < len(each):
             raise ValueError(f"seeds must differ, got {_checks.describe(list(each))}")
         return cls(_axes(over), each)
@@ -128,7 +131,9 @@ def _axes(over: Any) -> dict[str, list[Any]]:
             or name in taken
             or re.fullmatch(r"exact_.*|string\d+", name)
         ):
-            raise ValueError(f"over must name its axes by identifiers of their own, got {name!r}")
+            raise ValueError(
+                f"over must name its axes by identifiers of their own, got {_checks.describe(name)}"
+            )
     return {name: axis_of(f"over[{name!r}]", values) for name, values in over.items()}
 
 
@@ -163,7 +168,7 @@ def axis_of(name: str, values: Any) -> list[Any]:
         if array.dtype.kind not in "biufUO":
             raise _checks.wrong(name, values, expected)
         values = array.tolist()
-    given = list(values)
+    given = _checks.listed(name, values, expected)
     listed = [_plain(value) for value in given]
     if not listed:
         raise ValueError(f"{name} must have at least one value, got none")
@@ -172,7 +177,7 @@ def axis_of(name: str, values: Any) -> list[Any]:
             raise _checks.wrong(name, value, expected)
     if len(set(listed)) < len(listed):
         twice = next(v for i, v in enumerate(listed) if v in listed[:i])
-        raise ValueError(f"{name} must have each value once, got {twice!r} twice")
+        raise ValueError(f"{name} must have each value once, got {_checks.describe(twice)} twice")
     stored = np.asarray(listed)
     if stored.dtype == object or stored.tolist() != listed:
         raise _checks.wrong(name, given, "of numbers that one type of 64 bits holds exactly")

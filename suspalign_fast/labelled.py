@@ -54,9 +54,11 @@ def check_variables(variables: Any) -> tuple[str, ...]:
     ValueError
         If they are no names, or a trace has no such column, or one is named twice.
     """
+    expected = "names of columns of a trace"
     if not isinstance(variables, Iterable) or isinstance(variables, bytes):
-        raise _checks.wrong("variables", variables, "names of columns of a trace")
-    names = (variables,) if isinstance(variables, str) else tuple(variables)
+        raise _checks.wrong("variables", variables, expected)
+    given = [variables] if isinstance(variables, str) else variables
+    names = tuple(_checks.listed("variables", given, expected))
     for name in names:
         if not isinstance(name, str) or name not in columns() or name == "step":
             known = ", ".join(column for column in columns() if column != "step")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks
+from . import _checks, _memory
 from .data_noise import DataNoise
 from .problem import Quadratic
 from .spectrum import Spectrum
@@ -18,6 +18,8 @@ from .spectrum import Spectrum
 Array = NDArray[np.float64]
 #: Eigenvalues below this share of the largest are rounding errors of zero.
 RANK_TOLERANCE = 1e-14
+#: Rows and columns, at most.
+MOST = 2**31
 
 
 class LeastSquares(NamedTuple):
@@ -106,13 +108,14 @@ def random_features(
     >>> problem.spectrum.dim, problem.initial.shape, problem.label_std > 0.0
     (100, (100,), True)
     """
-    v = _checks.integer("num_inputs", num_inputs, 2)
-    d = _checks.integer("num_features", num_features, 2)
+    v = _checks.integer("num_inputs", num_inputs, 2, MOST)
+    d = _checks.integer("num_features", num_features, 2, MOST)
+    _memory.check(f"a matrix of {v:,} x {d:,} numbers", 8 * v * d)
     j = np.arange(1.0, v + 1.0)
     variance = j ** (-2.0 * _checks.real("alpha", alpha))
     target = j ** -_checks.real("beta", beta)
     if matrix is None:
-        rng = np.random.default_rng(_checks.integer("seed", seed, 0))
+        rng = np.random.default_rng(_checks.integer("seed", seed, 0, 2**64 - 1))
         w = rng.standard_normal((v, d)) / np.sqrt(d)
     else:
         w = _matrix("matrix", matrix)
@@ -150,21 +153,30 @@ def of_data(inputs: ArrayLike, labels: ArrayLike, *, num_dominant: int = 1) -> L
     [1.0, 1.0, 1.0, 1.0]
     """
     x = _matrix("inputs", inputs)
-    y = np.asarray(labels, dtype=np.float64)
-    if y.shape != x.shape[:1] or not np.isfinite(y).all():
+    y = _numbers("labels", labels, f"{x.shape[0]} finite numbers")
+    if y.shape != x.shape[:1]:
         raise ValueError(f"labels must be {x.shape[0]} finite numbers, got shape {y.shape}")
     scale = np.sqrt(x.shape[0])
     return _reduced(x / scale, y / scale, num_dominant)
 
 
 def _matrix(name: str, values: Any) -> Array:
-    matrix = np.asarray(values, dtype=np.float64)
-    if matrix.ndim != 2 or matrix.shape[1] < 2 or not np.isfinite(matrix).all():
-        raise ValueError(
-            f"{name} must be a matrix of finite numbers with at least 2 columns, got shape "
-            f"{matrix.shape}"
-        )
+    expected = "a matrix of finite numbers with at least 2 columns"
+    matrix = _numbers(name, values, expected)
+    if matrix.ndim != 2 or matrix.shape[1] < 2:
+        raise ValueError(f"{name} must be {expected}, got shape {matrix.shape}")
     return matrix
+
+
+def _numbers(name: str, values: Any, expected: str) -> Array:
+    """Return an array of finite numbers of any shape."""
+    given = _checks.array(name, values, expected)
+    if given.dtype.kind not in "biuf":
+        raise _checks.wrong(name, values, expected)
+    numbers = given.astype(np.float64)
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{name} must be {expected}, got some that are not finite")
+    return numbers
 
 
 def _reduced(a: Array, y: Array, num_dominant: int) -> LeastSquares:

@@ -218,11 +218,14 @@ def law_of(noise: Noise, spectrum: Spectrum) -> Scaling | None:
     says = {name: _definer(order, name) for name in ("scaling", "stds")}
     if says["stds"] < says["scaling"]:
         return None
-    law = noise.scaling(spectrum)
+    law = _called(noise, "scaling", spectrum)
     if law is None:
         return None
+    if not isinstance(law, Scaling):
+        name = f"{type(noise).__name__}.scaling(spectrum)"
+        raise _checks.wrong(name, law, "a Scaling, or None where there is none")
     sigma = _checks.real(f"{type(noise).__name__}.scaling(spectrum).sigma", law.sigma)
-    if law.power not in POWERS:
+    if not _checks.is_number(law.power) or law.power not in POWERS:
         name = f"{type(noise).__name__}.scaling(spectrum).power"
         raise _checks.wrong(name, law.power, f"one of {', '.join(map(str, POWERS))}")
     law = Scaling(sigma, int(law.power))
@@ -231,6 +234,14 @@ def law_of(noise: Noise, spectrum: Spectrum) -> Scaling | None:
         if not np.allclose(given, expected, rtol=1e-12, atol=0.0):
             raise ValueError(f"{type(noise).__name__} must have stds that follow its scaling {law}")
     return law
+
+
+def _called(noise: Noise, name: str, spectrum: Spectrum) -> Any:
+    """Return what a method of a model says of a spectrum."""
+    method = getattr(noise, name)
+    if not callable(method):
+        raise _checks.wrong(f"{type(noise).__name__}.{name}", method, "a method")
+    return method(spectrum)
 
 
 def _definer(order: tuple[type, ...], name: str) -> int:
@@ -247,7 +258,7 @@ def checked_stds(noise: Noise, spectrum: Spectrum) -> Array:
         Unless it is one finite number of at least zero a level.
     """
     name = f"{type(noise).__name__}.stds(spectrum)"
-    values = _checks.non_negative_vector(name, noise.stds(spectrum))
+    values = _checks.non_negative_vector(name, _called(noise, "stds", spectrum))
     if values.shape != (spectrum.num_levels,):
         expected = f"an array of shape ({spectrum.num_levels},), one value a level"
         raise _checks.wrong(name, values, expected)

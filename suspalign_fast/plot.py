@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _checks
 from ._picture import caption, layout, panels
+from ._picture.load import load
 from .storage import files
 from .trace import Trace
 
@@ -17,8 +18,9 @@ FORMATS = ("png", "pdf", "svg", "eps", "ps", "jpg", "jpeg", "tif", "tiff", "webp
 #: Width and height in inches of pictures with two and three panels, and heights of the panels.
 SIZES = {2: (7.5, 5.8), 3: (7.5, 7.6)}
 HEIGHTS = (1.0, 0.9, 0.8)
-#: Sides in inches.
-SMALLEST, LARGEST = 3.0, 50.0
+#: Width and height in inches.
+SMALLEST, LARGEST = (3.0, 2.0), (50.0, 50.0)
+SIDES = "from 3 x 2 to 50 x 50"
 DOTS_PER_INCH = 150
 _SOFTWARE = "suspalign-fast"
 
@@ -47,7 +49,7 @@ def plot_trace(
     log_alignment : bool
         Whether the alignment has a logarithmic axis.
     size : tuple of two float, optional
-        Width and height in inches, each from 3 to 50. Text is smaller below the default size.
+        Width and height in inches, from 3 x 2 to 50 x 50. Text is smaller below the default size.
     step_size : bool
         Whether a third panel shows the step size beside the critical one: alignment is expected to
         fall where the step size is below it and to rise where it is above.
@@ -55,7 +57,8 @@ def plot_trace(
     Returns
     -------
     matplotlib.figure.Figure
-        Not known to ``pyplot``: no display is needed, and there is nothing to close.
+        Not known to ``pyplot``: no display is needed, and there is nothing to close. Notebooks show
+        it as an image.
 
     Raises
     ------
@@ -80,38 +83,39 @@ def plot_trace(
     """
     if not isinstance(trace, Trace):
         raise _checks.wrong("trace", trace, "a Trace")
-    if path is not None:
-        check_ending(path)
-    count = 3 if step_size else 2
+    target = None if path is None else check_ending(path)
+    count = 3 if _checks.truth("step_size", step_size) else 2
+    _checks.truth("log_alignment", log_alignment)
     width, height = SIZES[count] if size is None else check_size(size)
-
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
-    FigureCanvasAgg(figure)
     sizes = layout.Sizes.scaled(min(width / SIZES[count][0], height / SIZES[count][1]))
-    axes = figure.subplots(count, 1, sharex=True, height_ratios=HEIGHTS[:count])
-    panels.steps(axes, trace)
-    drawn = [
-        panels.alignment(axes[0], trace, logarithmic=log_alignment),
-        panels.losses(axes[1], trace),
-    ]
-    if step_size:
-        drawn.append(panels.step_sizes(axes[2], trace))
-    sizes.apply(axes)
-    layout.heading(figure, caption.title(trace), caption.caption(trace), sizes)
-    layout.keys(figure, [(a, *parts) for a, parts in zip(axes, drawn, strict=True)], sizes)
-    if path is not None:
-        save(figure, path)
+    with load().settings():
+        figure = load().Picture((width, height), DOTS_PER_INCH)
+        axes = figure.subplots(count, 1, sharex=True, height_ratios=HEIGHTS[:count])
+        panels.steps(axes, trace)
+        drawn = [
+            panels.alignment(axes[0], trace, logarithmic=log_alignment),
+            panels.losses(axes[1], trace),
+        ]
+        if step_size:
+            drawn.append(panels.step_sizes(axes[2], trace))
+        sizes.apply(axes)
+        layout.heading(figure, caption.title(trace), caption.caption(trace), sizes)
+        layout.keys(figure, [(a, *parts) for a, parts in zip(axes, drawn, strict=True)], sizes)
+    if target is not None:
+        save(figure, target)
     return figure
 
 
-def check_ending(path: str | os.PathLike[str], name: str = "path") -> None:
-    """Raise ValueError unless a file's name has the ending of a picture."""
-    if Path(path).suffix.lower().removeprefix(".") not in FORMATS:
-        expected = f"a picture's name, ending in .{', .'.join(FORMATS)}"
-        raise _checks.wrong(name, str(path), expected)
+def check_ending(path: Any, name: str = "path") -> Path:
+    """Return the path of a picture; raise ValueError unless it names a file with such an ending."""
+    expected = f"a picture's name, ending in .{', .'.join(FORMATS)}"
+    try:
+        target = files.absolute(path)
+    except ValueError:
+        raise _checks.wrong(name, path, expected) from None
+    if target.suffix.lower().removeprefix(".") not in FORMATS:
+        raise _checks.wrong(name, os.fsdecode(path), expected)
+    return Path(os.fsdecode(path))
 
 
 def check_size(size: Any) -> tuple[float, float]:
@@ -120,14 +124,15 @@ def check_size(size: Any) -> tuple[float, float]:
     Raises
     ------
     ValueError
-        Unless they are two numbers from 3 to 50.
+        Unless they are two numbers, from 3 x 2 to 50 x 50.
     """
-    expected = f"width and height in inches, each from {SMALLEST:g} to {LARGEST:g}"
+    expected = f"width and height in inches, {SIDES}"
     try:
-        width, height = (_checks.real("size", side) for side in size)
-    except (TypeError, ValueError):
+        width, height = (_checks.real("size", s) for s in _checks.pair("size", size, expected))
+    except ValueError:
         raise _checks.wrong("size", size, expected) from None
-    if min(width, height) < SMALLEST or max(width, height) > LARGEST:
+    sides = zip(SMALLEST, (width, height), LARGEST, strict=True)
+    if not all(low <= side <= high for low, side, high in sides):
         raise _checks.wrong("size", size, expected)
     return width, height
 

@@ -10,7 +10,9 @@ from . import _checks
 from ._picture import heat, layout, points
 from ._picture.colors import QUIET
 from ._picture.grid_axis import value_text
+from ._picture.load import load
 from ._picture.study_view import STEP, View, row_of, view
+from ._words import drawn, printable
 from .plot import DOTS_PER_INCH, check_ending, check_size, save
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def plot_study(
         Save the figure there; the ending chooses the format.
     variable : str
         A variable of the dataset with a dimension ``step``. Where there is only exact theory of
-        it, its exact mean.
+        it, its exact mean. Any other one without seeds is drawn as it is, under its own name.
     at : int, optional
         A recorded step; by default the last one.
     select : mapping, optional
@@ -58,12 +60,13 @@ def plot_study(
         Whether values have a logarithmic scale; by default where they span two decades, as colours,
         or one, as lines, alignments as lines excepted.
     size : tuple of two float, optional
-        Width and height in inches, each from 3 to 50.
+        Width and height in inches, from 3 x 2 to 50 x 50.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Not known to ``pyplot``: no display is needed, and there is nothing to close.
+        Not known to ``pyplot``: no display is needed, and there is nothing to close. Notebooks show
+        it as an image.
 
     Raises
     ------
@@ -71,6 +74,12 @@ def plot_study(
         If an argument is not as described, or more axes are left than a picture has.
     OSError
         If the picture cannot be written.
+
+    Notes
+    -----
+    Words say what the dataset says of itself. A variable is exact theory where it has the name and
+    the mark ``exact`` that the sweep gave it, and all its axes. Give what you compute from one a
+    name of its own.
 
     Examples
     --------
@@ -84,22 +93,26 @@ def plot_study(
     """
     if STEP not in getattr(dataset, "dims", ()) or not hasattr(dataset, "data_vars"):
         raise _checks.wrong("dataset", dataset, "the xarray.Dataset of a sweep")
-    if path is not None:
-        check_ending(path)
+    target = None if path is None else check_ending(path)
+    if log is not None:
+        _checks.truth("log", log)
     if select is not None and not isinstance(select, Mapping):
         raise _checks.wrong("select", select, "a mapping of axes to values")
     whole = view(dataset, variable, select or {})
     _check_axes(whole)
     if not whole.axes and at is not None:
-        raise ValueError(f"at must not be given where a picture goes along the steps, got {at!r}")
+        raise ValueError(
+            f"at must not be given where a picture goes along the steps, got {_checks.describe(at)}"
+        )
     shown = whole.at(row_of(whole.steps, at)) if whole.axes else whole
     panels = shown.axes[_panel_axis(shown)].values.size if len(shown.axes) == 3 else 1
     usual = SIZE_OF_MANY if panels > 1 else SIZE
     width, height = usual if size is None else check_size(size)
     sizes = layout.Sizes.scaled(min(width / usual[0], height / usual[1]))
-    figure = _drawn(shown, (width, height), sizes, log, str(dataset.attrs.get("status", "")))
-    if path is not None:
-        save(figure, path)
+    with load().settings():
+        figure = _drawn(shown, (width, height), sizes, log, str(dataset.attrs.get("status", "")))
+    if target is not None:
+        save(figure, target)
     return figure
 
 
@@ -108,7 +121,7 @@ def _check_axes(shown: View) -> None:
     count = len(shown.axes)
     if count < 3 or (count == 3 and shown.axes[_panel_axis(shown)].values.size <= MOST_PANELS):
         return
-    left = ", ".join(f"{axis.name} ({axis.values.size} values)" for axis in shown.axes)
+    left = ", ".join(f"{printable(axis.name)} ({axis.values.size} values)" for axis in shown.axes)
     raise ValueError(
         f"select must hold axes at a value until two are left, or three of which one has at most "
         f"{MOST_PANELS} values, got {left}"
@@ -132,11 +145,7 @@ def _text_axis(shown: View) -> int | None:
 def _drawn(
     shown: View, inches: tuple[float, float], sizes: layout.Sizes, log: Any, state: str
 ) -> "Figure":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=inches, dpi=DOTS_PER_INCH, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure: Figure = load().Picture(inches, DOTS_PER_INCH)
     words = _words(shown, state)
     if len(shown.axes) == 3 or (len(shown.axes) == 2 and _text_axis(shown) is None):
         panels = _maps(figure, shown, sizes, log)
@@ -195,16 +204,14 @@ def _maps(figure: "Figure", shown: View, sizes: layout.Sizes, log: bool | None) 
 
 def _label(shown: View) -> str:
     """Return what the values are, with their unit."""
-    name = shown.variable.removeprefix("exact_").removesuffix("_mean").replace("_", " ")
-    unit = "" if shown.unit in ("1", "loss", "varies") else f" [{shown.unit}]"
-    return f"{name}{unit}"
+    unit = "" if shown.unit in ("1", "loss", "varies") else f" [{drawn(shown.unit)}]"
+    return f"{shown.label}{unit}"
 
 
 def _title(shown: View) -> list[str]:
-    name = _label(shown).partition(" [")[0]
-    count = shown.seeds.size
+    name, count = shown.label, shown.seeds.size
     if count == 0:
-        what = f"exact mean of {name}" if shown.variable.find("_std") < 0 else name
+        what = shown.title
     elif count == 1:
         what = f"{name}, seed {value_text(shown.seeds[0])}"
     else:
@@ -217,11 +224,11 @@ def _title(shown: View) -> list[str]:
 def _words(shown: View, state: str) -> list[str]:
     """Return what is held, how big the grid is, and how its runs and the sweep ended."""
     held = [
-        f"{name.replace('_', ' ')} = {value_text(value)}"
+        f"{drawn(name.replace('_', ' '))} = {value_text(value)}"
         for name, value in shown.fixed.items()
         if name != "seed"
     ]
     sides = [f"{axis.label} ({axis.values.size:,})" for axis in shown.axes]
-    ended = [] if state in ("", "complete") else [f"sweep {state}"]
+    ended = [] if state in ("", "complete") else [f"sweep {drawn(state)}"]
     grid = f"grid: {' x '.join(sides)}" if len(sides) > 1 else ""
-    return [*held, *([grid] if grid else []), *([shown.ends()] if shown.seeds.size else []), *ended]
+    return [*held, *([grid] if grid else []), *shown.ends(), *ended]

@@ -251,7 +251,7 @@ def _dtype(value: Any) -> str:
     """Return the name of what NumPy takes for float64 or float32."""
     try:
         name = "" if value is None else np.dtype(value).name
-    except TypeError:
+    except Exception:  # whatever an object of a user's raises
         name = ""
     return name if name in DTYPES else _checks.choice("dtype", value, DTYPES)
 
@@ -269,12 +269,7 @@ def update_weights(update: Any) -> tuple[float, float]:
         if update not in UPDATES:
             raise _checks.wrong("update", update, expected)
         return UPDATES[update]
-    try:
-        if isinstance(update, bytes | set | frozenset | dict):
-            raise TypeError
-        dominant, bulk = update
-    except (TypeError, ValueError):
-        raise _checks.wrong("update", update, expected) from None
+    dominant, bulk = _checks.pair("update", update, expected)
     return _checks.real("update", dominant), _checks.real("update", bulk)
 
 

@@ -326,9 +326,10 @@ def _with_rule(run: Run, step_size: Any) -> Run:
             f"step_size is not taken again: the file holds the run's {run.step_size!r}"
         )
     if not isinstance(rule, RowStep) or rule.name != run.step_size.name:
-        given = rule.name if isinstance(rule, RowStep) else repr(rule)
+        given = rule.name if isinstance(rule, RowStep) else rule
         raise ValueError(
-            f"step_size must be the function {run.step_size.name!r} of the run, got {given!r}"
+            f"step_size must be the function {run.step_size.name!r} of the run, "
+            f"got {_checks.describe(given)}"
         )
     return dataclasses.replace(run, step_size=rule)
 

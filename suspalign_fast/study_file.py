@@ -159,7 +159,7 @@ class StudyFile(Table):
                 name, shape, np.float64, chunks=_chunks(shape), fillvalue=np.nan
             )
             netcdf.attach(created, [file[dimension] for dimension in self.dims(name)])
-            netcdf.describe(created, attributes_of(name))
+            netcdf.describe(created, attributes_of(name, self.dims(name)))
         self._lay_out_texts()
 
     def _lay_out_texts(self) -> None:

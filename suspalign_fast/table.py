@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _memory, _provenance, labelled
+from . import _memory, _provenance, exact, labelled
 from .cases import DONE, ERROR, MISSING, Item, Outcome, Plan
 from .grid import Grid, Place
 from .row import columns
@@ -74,8 +74,7 @@ class Table:
             name: (*self.grid.shape, len(seeds), rows, *columns()[name].shape)
             for name in (self.plan.variables if seeds else ())
         }
-        exact = {f"exact_{name}": (*self.grid.shape, rows) for name in self.plan.moments}
-        return runs | exact
+        return runs | {f"exact_{name}": (*self.grid.shape, rows) for name in self.plan.moments}
 
     def dims(self, name: str) -> tuple[str, ...]:
         """Return the names of the dimensions of a variable."""
@@ -155,7 +154,7 @@ class Table:
         """Return the labelled result."""
         xarray = labelled.load_xarray()
         found: dict[str, Any] = {
-            name: (self.dims(name), values, attributes_of(name))
+            name: (self.dims(name), values, attributes_of(name, self.dims(name)))
             for name, values in self._values.items()
         }
         if self.grid.seeds:
@@ -192,14 +191,10 @@ class Table:
         """Keep what is there."""
 
 
-def attributes_of(name: str) -> dict[str, str]:
-    """Return units and long name of a variable."""
-    if not name.startswith("exact_"):
-        return labelled.attributes_of(name)
-    column, _, kind = name.removeprefix("exact_").rpartition("_")
-    known = columns()[column]
-    what = "mean" if kind == "mean" else "standard deviation"
-    return {"units": known.unit, "long_name": f"exact {what}: {known.meaning}"}
+def attributes_of(name: str, dims: tuple[str, ...]) -> dict[str, str]:
+    """Return units and long name of a variable; of exact theory, too, that it is."""
+    is_exact = name.startswith("exact_")
+    return exact.attributes_of(name, dims) if is_exact else labelled.attributes_of(name)
 
 
 def provenance(plan: Plan) -> Mapping[str, str]:

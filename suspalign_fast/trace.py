@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks, labelled, measured
+from . import _checks, _words, labelled, measured
 from . import power_sums as physics
 from ._equality import same_values
 from ._travel import Travels
@@ -178,7 +178,9 @@ class Trace(Travels, TraceColumns):
             If the rows were measured: there is neither.
         """
         if self._given_run is None:
-            raise ValueError(f"the trace has no run: its rows were measured on {self.source}")
+            raise ValueError(
+                f"the trace has no run: its rows were measured on {_words.plain(self.source)}"
+            )
         return self._given_run if isinstance(self._given_run, Run) else self._given_run()
 
     @property

@@ -15,7 +15,7 @@ LAYERS = (
     (
         "helpers",
         "_blas _checks _code _equality _errors _lazy _memory _numba_errors _progress _provenance"
-        " _source _travel _underflow",
+        " _source _travel _underflow _words",
     ),
     ("registries", "spec"),
     ("optimizers", "kernels.row_terms optimizer"),
@@ -40,7 +40,7 @@ LAYERS = (
     ("kernels", "kernels"),
     ("devices", "devices"),
     ("runs", "texts run"),
-    ("traces", "conditions labelled trace_columns trace summary"),
+    ("traces", "conditions exact labelled trace_columns trace summary"),
     ("theory", "theory relaxation phases"),
     ("engines", "engines cost"),
     ("trace files", "row_file measured_file sink trace_file labels store checkpoint"),
@@ -54,7 +54,7 @@ LAYERS = (
     ("command line", "cli __main__"),
 )
 #: What `storage` may import of the rest.
-OF_STORAGE = {"_errors"}
+OF_STORAGE = {"_errors", "_words"}
 MAX_LINES = 400
 #: Files that are still too long.
 LONG: set[str] = set()

@@ -475,7 +475,7 @@ def test_a_size_is_that_of_the_picture(tmp_path):
     "size", [5, (5,), (5, 6, 7), (2.9, 5), (5, 51), (np.nan, 5), ("a", 5), (-5, 5), (True, 5)]
 )
 def test_a_bad_size_is_named(size):
-    with pytest.raises(ValueError, match="size must be width and height in inches, each from 3"):
+    with pytest.raises(ValueError, match="size must be width and height in inches, from 3 x 2"):
         plot_trace(simulated(num_steps=1), size=size)
 
 
@@ -592,7 +592,9 @@ def test_options_of_the_picture_reach_it(suspalign, tmp_path, monkeypatch):
 def test_a_bad_size_is_refused_before_the_run(suspalign, tmp_path, size):
     result = suspalign("run", "--size", size)
     assert result.exit_code == 2
-    expected = "Error: --size must be WIDTHxHEIGHT in inches, each from 3 to 50, like 7.5x6, got "
+    expected = (
+        "Error: --size must be WIDTHxHEIGHT in inches, from 3 x 2 to 50 x 50, like 7.5x6, got "
+    )
     assert result.output == f"{expected}{size!r}\n"
     assert not (tmp_path / "trace.h5").exists()
 

@@ -214,13 +214,13 @@ def test_texts_are_lines():
     )
     figure = sa.plot_study(study)
     (axes,) = figure.axes
-    assert labels(axes) == ["critical", "constant", "?x^", "exact"]
+    assert labels(axes) == ["critical", "constant", r"\$x^", "exact mean"]
     for container, rule in zip(axes.containers, study.rule.values, strict=True):
         mean = study.alignment.sel(rule=rule).isel(step=-1).mean("seed")
         np.testing.assert_allclose(container[0].get_ydata(), mean)
     figure.savefig(io.BytesIO(), format="png")
     (axes,) = sa.plot_study(study, select={"gap_ratio": 5.0}).axes
-    assert [text.get_text() for text in axes.get_xticklabels()] == ["critical", "constant", "?x^"]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["critical", "constant", r"\$x^"]
 
 
 def test_exact_theory_alone():
@@ -459,3 +459,140 @@ def test_views_count_what_is_there(holes):
     assert found.count[3, 1, 0] == 3
     assert found.reason[2, 2] == "missing"
     assert found.is_partial.sum() == 1
+
+
+# --- what is said of the data --------------------------------------------------------------------
+
+
+@pytest.fixture(params=[True, False])
+def keeps_attributes(request):
+    """Whether operations of xarray keep attributes: that has changed between its versions."""
+    with xarray.set_options(keep_attrs=request.param):
+        yield request.param
+
+
+def claims(figure):
+    """Lines of a picture that claim exactness."""
+    return [line for line in words(figure).split("\n") if "exact" in line]
+
+
+def test_a_mean_over_seeds_is_no_exact_mean(line, grid, keeps_attributes):
+    for study in (line.drop_vars([n for n in line if n.startswith("exact_")]), grid):
+        figure = sa.plot_study(study[["alignment"]].mean("seed"))
+        assert claims(figure) == []
+        assert "alignment" in words(figure)
+    figure = sa.plot_study(line[["loss"]].mean("seed"), variable="loss")
+    (axes,) = figure.axes
+    np.testing.assert_allclose(bars(axes)[0].get_ydata(), line.loss.isel(step=-1).mean("seed"))
+    assert labels(axes) == ["loss"]
+    along = sa.plot_study(line[["loss"]].mean("seed"), variable="loss", select={"gap_ratio": 5.0})
+    assert claims(along) == []
+
+
+def test_added_renamed_and_computed_variables_are_not_exact(line, keeps_attributes):
+    study = line.copy()
+    study["gap"] = study.exact_loss_mean - study.loss.mean("seed")
+    study["guess"] = study.exact_loss_mean
+    study["exact_guess_mean"] = study.exact_loss_mean
+    study["exact_alignment_mean"] = study.loss.mean("seed")
+    for name in ("gap", "guess"):
+        figure = sa.plot_study(study, variable=name)
+        assert claims(figure) == []
+        assert name in words(figure)
+    for name in ("exact_guess_mean", "exact_alignment_mean"):
+        assert claims(sa.plot_study(study, variable=name))[-1] == f"variable {name},  step 40"
+    assert claims(sa.plot_study(study)) == []  # beside alignment there is none
+    renamed = line.drop_vars("exact_loss_mean").rename(exact_alignment_mean="exact_loss_mean")
+    assert claims(sa.plot_study(renamed, variable="loss")) == []
+
+
+def test_theory_averaged_over_an_axis_is_not_exact(keeps_attributes):
+    study = sweep({"gap_ratio": GAPS, "std": [0.1, 0.5]}, seeds=0, theory=True)
+    assert claims(sa.plot_study(study.isel(std=1)))
+    figure = sa.plot_study(study.std("std"), variable="exact_loss_mean")
+    assert "exact mean" not in words(figure)
+
+
+def test_theory_keeps_its_words_where_its_values_are_the_same(line, tmp_path):
+    line.to_netcdf(tmp_path / "line.nc", engine="h5netcdf")
+    with xarray.open_dataset(tmp_path / "line.nc") as stored:
+        for study in (stored, line.isel(step=slice(1, 3)), line.transpose("step", ...)):
+            assert "exact mean ± std of a run" in labels(sa.plot_study(study).axes[0])
+    figure = sa.plot_study(line, variable="exact_loss_std")
+    assert claims(figure)[-1] == "exact standard deviation of loss,  step 40"
+    assert "exact mean" not in words(figure)
+
+
+def test_theory_in_a_file_of_an_older_version_is_known_by_its_study(tmp_path):
+    sweep({"gap_ratio": GAPS, "std": [0.1, 0.5]}, seeds=1, theory=True, path=tmp_path / "s.nc")
+    study = xarray.load_dataset(tmp_path / "s.nc", engine="h5netcdf")
+    for name in study:
+        study[name].attrs.pop("exact", None)
+    assert "exact mean" in words(sa.plot_study(study.isel(std=0)))
+    with xarray.set_options(keep_attrs=True):
+        assert claims(sa.plot_study(study.mean("std"), variable="exact_loss_mean"))[0].startswith(
+            "v"
+        )
+    del study.attrs["study"]
+    assert claims(sa.plot_study(study.isel(std=0))) == []
+
+
+def test_a_trace_is_not_exact():
+    trace = sa.simulate(case(5.0)[0], 1e-3, 20)
+    figure = sa.plot_study(trace.to_xarray())
+    assert claims(figure) == []
+    assert "alignment,  20 steps" in words(figure)
+
+
+def test_runs_are_counted_once_and_only_where_the_dataset_says_how_they_ended(grid):
+    assert "runs" not in words(sa.plot_study(grid.drop_vars("status")))
+    figure = sa.plot_study(grid, variable="power_sums", select={"power": 2})
+    assert "48 runs, complete" in words(figure)
+
+
+def test_what_lacks_for_no_known_reason_is_called_no_value(grid, line):
+    study = grid.copy(deep=True)
+    study.alignment[0, 0] = np.nan
+    assert "plain grey: no value (1 cell)" in words(sa.plot_study(study))
+    assert "no value" in labels(
+        sa.plot_study(line[["loss"]].mean("seed").where(line.gap_ratio > 2), variable="loss").axes[
+            0
+        ]
+    )
+
+
+def test_steps_that_are_no_integers_are_refused(line):
+    with pytest.raises(ValueError, match="dataset must have integers as steps"):
+        sa.plot_study(
+            line.isel(step=slice(4)).coarsen(step=2).mean().assign_coords(step=[0.5, 2.5])
+        )
+
+
+# --- texts of files ------------------------------------------------------------------------------
+
+HOSTILE = [
+    r"$\sqrt{\sqrt{",
+    "$x_{$",
+    "\x1b[31mred\x1b[0m",
+    "_hidden",
+    "a\nb",
+    "\u202e",
+    "\ud800",
+    "Ж",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_texts_of_a_dataset_are_drawn_plain_and_without_a_warning(text, capfd):
+    study = sweep({"rule": ["a", "b"], "gap_ratio": GAPS}, lambda rule, gap_ratio: case(gap_ratio))
+    study = study.assign_coords(rule=[text, "b"]).rename(gap_ratio=text + "1", loss=text)
+    study[text].attrs["units"] = text
+    study["status"] = study.status.astype(object).where(study.seed > 0, text)
+    study.attrs["status"] = text
+    for how in ({}, {"variable": text}, {"variable": text, "select": {"rule": "b"}}):
+        figure = sa.plot_study(study, **how)
+        for ending in ("png", "svg"):
+            figure.savefig(io.BytesIO(), format=ending)
+        assert "\x1b" not in words(figure)
+    captured = capfd.readouterr()
+    assert captured == ("", "")

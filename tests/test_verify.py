@@ -224,7 +224,7 @@ def test_command_line_fails_when_a_claim_fails(tmp_path, problem, monkeypatch):
 def test_bad_input_is_named(problem):
     with pytest.raises(ValueError, match="step_size must be below 2 / lambda"):
         sa.verify(problem, 1.0, 10)
-    with pytest.raises(ValueError, match="engine must be one of step, jump, levels"):
+    with pytest.raises(ValueError, match="engine must be one of 'step', 'jump', 'levels'"):
         sa.verify(problem, 1e-3, 10, engine="reference")
     with pytest.raises(ValueError, match="num_steps must be an integer of at least 1"):
         sa.verify(problem, 1e-3, 0)

@@ -5,6 +5,7 @@ from dataclasses import MISSING, fields
 import numpy as np
 
 from .. import texts
+from .._words import drawn
 from ..data_noise import DataNoise
 from ..noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise
 from ..run import UPDATES, Run
@@ -12,8 +13,6 @@ from ..step_size import ConstantStep, ForeignStep, KnownStepSize, RowStep, Sched
 from ..theory.in_time import levels_needed
 from ..trace import Trace
 
-#: Names of functions are cut to this length.
-LONGEST_NAME = 40
 #: Levels, at most, and levels times steps, of exact curves under noise that depends on the state.
 MOST_COUPLED, MOST_STEPS = 1_000, 10**7
 #: Words for a run that did not reach its end, and for where it stands.
@@ -28,7 +27,7 @@ ENDS = {
 def title(trace: Trace) -> list[str]:
     """Return the problem's size and gap, in parts that are not to be broken (with mathtext)."""
     if trace.problem is None:
-        return [_cut(part) for part in trace.source.split(", ")]
+        return [drawn(part) for part in trace.source.split(", ")]
     spectrum = trace.problem.spectrum
     ratio = spectrum.gap_ratio
     gap = "\\infty" if np.isinf(ratio) else f"{ratio:.3g}"
@@ -55,13 +54,13 @@ def caption(trace: Trace) -> list[str]:
 def status(trace: Trace) -> str:
     """Return how far the run went and how it ended."""
     if trace.problem is None:
-        return f"{len(trace):,} rows, {trace.status}"
+        return f"{len(trace):,} rows, {drawn(trace.status)}"
     steps = f"{trace.run.num_steps:,} steps"
     if trace.status == "complete":
         return f"{steps}, complete"
     if len(trace) == 0:
-        return f"{trace.status}, no row of {steps}"
-    how = ENDS.get(trace.status, f"{trace.status} after")
+        return f"{drawn(trace.status)}, no row of {steps}"
+    how = ENDS.get(trace.status, f"{drawn(trace.status)} after")
     return f"{how} step {int(trace.step[-1]):,} of {steps}"
 
 
@@ -98,7 +97,7 @@ def noise(model: Noise) -> str:
         case DiagonalNoise():
             low, high = float(model.values.min()), float(model.values.max())
             return f"diagonal noise {low:.3g} to {high:.3g}"
-    return f"noise {_cut(type(model).__name__)}"
+    return f"noise {drawn(type(model).__name__)}"
 
 
 def rule(step_size: StepSize) -> str:
@@ -110,9 +109,9 @@ def rule(step_size: StepSize) -> str:
             low, high = float(step_size.sizes.min()), float(step_size.sizes.max())
             return f"scheduled step size {low:.4g} to {high:.4g}"
         case RowStep():
-            return f"step size by {_cut(step_size.function.py_func.__name__)}(row)"
+            return f"step size by {drawn(step_size.function.py_func.__name__)}(row)"
         case ForeignStep(name):
-            return f"step size by {_cut(name)}(row)"
+            return f"step size by {drawn(name)}(row)"
     return f"step size by {type(step_size).__name__}({_arguments(step_size)})"
 
 
@@ -136,9 +135,3 @@ def _initial(run: Run) -> str:
 def _update(weights: tuple[float, float]) -> str:
     names = {pair: name for name, pair in UPDATES.items()}
     return f"update {names.get(weights, '({:g}, {:g})'.format(*weights))}"
-
-
-def _cut(name: str) -> str:
-    """Return a name from a file or a user on one short line that every font can write."""
-    text = "".join(c if " " <= c <= "~" else "?" for c in name)
-    return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 3] + "..."

@@ -6,12 +6,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._words import drawn
+
 Array = NDArray[np.float64]
 
 #: Values closer together than this factor, first to last, are on a linear axis.
 LEAST_RATIO = 5.0
 #: As many texts have horizontal labels.
 FEW_TEXTS = 6
+#: Letters of a text that is a value.
+LONGEST = 24
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class GridAxis:
     @property
     def label(self) -> str:
         """Its name in words."""
-        return self.name.replace("_", " ")
+        return drawn(self.name.replace("_", " "))
 
     def text(self, at: int) -> str:
         """Return a value as a text."""
@@ -92,7 +96,7 @@ class GridAxis:
                 side.set_minor_formatter("")
         elif not self.is_numeric:
             turned = which == "x" and self.values.size > FEW_TEXTS
-            side.set_ticks(self.places, [_cut(text) for text in self.values.tolist()],
+            side.set_ticks(self.places, [drawn(text, LONGEST) for text in self.values.tolist()],
                            rotation=90 if turned else 0)  # fmt: skip
 
 
@@ -100,14 +104,9 @@ def value_text(value: Any) -> str:
     """Return a value of an axis as a short text: four digits, all of an integer."""
     if np.asarray(value).dtype.kind in "iu":
         return str(value)
-    return f"{float(value):.4g}" if np.asarray(value).dtype.kind == "f" else _cut(str(value))
+    return f"{float(value):.4g}" if np.asarray(value).dtype.kind == "f" else drawn(value, LONGEST)
 
 
 def _unevenness(places: Array) -> float:
     spacing = np.diff(places)
     return float(spacing.std() / spacing.mean())
-
-
-def _cut(text: str) -> str:
-    shown = "".join(c if " " <= c <= "~" and c != "$" else "?" for c in text)
-    return shown if len(shown) <= 24 else shown[:21] + "..."

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from .colors import QUIET
 from .curves import HUGE, TINY
-from .study_view import MISSING, REASONS, View
+from .study_view import MISSING, NO_VALUE, REASONS, View
 
 Array = NDArray[np.float64]
 #: Of light and dark: read alike by people of any colour vision, and in grey.
@@ -16,7 +16,7 @@ COLORS = "cividis"
 DECADES = 100.0
 #: How cells without any value look: a grey ground, and a pattern for each reason.
 GROUND = "0.88"
-HATCHES = {**dict(zip(REASONS.values(), ("////", "xxxx"), strict=True)), MISSING: ""}
+HATCHES = {**dict(zip(REASONS.values(), ("////", "xxxx"), strict=True)), MISSING: "", NO_VALUE: ""}
 PATTERNS = {"////": "hatched", "xxxx": "crossed", "": "plain grey"}
 
 

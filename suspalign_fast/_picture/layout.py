@@ -69,7 +69,7 @@ def heading(figure: Any, title: list[str], words: list[str], sizes: Sizes) -> No
     top = MARGIN
     for parts, size, style in (
         (title, sizes.title, {}),
-        (words, sizes.small, {"color": QUIET, "parse_math": False}),
+        (words, sizes.small, {"color": QUIET}),
     ):
         text = figure.text(MARGIN / width, 1.0, "", fontsize=size, va="top", **style)
 
@@ -113,8 +113,11 @@ def _key(axes: Any, key: Keys, columns: int, raised: float, sizes: Sizes) -> flo
     from matplotlib.transforms import ScaledTranslation
 
     up = ScaledTranslation(0.0, raised / 72.0, axes.get_figure().dpi_scale_trans)
+    parts = [artist for artist, _ in key]
+    # Matplotlib leaves out what has an underscore in front.
+    labels = [f" {label}" if label.startswith("_") else label for _, label in key]
     legend = axes.legend(
-        *zip(*key, strict=True), loc="lower left", bbox_to_anchor=(0.0, 1.0),
+        parts, labels, loc="lower left", bbox_to_anchor=(0.0, 1.0),
         bbox_transform=axes.transAxes + up, ncols=columns, fontsize=sizes.small, frameon=False,
         borderaxespad=0.1, borderpad=0.2, handlelength=1.8, handletextpad=0.5, columnspacing=1.4,
     )  # fmt: skip

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import measured, theory
+from .._words import drawn
 from ..step_size import KnownStepSize
 from ..trace import Trace
 from . import caption, step_axis
@@ -42,17 +43,17 @@ DARKEST = 0.5
 
 def steps(panels: Any, trace: Trace) -> None:
     """Give all panels the axis of steps, and mark where a run that is not complete ends."""
-    last = int(trace.step[-1]) if len(trace) else 1
+    first, last = (int(trace.step[0]), int(trace.step[-1])) if len(trace) else (0, 1)
     stopped = trace.status != "complete" and len(trace) > 0
     for axes in panels:
         axes.grid(alpha=0.3, lw=0.5)
         if stopped:
             axes.axvline(last, color=QUIET, lw=1.0, ls=(0, (4, 2)), zorder=1)
-    step_axis.set_up(panels[0], last, ROOM_FOR_WORD if stopped else step_axis.MARGIN)
+    step_axis.set_up(panels[0], last, ROOM_FOR_WORD if stopped else step_axis.MARGIN, first)
     panels[-1].set_xlabel("step")
     if stopped:
         panels[0].annotate(
-            trace.status, (last, 0.5), xycoords=panels[0].get_xaxis_transform(),
+            drawn(trace.status), (last, 0.5), xycoords=panels[0].get_xaxis_transform(),
             xytext=(2, 0), textcoords="offset points", rotation=90, va="center", ha="left",
             color=QUIET, gid="end",
         )  # fmt: skip
@@ -225,7 +226,7 @@ def _shares(place: Array, there: NDArray[np.bool_]) -> tuple[Array, Array]:
 
     Columns meet half-way between the rows beside their common edge: none is empty.
     """
-    column = np.floor(place / max(float(place[-1]), 1.0) * SHADES)
+    column = np.floor((place - place[0]) / max(float(place[-1] - place[0]), 1.0) * SHADES)
     first = np.unique(column, return_index=True)[1]
     count = np.diff(np.append(first, place.size))
     share = np.add.reduceat(there.astype(np.float64), first) / count

@@ -9,7 +9,7 @@ from .colors import BULK, CRITICAL, DOMINANT, EXACT, PALE, QUIET, SHADE, SIMULAT
 from .curves import HUGE, Keys, draw, scale, visible
 from .grid_axis import value_text
 from .heat import GROUND, HATCHES
-from .study_view import View
+from .study_view import NO_VALUE, View
 
 #: Colours of several lines, in this order.
 SERIES = (SIMULATED, DOMINANT, BULK, CRITICAL, SHADE, EXACT)
@@ -37,8 +37,9 @@ def over_axis(axes: Any, view: View, log: bool | None) -> Keys:
         keys += _seeds(axes, view)
     if exact is not None:
         keys += _exact(axes, along.places, exact[..., 0], _row(view.exact_std))
-    if view.seeds.size:
-        keys += _means(axes, view, SIMULATED, "mean ± standard error")
+    if view.has_values:
+        label = "mean ± standard error" if view.seeds.size else view.title
+        keys += _means(axes, view, SIMULATED, label)
     keys += _missing(axes, view)
     if along.is_numeric:
         axes.set_xlim(along.edges[0], along.edges[-1])
@@ -58,7 +59,7 @@ def _missing(axes: Any, view: View) -> Keys:
                 zorder=0.5,
             )  # fmt: skip
         if (reasons == reason).any():
-            keys.append((span, f"no value: {reason}"))
+            keys.append((span, reason if reason == NO_VALUE else f"{NO_VALUE}: {reason}"))
     return keys
 
 
@@ -72,11 +73,11 @@ def over_axis_by_text(axes: Any, view: View, log: bool | None, texts: int) -> Ke
     for index in range(others.values.size):
         one = view.along(texts, index)
         keys += _means(axes, one, SERIES[index], others.text(index))
-        if one.exact is not None and view.seeds.size:
+        if one.exact is not None and view.has_values:
             axes.plot(along.places, one.exact[..., 0], color=SERIES[index], lw=1.0, ls=(0, (3, 2)))
-    if view.exact is not None and view.seeds.size:
+    if view.exact is not None and view.has_values:
         dashes = axes.plot([], [], color=QUIET, lw=1.0, ls=(0, (3, 2)))[0]
-        keys.append((dashes, "exact"))
+        keys.append((dashes, "exact mean"))
     axes.set_xlim(along.edges[0], along.edges[-1])
     return keys
 
@@ -102,7 +103,7 @@ def _means(axes: Any, view: View, color: str, label: str) -> Keys:
         return []
     if error is not None:
         error = np.where(np.isfinite(error), np.minimum(error, HUGE), 0.0)
-        if not error.any():
+        if view.count.max() < 2:
             label = label.replace("mean ± standard error", "one seed")
     drawn = axes.errorbar(
         view.axes[0].places, shown, error, fmt="o-", color=color, ms=4.0, lw=1.0, capsize=2.5,
@@ -140,7 +141,7 @@ def along_steps(axes: Any, view: View, log: bool | None) -> Keys:
     keys: Keys = []
     if view.exact is not None:
         keys += _exact(axes, steps, view.exact, view.exact_std)
-    if view.seeds.size:
+    if view.has_values:
         line = draw(axes, steps, mean, color=SIMULATED, lw=1.0, zorder=3)
         parts: Any = tuple(line)
         std = view.std
@@ -149,10 +150,12 @@ def along_steps(axes: Any, view: View, log: bool | None) -> Keys:
             parts = (band, *line)
         label = "mean ± std over seeds" if len(parts) > 1 else _one(view)
         keys += [(parts, label)] if line else []
-    step_axis.set_up(axes, int(steps[-1]))
+    step_axis.set_up(axes, int(steps[-1]), first=int(steps[0]))
     axes.set_xlabel("step")
     return keys
 
 
 def _one(view: View) -> str:
+    if not view.seeds.size:
+        return view.title
     return f"seed {value_text(view.seeds[0])}" if view.seeds.size == 1 else "mean over seeds"

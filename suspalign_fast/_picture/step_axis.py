@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 FIRST_STEP = 0.5
 #: Room left and right of the steps, as a part of their range.
 MARGIN = 0.015
+#: First steps beyond this part of the axis begin it.
+LATE = 0.5
 #: Decades with a label, at most.
 MOST_LABELS = 9
 #: Steps up to this one are written out, later ones as powers of ten.
@@ -54,13 +56,25 @@ def label(step: float) -> str:
     return f"$10^{{{round(np.log10(step))}}}$"
 
 
-def set_up(axes: Any, last: int, room: float = MARGIN) -> None:
-    """Turn the x-axis of `axes` into one of the steps 0 ... `last`, with `room` at its end."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter
+def set_up(axes: Any, last: int, room: float = MARGIN, first: int = 0) -> None:
+    """Turn the x-axis of `axes` into one of the steps up to `last`, with `room` at its end.
 
+    It begins at step 0, and at the `first` step where that comes so late that the rows would lie in
+    the right half. Where these do not span a decade the axis is linear.
+    """
+    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+
+    is_late = last > first > 0 and position(first) > LATE * position(last)
+    if is_late and last < 10 * first:
+        span = last - first
+        axes.set_xlim(first - MARGIN * span, last + room * span)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        return
     axes.set_xscale("function", functions=(position, step_at))
-    length = float(position(max(last, 1)))
-    axes.set_xlim(*step_at([-MARGIN * length, (1.0 + room) * length]).tolist())
+    start = float(position(first)) if is_late else 0.0
+    length = float(position(max(last, 1))) - start
+    axes.set_xlim(*step_at([start - MARGIN * length, start + (1.0 + room) * length]).tolist())
     major, minor = ticks(max(last, 1))
     axes.xaxis.set_major_locator(FixedLocator(major))
     axes.xaxis.set_minor_locator(FixedLocator(minor))

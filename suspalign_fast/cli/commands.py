@@ -9,6 +9,7 @@ from typing import Any, Literal
 import click
 
 from .. import __version__, _progress, devices, texts
+from .._picture.load import load as load_matplotlib
 from ..cost import first_engine, settled
 from ..driver import UnstableWarning
 from ..optimizer import Optimizer
@@ -123,6 +124,7 @@ def run(
     picture, inches = output.with_suffix(".png"), options.size(size)
     if plot:
         options.check_free(picture, overwrite)
+        load_matplotlib()  # what keeps it from drawing is told before the run
     weights = update_weights(options.update(update))
     given = None if step_size is None else options.step_size(step_size)
     named = first_engine(engine)
@@ -231,6 +233,8 @@ def resume_command(
 ) -> None:
     """Go on with the interrupted or killed run of a trace FILE, or extend a complete one."""
     inches = options.size(size)
+    if plot:
+        load_matplotlib()
     with warned():
         trace = resume(
             file,

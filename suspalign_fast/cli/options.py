@@ -8,7 +8,7 @@ import click
 
 from .. import _threads, devices, texts
 from ..optimizer import Optimizer
-from ..plot import LARGEST, SIZES, SMALLEST, check_size
+from ..plot import SIDES, SIZES, check_size
 from ..problem import Quadratic
 from ..stability import Weights
 from ..step_size import StepSize
@@ -99,7 +99,7 @@ def size(text: str | None) -> tuple[float, float] | None:
     try:
         return check_size([float(side) for side in text.lower().split("x")])
     except ValueError:
-        expected = f"WIDTHxHEIGHT in inches, each from {SMALLEST:g} to {LARGEST:g}, like 7.5x6"
+        expected = f"WIDTHxHEIGHT in inches, {SIDES}, like 7.5x6"
         raise ValueError(f"--size must be {expected}, got {text!r}") from None
 
 

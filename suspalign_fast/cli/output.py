@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from .. import devices
+from .. import _words, devices
 from .._errors import ForkError, NotCompiledError
 
 #: Exit status where an argument, a file or the machine stands in the way, and of a run that
@@ -40,9 +40,9 @@ _ERRORS = (
 
 
 def say(text: Any = "", *, error: bool = False) -> None:
-    """Print a line; a stream that nobody reads or that is full ends no run."""
+    """Print a text plainly; a stream that nobody reads or that is full ends no run."""
     try:
-        click.echo(text, err=error)
+        click.echo(_words.lines(str(text)), err=error)
     except (OSError, ValueError) as failure:
         _silence("stderr" if error else "stdout", failure)
 
@@ -118,7 +118,7 @@ class _StoppedError(Exception):
 
 
 def _fail(message: str) -> int:
-    say(f"Error: {' '.join(message.split())}", error=True)
+    say(f"Error: {_words.plain(message)}", error=True)
     return ERROR
 
 

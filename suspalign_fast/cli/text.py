@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from .. import _threads, texts
+from .. import _threads, _words, texts
 from ..cost import estimate_seconds, faster_engine, seconds_per_normal
 from ..optimizer import PLAIN, Optimizer
 from ..run import Run
@@ -94,7 +94,10 @@ def say_end(trace: Trace, path: Path) -> None:
 def description(trace: Trace) -> dict[str, str]:
     """Describe a trace and its run, line by line."""
     if trace.problem is None:
-        return {"status": f"{trace.status}, {len(trace):,} rows", "source": trace.source}
+        return {
+            "status": f"{plain(trace.status)}, {len(trace):,} rows",
+            "source": plain(trace.source),
+        }
     run, spec = trace.run, trace.spec
     lines = {
         "status": f"{trace.status}, {len(trace):,} of {run.num_rows:,} rows",
@@ -112,7 +115,7 @@ def plain(value: Any) -> str:
     """Return a part of a run's description on one line."""
     if isinstance(value, dict):
         return ", ".join(f"{k} {plain(v)}" for k, v in value.items())
-    return str(value)
+    return _words.plain(value)
 
 
 def file_size(path: Path) -> str:

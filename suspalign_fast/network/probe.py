@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .. import _checks, _progress, measured
+from .. import _checks, _progress, _words, measured
 from ..measured_file import MeasuredWriter
 from ..row import RECORDED
 from ..trace import KILLED, STATUSES, Trace
@@ -135,7 +135,7 @@ class Probe:
         if trace.source != self.source:
             raise ValueError(
                 f"path must be of rows of the same network to go on with, {self.source}, got "
-                f"{path} of {trace.source}"
+                f"{path} of {_words.plain(trace.source)}"
             )
         kept = np.asarray(trace.step) < self.step
         names = (*RECORDED, *measured.columns())

@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _checks
 from . import compression
 from .made import Made
 from .parts import Parts
@@ -74,6 +75,7 @@ class Compressible(Made):
         >>> few.dim, few.num_levels < 300
         (300000, True)
         """
+        tolerance = _checks.real("tolerance", tolerance, positive=True)
         if self.is_compressed and self.compression_error <= tolerance:
             return self
         self._refuse_compressed("compressed further")

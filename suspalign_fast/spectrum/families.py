@@ -12,6 +12,7 @@ from .bands import Linear, Power
 from .compression import bins_of_band, compressed
 from .few_levels import few_levels
 from .made import Made
+from .multiplicities import MAX_DIM
 from .parts import Parts
 
 #: Levels worked on at once where none of their temporaries may be of their full number.
@@ -53,7 +54,7 @@ def two_level(dim: int, num_dominant: int, dominant: float, bulk: float) -> Part
     k, rest = _band_sizes(dim, num_dominant)
     levels = [_checks.real("dominant", dominant), _checks.real("bulk", bulk)]
     if levels[1] > levels[0]:
-        raise _checks.wrong("bulk", bulk, f"below dominant = {dominant}")
+        raise _checks.wrong("bulk", bulk, f"below dominant = {levels[0]}")
     return Parts(np.array(levels), k, [k, rest])
 
 
@@ -94,14 +95,15 @@ def _without_listing(
         return few_levels(bands, num_levels)
     if num_levels is not None:
         raise ValueError(
-            f"num_levels and tolerance exclude each other, got {num_levels!r} and {tolerance!r}"
+            "num_levels and tolerance exclude each other, got "
+            f"{_checks.describe(num_levels)} and {_checks.describe(tolerance)}"
         )
     sizes = [band.size for band in bands]
     return compressed([bins_of_band(band) for band in bands], tolerance, sum(sizes), sizes[0])
 
 
 def _band_sizes(dim: int, num_dominant: int) -> tuple[int, int]:
-    d = _checks.integer("dim", dim, 2)
+    d = _checks.integer("dim", dim, 2, MAX_DIM)
     k = _checks.integer("num_dominant", num_dominant, 1)
     if k >= d:
         raise _checks.wrong("num_dominant", num_dominant, f"below dim = {d}")
@@ -124,12 +126,10 @@ def _fill_linear(out: NDArray[np.float64], largest: float, smallest: float) -> N
 
 
 def _pair(name: str, ends: tuple[float, float]) -> tuple[float, float]:
-    try:
-        largest, smallest = (_checks.real(name, end) for end in ends)
-    except TypeError:
-        raise _checks.wrong(name, ends, "a pair (largest, smallest)") from None
+    expected = "a pair (largest, smallest)"
+    largest, smallest = (_checks.real(name, end) for end in _checks.pair(name, ends, expected))
     if smallest > largest:
-        raise _checks.wrong(name, ends, "a pair (largest, smallest)")
+        raise _checks.wrong(name, ends, expected)
     return largest, smallest
 
 

@@ -6,6 +6,8 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _checks
 
 MAX_MULTIPLICITY = 2**53
+#: Of all together.
+MAX_DIM = 2**62
 
 
 def ones(num_levels: int) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from .._underflow import may_underflow
 from . import bins
 from .compressible import Compressible
 from .families import Families
-from .multiplicities import checked, is_ones, real
+from .multiplicities import MAX_DIM, checked, is_ones, real
 from .parts import Compression, Parts
 from .stored import Storable
 
@@ -110,11 +110,13 @@ class Spectrum(Travels, Compressible, Storable, Families):
             lam = lam[order]
             counts = counts if is_ones(counts) else counts[order]
         dim = lam.size if is_ones(counts) else sum(counts.tolist())
-        if dim > 2**62:
+        if dim > MAX_DIM:
             raise ValueError(f"multiplicities must add up to at most 2**62, got {dim}")
         k = _checks.integer("num_dominant", num_dominant, 1)
         if k >= dim:
-            raise ValueError(f"num_dominant must be below the dimension {dim}, got {k}")
+            raise ValueError(
+                f"num_dominant must be below the dimension {dim}, got {_checks.describe(k)}"
+            )
         level, inside = k - 1, False
         if not is_ones(counts):
             ends = np.cumsum(counts)

@@ -26,6 +26,9 @@ def save(
 ) -> None:
     """See `Spectrum.save`."""
     target = files.real(path)
+    described = _checks.text("description", description)
+    if attributes is not None and not isinstance(attributes, Mapping):
+        raise _checks.wrong("attributes", attributes, "a mapping of names to values")
     files.check_new(target, overwrite=overwrite)
     replacement = files.Replacement(target)
     try:
@@ -34,8 +37,8 @@ def save(
             file = output.file
             file.attrs["format"] = text(FORMAT)
             file.attrs["format_version"] = FORMAT_VERSION
-            file.attrs["description"] = description
-            file.attrs.update(attributes or {})
+            file.attrs["description"] = described
+            _add_attributes(file, attributes or {})
             write_group(file, parts)
         output.close()
         replacement.put(overwrite=overwrite)
@@ -43,6 +46,16 @@ def save(
         raise OSError(f"{target} cannot be written: {error}") from error
     finally:
         replacement.discard()
+
+
+def _add_attributes(file: h5py.File, attributes: Mapping[str, Any]) -> None:
+    for name, value in attributes.items():
+        _checks.text("names of attributes", name)
+        try:
+            file.attrs[name] = value
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            expected = "a text, a number or an array of these"
+            raise _checks.wrong(f"attributes[{name!r}]", value, expected) from None
 
 
 def write_group(file: h5py.File, parts: Parts, *, compression: str = "gzip") -> None:

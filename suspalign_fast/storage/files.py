@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .. import _words
+
 #: What stands between the name of a file and the end of that of its replacement.
 _REPLACEMENT = "{name}.{token}.new"
 _TOKEN_BYTES = 4
@@ -29,11 +31,12 @@ def absolute(path: AnyPath) -> Path:
     """
     try:
         text = os.fsdecode(path)
-    except TypeError:
-        raise ValueError(f"path must name a file, got {path!r}") from None
+        os.fsencode(text)
+    except Exception:  # whatever an object of a user's raises; a lone surrogate
+        raise ValueError(f"path must name a file, got {_words.describe(path)}") from None
     target = Path(text)
     if "\0" in text or not target.name or target.name == "..":
-        raise ValueError(f"path must name a file, got {text!r}")
+        raise ValueError(f"path must name a file, got {_words.describe(text)}")
     return target.absolute()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import h5py
 
+from .. import _words
 from . import files, foreign, lock
 from .output import Output
 
@@ -135,4 +136,4 @@ class Growing:
 
 def one_line(error: BaseException) -> str:
     """Return the message of an error on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return _words.plain(error) or type(error).__name__

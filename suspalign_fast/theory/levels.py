@@ -113,7 +113,7 @@ class Levels:
         self, rule: KnownStepSize, times: NDArray[np.int64], optimizer: Optimizer
     ) -> Iterator[tuple[int, tuple[Array, Array]]]:
         """See `_walk`; velocities start at zero."""
-        move = None
+        move: Any = None
         for piece in pieces(rule, times):
             first = move
             for start, stop in piece.moves():

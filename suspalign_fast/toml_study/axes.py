@@ -55,7 +55,14 @@ def _kind(value: Any) -> str | None:
     if isinstance(value, str):
         return "text"
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return "number" if is_number and math.isfinite(value) else None
+    return "number" if is_number and _is_finite(value) else None
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no double holds
+        return False
 
 
 def _whole(value: Any) -> Any:
@@ -64,7 +71,9 @@ def _whole(value: Any) -> Any:
 
 def _spaced(name: str, given: dict[str, Any], whole: bool) -> list[Any]:
     if missing := [key for key in RANGE[:3] if key not in given]:
-        raise ValueError(f"{name} must have {', '.join(missing)} in its range, got {given!r}")
+        raise ValueError(
+            f"{name} must have {', '.join(missing)} in its range, got {_checks.describe(given)}"
+        )
     for key in ("from", "to"):
         if _kind(given[key]) != "number":
             raise _checks.wrong(f"{name}.{key}", given[key], "a finite number")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import texts
+from .._checks import describe
 from ..problem import Quadratic
 from ..spectrum import Spectrum
 from ..spectrum.named import FAMILIES
@@ -99,16 +100,18 @@ def _part(said: str, value: Any, key: str, of_text: Any) -> Part:
         known = registry.names()
         if value[key] not in registry:
             expected = ", ".join(map(repr, known))
-            raise ValueError(f"{said}.{key} must be one of {expected}, got {value[key]!r}")
+            raise ValueError(f"{said}.{key} must be one of {expected}, got {describe(value[key])}")
         part = Part(said, value[key], {name: v for name, v in value.items() if name != key})
         for name in part.values:
             if name not in part.fields:
                 fields = ", ".join((key, *part.fields))
-                raise ValueError(f"{said} must have no keys but {fields}, got {name!r}")
+                raise ValueError(f"{said} must have no keys but {fields}, got {describe(name)}")
         return part
     if not isinstance(value, str):
         expected = "a text" if said == "noise" else "a number, a text"
-        raise ValueError(f"{said} must be {expected} or a table with {key} = NAME, got {value!r}")
+        raise ValueError(
+            f"{said} must be {expected} or a table with {key} = NAME, got {describe(value)}"
+        )
     made: Part = of_text(said, value)
     return made
 

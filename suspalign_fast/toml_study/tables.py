@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from .. import _checks
+from .. import _checks, _words
 
 #: What is not given.
 MISSING = object()
@@ -24,7 +24,7 @@ def known(where: str, table: Any, keys: Collection[str]) -> dict[str, Any]:
     for key, value in table.items():
         if key not in keys:
             raise ValueError(
-                f"{where} must have no keys but {', '.join(keys)}, got {key} = "
+                f"{where} must have no keys but {', '.join(keys)}, got {_words.clipped(key)} = "
                 f"{_checks.describe(value)}"
             )
     return dict(table)

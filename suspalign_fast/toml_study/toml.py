@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import _checks, texts
+from .. import _checks, _words, texts
 from ..cases import Plan
 from ..spectrum.named import FAMILIES
 from ..sweep import sweep
@@ -93,14 +93,18 @@ def load(path: str | os.PathLike[str]) -> Study:
         raise FileNotFoundError(f"{source} does not exist") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{source} is not TOML: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{source} is not TOML: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{source} must have fewer tables and lists within one another") from None
+    except ValueError as error:  # also of a number with too many digits
+        raise ValueError(f"{source} is not TOML: {_words.plain(error)}") from None
     except OSError as error:
         raise type(error)(f"{source} cannot be read: {error.strerror}") from None
     try:
         return of_table(content, source.absolute().parent)
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from error
+    except RecursionError:
+        raise ValueError(f"{source} must have fewer tables and lists within one another") from None
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{source}: {_words.plain(error)}") from error
 
 
 def of_table(content: Mapping[str, Any], folder: str | os.PathLike[str] = "") -> Study:
@@ -132,7 +136,9 @@ def _case(table: dict[str, Any], folder: str) -> StudyCase:
     family = problem.get("family") if isinstance(problem, dict) else problem
     if not isinstance(problem, dict) or not isinstance(family, str) or family not in FAMILIES:
         expected = ", ".join(map(repr, FAMILIES))
-        raise ValueError(f"[problem] must have family = one of {expected}, got {family!r}")
+        raise ValueError(
+            f"[problem] must have family = one of {expected}, got {_checks.describe(family)}"
+        )
     parameters = FAMILIES[family].parameters
     given = tables.known("[problem]", problem, ("family", "noise", "initial", *parameters))
     values = {

@@ -9,7 +9,7 @@ from ..engines import Rows
 from ..optimizer import PLAIN, Optimizer, as_optimizer
 from ..problem import Quadratic
 from ..row import recorded
-from ..run import Run
+from ..run import MAX_STEPS, Run
 from ..step_size import ConstantStep
 from ..trace import Trace
 from .batch_steps import steps_follow
@@ -22,6 +22,8 @@ from .two_phases import two_phases
 
 #: Rows, logarithmically spaced, that are compared with the exact law.
 PHASE_ROWS = 400
+#: States, and draws at each, at most.
+MOST = 10**6
 
 
 def verify(
@@ -50,9 +52,10 @@ def verify(
     num_steps : int
         Length of the run, at least 1.
     states : int
-        Number of states, logarithmically spaced in time, at which steps are tried.
+        Number of states, logarithmically spaced in time, at which steps are tried; at most
+        a million.
     repeats : int
-        Independent noise draws for each step size tried at a state.
+        Independent noise draws for each step size tried at a state; at most a million.
     seed : int
     engine : {"step", "jump", "levels"}
         "levels" verifies spectra of few levels in no time, whatever their dimension.
@@ -94,12 +97,10 @@ def verify(
     optimizer = as_optimizer(optimizer)
     # Refuses step sizes without a stationary state.
     theory.stationary(problem, step_size, optimizer=optimizer)
-    total = _checks.integer("num_steps", num_steps, 1)
-    count = _checks.integer("states", states, 1)
-    draws = _checks.integer("repeats", repeats, 1)
-    engines = probed_engines()
-    if engine not in engines:
-        raise _checks.wrong("engine", engine, f"one of {', '.join(engines)}")
+    total = _checks.integer("num_steps", num_steps, 1, MAX_STEPS)
+    count = _checks.integer("states", states, 1, MOST)
+    draws = _checks.integer("repeats", repeats, 1, MOST)
+    _checks.choice("engine", engine, probed_engines())
     times = np.unique(np.geomspace(1, total, count).astype(np.int64))
     rows_at = np.unique(np.geomspace(1, total, PHASE_ROWS).astype(np.int64))
     of_state = problem.noise.depends_on_state
