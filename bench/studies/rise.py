@@ -102,7 +102,11 @@ def rises(make, count):
         for seed in range(SEEDS):
             trace = sa.simulate(problem, eta, STEPS, seed=seed, engine="levels", **how)
             predicted.append(trace.predicted.probability[:-1])
-            rose.append(np.diff(trace.alignment) > 0.0)
+            with np.errstate(
+                divide="ignore", invalid="ignore"
+            ):  # the odds: alignment may round to 1
+                growth = np.diff(np.log(trace.grad_sq_dominant) - np.log(trace.grad_sq_bulk))
+            rose.append(growth > 0.0)
     return np.concatenate(predicted), np.concatenate(rose)
 
 
