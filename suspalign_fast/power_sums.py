@@ -274,7 +274,8 @@ def predict_alignment(
     fourth = None
     if velocity is not None:
         fourth = fourth_of_velocity(power_sums, noise_sums, eta, shape, velocity)
-        shape = shape._replace(sixth=velocity.pull**2 * shape.sixth)
+        pushed = velocity.pull**2
+        shape = shape._replace(sixth=pushed * shape.sixth, largest=pushed * shape.largest)
     power_sums, noise_sums, constants = for_step(power_sums, noise_sums, constants, eta, velocity)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         s2, s3, s4 = (power_sums[..., p] for p in (1, 2, 3))

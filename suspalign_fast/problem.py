@@ -182,14 +182,16 @@ class Quadratic(Travels):
     def noise_shape(self) -> NoiseShape:
         """What the skewness of a step takes from the noise, for `Prediction.probability`."""
         with np.errstate(over="ignore", invalid="ignore"):
-            largest = max(float((lam * stds).max()) for _, lam, stds, _ in self._pieces())
-            unit, sixth = largest or 1.0, np.zeros(2)
+            largest, sixth = np.zeros(2), np.zeros(2)
+            for band, lam, stds, _ in self._pieces():
+                largest[band] = max(largest[band], float((lam * stds).max()))
+            unit = float(largest.max()) or 1.0
             for band, lam, stds, count in self._pieces():
                 sixth[band] += ((lam * stds / unit) ** 6 * count).sum()
-            sixth = (unit * np.cbrt(np.sqrt(sixth))) ** 2
+            sixth, largest = (unit * np.cbrt(np.sqrt(sixth))) ** 2, largest**2
             law = self.noise_law
             if law is not None and law.power <= MAX_POWER:
-                return NoiseShape(sixth, law.sigma * law.sigma, law.power)
+                return NoiseShape(sixth, law.sigma * law.sigma, law.power, largest=largest)
         k, spectrum, stds = self.spectrum.num_dominant_levels, self.spectrum, self.stds
         dominant, bulk = (
             tilted_variances(
@@ -199,7 +201,7 @@ class Quadratic(Travels):
             )
             for band in (slice(0, k), slice(k, None))
         )
-        return NoiseShape(sixth, tilted=(dominant, bulk))
+        return NoiseShape(sixth, tilted=(dominant, bulk), largest=largest)
 
     def _pieces(self) -> Iterator[tuple[int, Array, Array, NDArray[np.int64]]]:
         """Band, eigenvalues, noise and multiplicities of some levels at a time."""

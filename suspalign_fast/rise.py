@@ -46,12 +46,15 @@ class NoiseShape(NamedTuple):
     power : int
     tilted : tuple of ndarray or None
         Of each band without such a law, from `tilted_variances`.
+    largest : ndarray of float64, shape (2,)
+        Largest ``lambda^2 s^2`` of each band, or a bound of it.
     """
 
     sixth: Array
     variance: float = float("nan")
     power: int = 0
     tilted: tuple[Array, Array] | None = None
+    largest: Array | float = float("inf")
 
 
 def shape_of_constants(constants: Array) -> NoiseShape:
@@ -64,7 +67,8 @@ def shape_of_constants(constants: Array) -> NoiseShape:
     """
     n2, k = constants[..., 1], constants[..., 2]
     with np.errstate(all="ignore"):
-        return NoiseShape(np.where(n2 > 0.0, np.cbrt(k / n2) * np.cbrt(k), 0.0))
+        sixth = np.where(n2 > 0.0, np.cbrt(k / n2) * np.cbrt(k), 0.0)
+        return NoiseShape(sixth, largest=np.sqrt(k))
 
 
 def tilted_variances(lam: Array, std: Array, count: Array) -> Array:
@@ -126,9 +130,12 @@ def probability_of_rise(
         signal = np.maximum(r4 - 2.0 * eta * r5 + eta**2 * r6, 0.0)
         variance = (4.0 * eta**2 * signal + 2.0 * eta**4 * (k / s2)) / s2
         if fourth is None:
-            third = _third(power_sums, eta, shape, _fourth(power_sums, noise_sums, eta, shape))
+            fourth = _fourth(power_sums, noise_sums, eta, shape)
         else:
-            third = _third(power_sums, eta, shape, fourth / s2 / s2 / s2)
+            fourth = fourth / s2 / s2 / s2
+        still = 1.0 + eta * (eta * (s4 / s2) - 2.0 * (s3 / s2))
+        fourth = _between(still, signal / s2, shape.largest / s2, fourth)
+        third = _third(power_sums, eta, shape, fourth)
         std = np.sqrt(variance)
         skewness = np.where(std > 0.0, third / std / variance, 0.0)
         probability = _above_zero(growth, std, skewness)
@@ -198,6 +205,19 @@ def _fourth(power_sums: Array, noise_sums: Array, eta: Array, shape: NoiseShape)
     """``sum m^2 w^2 / eta^4`` of each band, over ``S_2^3``."""
     q6, q7, q8 = _fourth_order_sums(power_sums, noise_sums, shape)
     return np.maximum(q6 - 2.0 * eta * q7 + eta**2 * q8, 0.0)
+
+
+def _between(still: Array, signal: Array, largest: Array, fourth: Array) -> Array:
+    """Return an estimate of ``sum m^2 w^2``, not above or below what it can be.
+
+    With ``w <= largest`` it is at most ``largest sum m^2 w``, and at least the square of
+    ``sum m^2 w`` over ``sum m^2`` (Cauchy and Schwarz); `still` is ``sum m^2``, `signal` is
+    ``sum m^2 w``, all over eta and S_2.
+    """
+    least = np.where(still > 0.0, signal * (signal / still), 0.0)
+    most = signal * largest  # NaN without a bound and without a signal
+    bounded: Array = np.fmin(np.maximum(fourth, least), most)
+    return bounded
 
 
 def _third(power_sums: Array, eta: Array, shape: NoiseShape, signal: Array) -> Array:

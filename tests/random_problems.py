@@ -64,6 +64,56 @@ def random_batches(rng):
     return problem, share * sa.theory.stability(problem, 0.0).largest
 
 
+def random_batches_momentum(rng):
+    """Return a problem under mini-batches of data, a stable step size and a momentum."""
+    problem, _ = random_batches(rng)
+    beta = float(rng.choice([0.1, 0.5, 0.9, 0.99]))
+    optimizer = sa.Momentum(beta, nesterov=bool(rng.random() < 0.5))
+    share = float(rng.choice([0.05, 0.3, 0.7, 0.95]))
+    return (
+        problem,
+        share * sa.theory.stability(problem, 0.0, optimizer=optimizer).largest,
+        optimizer,
+    )
+
+
+def random_wide(rng, noise=None):
+    """Return a problem of bands up to four decades wide, a stable step size, an optimizer.
+
+    Half of the initial states are random, three quarters of the optimizers have momentum.
+    """
+    k, rest = int(rng.choice([1, 2, 4, 20])), int(rng.choice([2, 4, 10, 60]))
+    widths = rng.choice([0.05, 1.0, 3.0, 4.0], 2)
+    dominant = 50.0 * 10.0 ** -np.r_[0.0, np.sort(rng.uniform(0.0, widths[0], k - 1))]
+    top = dominant[-1] / rng.choice([1.1, 3.0, 30.0])
+    lam = np.r_[dominant, top * 10.0 ** -np.r_[0.0, np.sort(rng.uniform(0.0, widths[1], rest - 1))]]
+    std = 10.0 ** rng.uniform(-2.0, 1.0)
+    stds = [np.exp(rng.normal(size=lam.size)), rng.choice([0.0, 1.0, 3.0], lam.size)]
+    models = {
+        "isotropic": sa.IsotropicNoise(std),
+        "hessian": sa.HessianNoise(std),
+        "diagonal": sa.DiagonalNoise(std * stds[rng.integers(2)]),
+    }
+    initial = 10.0 ** rng.uniform(-2.0, 2.0)
+    if rng.random() < 0.5:
+        initial = initial * rng.normal(size=lam.size)
+    beta, nesterov = float(rng.choice([0.0, 0.5, 0.9, 0.99])), bool(rng.random() < 0.5)
+    optimizer = sa.Momentum(beta, nesterov=nesterov) if beta else sa.SGD()
+    eta = float(rng.choice([0.02, 0.1, 0.5, 0.9])) * optimizer.largest / lam[0]
+    model = models[noise or str(rng.choice(NOISES))]
+    return sa.Quadratic(sa.Spectrum(lam, k), model, initial), eta, optimizer
+
+
+#: Makers of random problems of every kind.
+KINDS = {
+    "plain": random_problem,
+    "momentum": random_momentum,
+    "batches": random_batches,
+    "batches under momentum": random_batches_momentum,
+    "wide": random_wide,
+}
+
+
 NOISES = ("isotropic", "hessian", "diagonal")
 
 

@@ -6,7 +6,10 @@ import pytest
 import suspalign_fast as sa
 from suspalign_fast import power_sums as physics
 from suspalign_fast.kernels.tail import tails
-from suspalign_fast.rise import chi_square_tail
+from suspalign_fast.rise import chi_square_tail, probability_of_rise
+from suspalign_fast.run import Run
+from suspalign_fast.verify.probed import make_probed
+from suspalign_fast.verify.step_law import StepLaw
 
 from .imhof import chance_above
 from .random_problems import NOISES, random_state
@@ -162,3 +165,61 @@ def test_tails_without_randomness_are_certain():
     # A fixed dominant part that the random bulk cannot fall below, and the other way round.
     above, below, _, _ = tails(1.0, 0.0, 5.0, np.array([6.0, 0.0]), none, ones, 1)
     assert (above, below) == (1.0, 0.0)
+
+
+WIDE = [50.0, 3.0, 0.5, 0.03, 0.011, 0.007]
+
+
+@pytest.mark.parametrize("optimizer", [sa.SGD(), sa.Momentum(0.5), sa.Momentum(0.9, nesterov=True)])
+@pytest.mark.parametrize(
+    "noise",
+    [
+        sa.IsotropicNoise(0.1),
+        sa.HessianNoise(0.1),
+        sa.DiagonalNoise([1.0, 3.0, 0.0, 1.0, 3.0, 1.0]),
+    ],
+    ids=NOISES,
+)
+def test_probability_is_close_to_exact_on_wide_spectra_along_a_run(noise, optimizer):
+    problem = sa.Quadratic(sa.Spectrum(WIDE, 4), noise, 1.0)
+    eta = 0.1 * optimizer.largest / WIDE[0]
+    trace = sa.simulate(problem, eta, 200, seed=0, optimizer=optimizer)
+    engine = make_probed(Run(problem, eta, 200, engine="step", optimizer=optimizer))
+    engine.initial_row()
+    law, errors = StepLaw(engine), []
+    for step in range(0, 200, 8):
+        engine.advance(step - engine.step)
+        m_sq, v = law.gradient_after(law.products(engine.planes), eta)
+        factors = np.repeat([1.0, -1.0], [4, 2]) / np.repeat(trace.power_sums[step, :, 1], [4, 2])
+        exact = chance_above(factors, v, m_sq)
+        errors.append(abs(float(trace.predicted.probability[step]) - exact))
+    assert max(errors) < 0.15
+    assert np.mean(errors) < 0.03
+
+
+def test_what_skewness_takes_is_between_its_bounds():
+    """Whatever is estimated: sums of m^2 w^2 have a largest and a least value."""
+    rng = np.random.default_rng(5)
+    problem, _ = random_state(rng, "diagonal", 20)
+    row = sa.simulate(problem, 1e-3, 0)
+    lam, s = problem.spectrum.eigenvalues, problem.stds
+    k = problem.spectrum.num_dominant
+    np.testing.assert_allclose(
+        problem.noise_shape.largest, [((lam * s) ** 2)[b].max() for b in (slice(k), slice(k, None))]
+    )
+    eta = np.full(2, 0.5 / lam[0])
+    arguments = row.power_sums[0], row.noise_sums[0], row.constants, eta, problem.noise_shape
+    m_sq, w = ((1.0 - eta[0] * lam) * lam * problem.initial) ** 2, (lam * s) ** 2
+    exact, low, high = (
+        np.array([f(m_sq[b], w[b]) for b in (slice(k), slice(k, None))])
+        for f in (
+            lambda m, w: (m * w * w).sum(),
+            lambda m, w: (m * w).sum() ** 2 / m.sum(),
+            lambda m, w: w.max() * (m * w).sum(),
+        )
+    )
+    assert (low < exact).all()
+    assert (exact < high).all()
+    for given, bound in ((np.zeros(2), low), (np.full(2, 1e300), high), (exact, exact)):
+        found, expected = (probability_of_rise(*arguments, x) for x in (given, bound))
+        assert found == pytest.approx(expected, rel=1e-9)

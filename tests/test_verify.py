@@ -9,6 +9,7 @@ from suspalign_fast import power_sums as physics
 from suspalign_fast import theory
 from suspalign_fast.cli import main
 from suspalign_fast.verify import FALSE_ALARM, Claim, at_least
+from suspalign_fast.verify.two_phases import _RunLaw
 
 from .random_problems import random_batches, verified
 
@@ -145,6 +146,47 @@ def test_an_alignment_that_rounds_to_one_is_no_evidence_against_it():
     report = sa.verify(problem, 1e-11, 100, states=10, repeats=2, engine="levels")
     assert not report.failed
     assert report.claims[4].right > 10
+
+
+@pytest.mark.parametrize(
+    ("lam", "noise", "initial"),
+    [
+        ([10.0, 1.0], sa.IsotropicNoise(1e-17), 1.0),
+        ([10.0, 1.0], sa.IsotropicNoise(1e-3), 1e15),
+        ([10.0, 1.0], sa.IsotropicNoise(1e-12), 1.0),
+        ([10.0, 1.0, 1e-15], sa.DiagonalNoise([0.0, 0.0, 1.0]), 1.0),
+        ([10.0, 1.0, 1e-9], sa.DiagonalNoise([0.0, 0.0, 1.0]), 1e6),
+    ],
+)
+@pytest.mark.parametrize("optimizer", [sa.SGD(), sa.Momentum(0.9)])
+def test_noise_below_rounding_is_verified_in_no_time(lam, noise, initial, optimizer, monkeypatch):
+    calls = []
+    right = _RunLaw._tails
+
+    def counted(self, distance):
+        calls.append(distance)
+        assert len(calls) < 2_000, "the steps of an integral drown in rounding"
+        return right(self, distance)
+
+    monkeypatch.setattr(_RunLaw, "_tails", counted)
+    problem = sa.Quadratic(sa.Spectrum(lam, 1), noise, np.full(len(lam), initial))
+    how = {"states": 3, "repeats": 2, "engine": "levels", "optimizer": optimizer}
+    report = sa.verify(problem, 1e-2, 5, **how)
+    assert not report.failed
+    assert report.claims[-1].verdict == "holds"
+
+
+@pytest.mark.parametrize("std", [1e-10, 1e-7, 1.01e-5, 1e-3])
+def test_shares_of_narrow_and_wide_laws_agree_with_theory(std):
+    spectrum = sa.Spectrum([10.0, 9.0, 1.0], 2)
+    problem = sa.Quadratic(spectrum, sa.IsotropicNoise(std), [1.0, 2.0, 3.0])
+    size, steps = sa.Schedule(np.full(20, 1e-2)), np.array([0, 20])
+    law = _RunLaw(problem, size, steps, sa.SGD())
+    law.move_to(1)
+    mean, deviation = law._mean_share(True)
+    exact = theory.expected(problem, size, steps)
+    assert mean == pytest.approx(exact.alignment_mean[1], rel=1e-8)
+    assert deviation == pytest.approx(exact.alignment_std[1], rel=1e-2)
 
 
 def test_chances_of_counts():

@@ -16,6 +16,7 @@ from suspalign_fast.run import Run
 from suspalign_fast.verify import FALSE_ALARM
 from suspalign_fast.verify.batch_law import BatchLaw
 from suspalign_fast.verify.probed import make_probed
+from suspalign_fast.verify.row_claims import chance_error
 from suspalign_fast.verify.step_law import StepLaw
 
 from .random_problems import random_batches, random_momentum, verified
@@ -95,17 +96,61 @@ def test_a_deviation_off_by_five_percent_is_caught(problem, optimizer, monkeypat
     assert report.claims[DEVIATION].verdict == "fails"
 
 
-def test_chances_of_a_rise_that_are_off_are_caught(problem, optimizer, monkeypatch):
+@pytest.mark.parametrize("off", [-0.1, 0.1])
+@pytest.mark.parametrize("engine", ["step", "levels"])
+def test_chances_of_a_rise_that_are_off_are_caught(problem, optimizer, monkeypatch, engine, off):
     right = physics.predict_alignment
 
     def wrong(*row, **more):
         found = right(*row, **more)
-        return found._replace(probability=0.9 * found.probability)
+        return found._replace(probability=np.clip(found.probability + off, 0.0, 1.0))
 
     monkeypatch.setattr(physics, "predict_alignment", wrong)
-    report = report_of(problem, optimizer, repeats=16)
+    report = report_of(problem, optimizer, engine=engine)
     assert [claim.verdict for claim in report.claims].count("fails") == 1
     assert report.claims[RISE].verdict == "fails"
+
+
+def test_broken_chances_of_few_directions_are_caught(monkeypatch):
+    """All rises for falls: what laws of three cumulants may err by is allowed, not more."""
+    right = physics.predict_alignment
+    problem = sa.Quadratic(sa.Spectrum([10.0, 8.0, 2.0, 1.0, 0.5], 2), sa.IsotropicNoise(1.0))
+    how = {"states": 10, "repeats": 8, "engine": "levels", "optimizer": sa.Momentum(0.9)}
+    assert not sa.verify(problem, 0.02, 300, **how).failed
+
+    def wrong(*row, **more):
+        found = right(*row, **more)
+        return found._replace(probability=1.0 - found.probability)
+
+    monkeypatch.setattr(physics, "predict_alignment", wrong)
+    report = sa.verify(problem, 0.02, 300, **how)
+    assert report.claims[RISE].verdict == "fails"
+    assert "what predictions may err by" in report.claims[RISE].detail
+
+
+def test_the_margin_of_a_chance_is_what_a_law_of_three_cumulants_errs_by():
+    """It grows where directions are few; single steps stay within it."""
+    assert chance_error(0.0) == 0.01
+    assert chance_error(1.0) == pytest.approx(0.03)
+    assert chance_error(12.0) == 0.15
+
+
+@pytest.mark.parametrize(
+    ("lam", "k", "noise", "optimizer"),
+    [
+        ([50.0, 3.0, 0.5, 0.03, 0.011, 0.007], 4, sa.HessianNoise(0.1), sa.Momentum(0.5)),
+        ([10.0, 3.0, 1.0], 1, sa.IsotropicNoise(1.0), sa.Momentum(0.9, nesterov=True)),
+        ([10.0, 9.0, 3.0, 1.0], 2, sa.IsotropicNoise(0.3), sa.Momentum(0.9, nesterov=True)),
+    ],
+)
+def test_chances_of_few_directions_and_wide_spectra_hold(lam, k, noise, optimizer):
+    """With so many repeats that nothing but the margin lets a chance err."""
+    problem = sa.Quadratic(sa.Spectrum(lam, k), noise, 1.0)
+    eta = 0.1 * optimizer.largest / lam[0]
+    how = {"states": 4, "repeats": 40, "engine": "levels", "optimizer": optimizer}
+    report = sa.verify(problem, eta, 200, **how)
+    assert not report.failed, str(report)
+    assert report.claims[RISE].right > 500
 
 
 @pytest.mark.parametrize(("factor", "claim"), [(0.5, 0), (3.0, 0), (0.5, 1), (3.0, 1)])

@@ -4,10 +4,16 @@ Random states of few and many directions, narrow and wide bands, three noise mod
 around the critical one. Compared: Phi(z) of the prediction, Phi of mean over deviation of the odds,
 the chi-square law with the exact third cumulant, the delivered one, and the same without knowing
 the noise's shape. Mean and largest error.
+
+Then along random runs of every kind, wide spectra, momentum and mini-batches among them: predicted
+less observed frequency of a rise in bins of the predicted chance; and the largest error of a chance
+by the excess kurtosis of what decides, beside what `verify` allows.
 """
 
 import argparse
+import functools
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +23,23 @@ from tables import print_table
 import suspalign_fast as sa
 from suspalign_fast import power_sums as physics
 from suspalign_fast.rise import chi_square_tail
+from suspalign_fast.run import Run
+from suspalign_fast.verify.probed import make_probed
+from suspalign_fast.verify.row_claims import chance_error
+from suspalign_fast.verify.step_law import StepLaw
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from tests.imhof import chance_above
-from tests.random_problems import NOISES, random_state
+from tests.random_problems import (
+    NOISES,
+    random_batches,
+    random_batches_momentum,
+    random_momentum,
+    random_problem,
+    random_state,
+    random_wide,
+)
 
 MULTIPLES = (0.5, 0.8, 0.9, 1.0, 1.1, 1.25, 2.0)
 FORMS = ("Phi(z)", "Phi(mean/std)", "exact third", "probability", "without shape")
@@ -64,6 +82,96 @@ def chances(problem, row, eta):
     )
 
 
+KINDS = {
+    **{f"wide, {noise}": functools.partial(random_wide, noise=noise) for noise in NOISES},
+    "plain": random_problem,
+    "momentum": random_momentum,
+    "batches": random_batches,
+    "batches under momentum": random_batches_momentum,
+}
+STEPS, SEEDS, BINS = 200, 10, 10
+KURTOSES = (0.0, 0.01, 0.1, 0.3, 1.0, 3.0, 6.0, np.inf)
+
+
+def rises(make, count):
+    """Return predicted chances along random runs, and whether alignment rose."""
+    predicted, rose = [], []
+    for number in range(count):
+        problem, eta, *more = make(np.random.default_rng(number))
+        how = {"optimizer": more[0]} if more else {}
+        for seed in range(SEEDS):
+            trace = sa.simulate(problem, eta, STEPS, seed=seed, engine="levels", **how)
+            predicted.append(trace.predicted.probability[:-1])
+            with np.errstate(
+                divide="ignore", invalid="ignore"
+            ):  # the odds: alignment may round to 1
+                growth = np.diff(np.log(trace.grad_sq_dominant) - np.log(trace.grad_sq_bulk))
+            rose.append(growth > 0.0)
+    return np.concatenate(predicted), np.concatenate(rose)
+
+
+def calibration(label, predicted, rose):
+    """Return a row of the table: predicted less observed, and steps, in bins of the predicted."""
+    known = np.isfinite(predicted)
+    at = np.minimum((predicted[known] * BINS).astype(int), BINS - 1)
+    off = predicted[known] - rose[known]
+    bins = [off[at == here] for here in range(BINS)]
+    return [label, *(f"{x.mean():+.3f} ({x.size:,})" if x.size else "-" for x in bins)]
+
+
+def errors_by_kurtosis(count):
+    """Return excess kurtoses and errors of chances at states of random runs, wide ones included."""
+    found = []
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        problem, eta, *more = (random_wide, random_momentum, random_wide)[number % 3](rng)
+        if problem.spectrum.dim > 100:
+            continue
+        how = {"engine": "step", "optimizer": more[0]}
+        trace = sa.simulate(problem, eta, STEPS, **how)
+        engine = make_probed(Run(problem, eta, STEPS, **how))
+        engine.initial_row()
+        law, split = StepLaw(engine), problem.spectrum.num_dominant_levels
+        for step in (0, 1, 3, 10, 30, 100, 199):
+            engine.advance(step - engine.step)
+            m_sq, v = law.gradient_after(law.products(engine.planes), eta)
+            one = np.arange(law.lam.size) < split
+            before = trace.power_sums[step, :, 1]
+            factors = np.where(one, 1.0 / before[0], -1.0 / before[1])
+            a, b = factors * v, factors * m_sq
+            second = 2.0 * (law.count @ a**2 + 2.0 * a @ b)
+            spread = law.count @ a + b.sum()
+            if not (problem.spectrum.is_simple and spread**2 < 1e6 * second):
+                continue  # certain, and no work for an integral
+            fourth = 48.0 * (law.count @ a**4 + 4.0 * a**3 @ b)
+            exact = chance_above(factors, v, m_sq)
+            if -1e-4 < exact < 1.0 + 1e-4:
+                error = abs(float(trace.predicted.probability[step]) - exact)
+                found.append((fourth / second**2, error))
+    return np.array(found).T
+
+
+def calibrated(count):
+    """Print calibrations of all kinds, and errors by kurtosis."""
+    table, every = [], []
+    for label, make in KINDS.items():
+        every.append(rises(make, count))
+        table.append(calibration(label, *every[-1]))
+    table.append(calibration("all", *map(np.concatenate, zip(*every, strict=True))))
+    header = ["predicted", *(f"{bin / BINS:.1f}-{(bin + 1) / BINS:.1f}" for bin in range(BINS))]
+    print_table("predicted less observed (steps)", header, table)
+    kurtosis, error = errors_by_kurtosis(count)
+    table = []
+    for low, high in pairwise(KURTOSES):
+        here = error[(kurtosis >= low) & (kurtosis < high)]
+        if here.size:
+            row = [f"{low:g} to {high:g}", here.size, here.mean(), here.max(), chance_error(low)]
+            table.append(row)
+    over = int((error > [chance_error(k) for k in kurtosis]).sum())
+    header = ["excess kurtosis", "states", "mean error", "largest", "allowed from"]
+    print_table(f"errors of chances, {over} above what verify allows", header, table)
+
+
 def summary(label, rows):
     """Return a row of the table."""
     values = np.array([row[3:] for row in rows])
@@ -76,7 +184,9 @@ def main():
     """Print mean and largest errors by noise, number of dominant directions and step size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--states", type=int, default=250, help="states a noise model")
+    parser.add_argument("--problems", type=int, default=60, help="random problems a kind")
     options = parser.parse_args()
+    calibrated(options.problems)
     everything = []
     for noise in NOISES:
         rows = list(cases(np.random.default_rng(1), noise, options.states))

@@ -1,6 +1,6 @@
 """Steps on mini-batches of data: what engines share (``kernels.data_noise``)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -59,10 +59,10 @@ class BatchSteps(AdaptiveSteps):
         return super().start(sums)
 
     def after(
-        self, planes: Sequence[Array], step: int, size: float, update: tuple[float, float]
+        self, planes: Mapping[str, Array], step: int, size: float, update: tuple[float, float]
     ) -> Array:
         """Do one step of a size from a state, which it changes, and return the sums after it."""
-        model = self.model[len(planes) :]
+        model = self.model_on(planes)
         table = rule_table(self.engine.run)
         rule = KnownRule(ConstantStep(size), 1)
         memory = rule.memory(self.engine.run.problem)
@@ -73,7 +73,7 @@ class BatchSteps(AdaptiveSteps):
             np.empty(2, np.int64),
             np.empty(2),
         )
-        self.kernel(*planes, *model, step, 1, ruling, record, *self.engine.key)
+        self.kernel(*model, step, 1, ruling, record, *self.engine.key)
         return record.sums[0]
 
     def _check(self, step: int, rows: Rows | None) -> None:

@@ -197,15 +197,15 @@ class LevelsEngine(SteppingEngine):
         update: tuple[float, float],
     ) -> Array:
         """Sums one step after a state, with the noise of step `noise_step`; changes nothing."""
-        state = [values.copy() for values in planes.values()]
+        scratch = {name: values.copy() for name, values in planes.items()}
         if isinstance(self.stepper, BatchSteps):
-            return self.stepper.after(state, noise_step, step_size, update)
+            return self.stepper.after(scratch, noise_step, step_size, update)
         eta = step_size * self.run.problem.spectrum.per_level(update)
         problem = self.run.problem
         a, b = 1.0 - eta * problem.spectrum.eigenvalues, eta * problem.stds
         sums = np.empty((1, NUM_BANDS, ROW_SIZE))
         levels.jump_levels(
-            *state, self.levels, a[None], b[None], np.array([noise_step]), *self.key, sums
+            scratch[STATE], self.levels, a[None], b[None], np.array([noise_step]), *self.key, sums
         )
         return sums[0]
 

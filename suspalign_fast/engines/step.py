@@ -188,9 +188,9 @@ class StepEngine(SteppingEngine):
         """Sums one step after a state, with the noise of step `noise_step`; changes nothing."""
         for name, values in planes.items():
             np.copyto(self._scratch[name], values)
-        state, sums = self._scratch[STATE], np.empty((1, NUM_BANDS, self.row_size))
         if isinstance(self.stepper, BatchSteps):
-            return self.stepper.after([state], noise_step, step_size, update)
+            return self.stepper.after(self._scratch, noise_step, step_size, update)
+        state, sums = self._scratch[STATE], np.empty((1, NUM_BANDS, self.row_size))
         step = noise_step, moves_of(np.array([step_size]), update), np.zeros(1, np.int64)
         if VELOCITY in planes:
             factors = tuple(self.run.optimizer.factors)

@@ -6,6 +6,7 @@ An engine has a state, and a stepper that takes it on by calling a kernel of the
 
 import weakref
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,11 @@ class Stepper(ABC):
         self.engine: Engine = weakref.proxy(engine)
         self.kernel: Any = kernel
         self.model: tuple[Any, ...] = model
+
+    def model_on(self, planes: Mapping[str, NDArray[Any]]) -> tuple[Any, ...]:
+        """Return the model with other planes, by their names, in the place of the engine's."""
+        own = {id(plane): name for name, plane in self.engine.planes.items()}
+        return tuple(planes[own[id(a)]] if id(a) in own else a for a in self.model)
 
     def mutable(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that steps change, beside the planes of the state."""

@@ -16,6 +16,8 @@ Array = NDArray[np.float64]
 
 #: Groups, at most, of at least so many steps, that are judged together.
 GROUPS, LEAST = 8, 40
+#: What the chances of a rise may err by on average under mini-batches (docs/mini-batches.md).
+CHANCE_ERROR = 0.02
 #: A sum of more skewness has tails that three cumulants do not tell.
 MOST_SKEWNESS = 0.3
 
@@ -56,7 +58,7 @@ def steps_follow(trace: Trace) -> Claim:
     for group in np.array_split(np.arange(first.size), groups) if groups else []:
         chance = min(
             _chance_of_mean(off[group], skewness[group]),
-            chance_of_rises(rises[group], chances[group]),
+            chance_of_rises(rises[group], chances[group], CHANCE_ERROR),
         )
         smallest = min(smallest, chance)
         claim.right += int(chance >= 2.0 * EVIDENCE) * group.size

@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .._lazy import special
 from .claims import Claim
 
 Array = NDArray[np.float64]
@@ -17,8 +16,6 @@ TAIL_ERROR = 1.3
 STEP_ROUNDING = 1e-11
 #: Squares up to this have lost digits.
 TINY = 1e-280
-#: What computed chances of a rise may err by on average.
-CHANCE_ERROR = 0.02
 
 
 class Signs:
@@ -67,10 +64,17 @@ def at_least(count: int, chances: Array) -> float:
     return float(min(law[-1], 1.0))
 
 
-def chance_of_rises(rises: Array, chances: Array) -> float:
-    """Two-sided chance of so many rises in steps of given chances."""
-    excess = max(abs(float((rises - chances).sum())) - CHANCE_ERROR * rises.size, 0.0)
-    spread = float(np.sqrt((chances * (1.0 - chances)).sum()))
-    if excess == 0.0:
-        return 1.0
-    return float(2.0 * special.ndtr(-excess / spread)) if spread > 0.0 else 0.0
+def chance_of_rises(rises: Array, chances: Array, margins: Array | float) -> float:
+    """Two-sided chance, at most, of so many rises in steps of chances within margins of these.
+
+    By Bernstein's inequality (Freedman's, where a step depends on those before), which holds for
+    few steps and rare rises, too.
+    """
+    worst = 1.0
+    for happened, chance in ((rises, chances), (1.0 - rises, 1.0 - chances)):
+        most = np.minimum(chance + margins, 1.0)
+        excess = float((happened - most).sum())
+        if excess > 0.0:
+            spread = float((most * (1.0 - most)).sum())
+            worst = min(worst, 2.0 * float(np.exp(-0.5 * excess**2 / (spread + excess / 3.0))))
+    return worst

@@ -22,6 +22,8 @@ RUN_ROUNDING = 1e-8
 MEAN_ERROR = 0.25
 #: Smallest share of a band whose mean is compared.
 SMALLEST_SHARE = 1e-200
+#: Logarithmic odds that spread less than this are normal: to 1e-12, their mean is the expected one.
+NARROW = 1e-6
 
 
 def two_phases(trace: Trace) -> Claim:
@@ -132,8 +134,8 @@ class _RunLaw:
         sign = 1.0 if of_dominant else -1.0
         center = sign * float(np.log(expected[0] / expected[1]))
         share = float(special.expit(center))
-        if width == 0.0:
-            return share, 0.0
+        if width < NARROW:  # steps as fine as that would drown in the rounding of the odds
+            return share, share * (1.0 - share) * width
         # E[f(X)] = f(low) + the integral of P(X > x) f'(x) over the logarithmic odds x > low.
         step = min(0.25, width / 4.0)
         mean = square = 0.0
