@@ -45,11 +45,32 @@ def columns_of(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Column, ...]:
             raise ValueError(f"measured columns must be of {', '.join(_COLUMNS)}, got {name!r}")
     for name in (known for known in _COLUMNS if known in shapes):
         column, shape = _COLUMNS[name], shapes[name]
-        column = column._replace(shape=shape) if name == OF_ANY_LENGTH else column
-        if shape != column.shape or (name == OF_ANY_LENGTH and len(shape) != 1):
+        if name == OF_ANY_LENGTH:
+            if len(shape) != 1 or shape[0] < 2:
+                raise ValueError(f"rows of {name!r} must have shape (k + 1,), k >= 1, got {shape}")
+            column = column._replace(shape=shape)
+        if shape != column.shape:
             raise ValueError(f"rows of {name!r} must have shape {column.shape}, got {shape}")
         found.append(column)
     return tuple(found)
+
+
+def check_values(name: str, values: NDArray[Any]) -> None:
+    """Raise ValueError if rows of a column are what nobody can have measured.
+
+    Top eigenvalues are numbers from the largest on; lambda_(k+1), the last, may be unknown (NaN).
+    """
+    if name != TOP.name:
+        return
+    known = np.where(np.isnan(values[:, -1:]), values[:, :-1].min(1, keepdims=True), values[:, -1:])
+    rows = np.concatenate([values[:, :-1], known], axis=1)
+    wrong = ~(np.isfinite(rows).all(1) & (np.diff(rows, axis=1) <= 0.0).all(1))
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        raise ValueError(
+            f"{name} must be finite and descending, from lambda_1 to lambda_(k+1), of which only "
+            f"the last may be NaN, got {values[at].tolist()} at row {at}"
+        )
 
 
 def columns() -> dict[str, Column]:

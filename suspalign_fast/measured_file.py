@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from . import labels, measured
 from . import storage as _hdf5
@@ -27,6 +27,15 @@ CHUNK_ROWS = 64
 
 class MeasuredFile(RowFile):
     """Reads parts of a file of measured rows."""
+
+    def column(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Read rows of a column, which are checked."""
+        values = super().column(name, start, stop)
+        try:
+            measured.check_values(name, values)
+        except ValueError as error:
+            raise OSError(f"{self.path} cannot be read: column {name!r}: {error}") from error
+        return values
 
     def conditions(self) -> Conditions:
         """Read what the physics of the rows needs beside them."""
@@ -128,7 +137,7 @@ class MeasuredWriter:
         text = json.dumps(spec)
         with self._place.laid_out(len(text), overwrite=overwrite):
             self._lay_out(text)
-            if earlier:
+            if earlier and len(np.asarray(earlier["step"])):
                 self._add(earlier, last=False)
 
     def _lay_out(self, spec: str) -> None:
@@ -149,8 +158,19 @@ class MeasuredWriter:
 
     def append(self, rows: Mapping[str, ArrayLike], *, last: bool = False) -> None:
         """Write rows, recorded columns by name."""
+        self._check(rows)
         with self._place.writing(f"{self._rows} committed rows"):
             self._add(rows, last=last)
+
+    def _check(self, rows: Mapping[str, ArrayLike]) -> None:
+        """Raise ValueError if rows have another shape than their columns, or impossible values."""
+        for name, column in self._conditions.recorded.items():
+            values = np.asarray(rows[name], column.dtype)
+            if values.shape[1:] != column.shape or values.ndim == 0:
+                raise ValueError(
+                    f"rows of {name!r} must have shape {column.shape}, got {values.shape[1:]}"
+                )
+            measured.check_values(name, values)
 
     def _add(self, rows: Mapping[str, ArrayLike], *, last: bool) -> None:
         recorded = self._conditions.recorded

@@ -121,7 +121,8 @@ class Trace(Travels, TraceColumns):
         ----------
         columns : mapping of str to array_like
             "step", "step_size", "power_sums" of shape (rows, 2, 4) and "noise_sums" of shape
-            (rows, 2, 3): what engines record. Others are those of `suspalign_fast.measured`.
+            (rows, 2, 3): what engines record. Others are those of `suspalign_fast.measured`;
+            "top_eigenvalues", of shape (rows, k + 1), descend.
         constants : array_like, shape (2, 3) or (rows, 2, 3)
             N_1, N_2 and K of both bands, of all rows or of each.
         source : str
@@ -132,7 +133,7 @@ class Trace(Travels, TraceColumns):
         Raises
         ------
         ValueError
-            If a column is missing or has another shape.
+            If a column is missing or has another shape, or eigenvalues do not descend.
 
         Examples
         --------
@@ -164,6 +165,7 @@ class Trace(Travels, TraceColumns):
             checked[column.name] = np.asarray(others[column.name], column.dtype)
             if len(checked[column.name]) != count:
                 raise ValueError(f"column {column.name!r} must have {count} rows")
+            measured.check_values(column.name, checked[column.name])
         conditions = Conditions(numbers, update_weights(update), measured=extra)
         held = _InMemory(checked, conditions)
         return cls(None, status, count, held.read, None, held.conditions_of_all, source)

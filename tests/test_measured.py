@@ -147,12 +147,65 @@ def test_the_command_line_describes_a_file(columns, tmp_path):
     ({"loss": np.ones(3)}, "column 'loss' must have 20 rows"),
     ({"loss": np.ones((ROWS, 2))}, r"rows of 'loss' must have shape \(\), got \(2,\)"),
     ({"top_eigenvalues": np.ones(ROWS)}, "rows of 'top_eigenvalues' must have shape"),
+    ({"top_eigenvalues": np.ones((ROWS, 1))}, r"shape \(k \+ 1,\), k >= 1, got \(1,\)"),
+    ({"top_eigenvalues": np.ones((ROWS, 0))}, r"shape \(k \+ 1,\), k >= 1, got \(0,\)"),
     ({"temperature": np.ones(ROWS)}, "measured columns must be of loss, noise_constants"),
     ({"noise_constants": np.ones((ROWS, 3))}, "constants must be of shape"),
 ])  # fmt: skip
 def test_columns_are_checked(columns, change, message):
     with pytest.raises(ValueError, match=message):
         made(columns | change)
+
+
+DESCENDING = np.tile([4.0, 3.0, 2.0, 1.0], (ROWS, 1))
+
+
+def with_row(row, values):
+    changed = DESCENDING.copy()
+    changed[row] = values
+    return changed
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    (DESCENDING[:, ::-1], r"finite and descending, .* got \[1.0, 2.0, 3.0, 4.0\] at row 0"),
+    (with_row(7, [4.0, 3.0, 2.0, 2.5]), r"got \[4.0, 3.0, 2.0, 2.5\] at row 7"),
+    (with_row(7, [-1.0, -2.0, -4.0, -3.0]), "finite and descending"),
+    (with_row(19, [4.0, np.nan, 2.0, 1.0]), r"got \[4.0, nan, 2.0, 1.0\] at row 19"),
+    (with_row(0, [np.nan] * 4), "finite and descending"),
+    (with_row(0, [np.inf, 3.0, 2.0, 1.0]), "finite and descending"),
+    (with_row(0, [4.0, 3.0, 2.0, -np.inf]), "finite and descending"),
+])  # fmt: skip
+def test_top_eigenvalues_descend(columns, values, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        made(columns | {"top_eigenvalues": values})
+    shapes = {name: np.shape(v)[1:] for name, v in columns.items() if name not in RECORDED}
+    shapes["top_eigenvalues"] = values.shape[1:]
+    writer = MeasuredWriter(tmp_path / "a.h5", "a network", shapes)
+    with pytest.raises(ValueError, match="top_eigenvalues must be"):
+        writer.append(columns | {"top_eigenvalues": values})
+    with pytest.raises(ValueError, match=r"rows of 'top_eigenvalues' must have shape .* got \(7,"):
+        writer.append(columns | {"top_eigenvalues": np.ones((ROWS, 7))})
+    writer.finish("failed")
+    assert len(sa.load_trace(tmp_path / "a.h5")) == 0
+
+
+@pytest.mark.parametrize("values", [
+    DESCENDING, with_row(3, [4.0, 3.0, 2.0, np.nan]), with_row(3, [4.0, 4.0, 0.0, -1.0]),
+])  # fmt: skip
+def test_top_eigenvalues_may_be_equal_negative_and_the_last_unknown(columns, values, tmp_path):
+    trace = made(columns | {"top_eigenvalues": values})
+    written(tmp_path / "a.h5", columns | {"top_eigenvalues": values})
+    for found in (trace, sa.load_trace(tmp_path / "a.h5")):
+        np.testing.assert_array_equal(found["top_eigenvalues"], values)
+
+
+def test_a_file_whose_top_eigenvalues_ascend_is_refused(columns, tmp_path):
+    path = tmp_path / "a.h5"
+    written(path, columns | {"top_eigenvalues": DESCENDING})
+    with h5py.File(path, "r+") as file:
+        file["trace/top_eigenvalues"][:] = DESCENDING[:, ::-1]
+    with pytest.raises(OSError, match=r"a.h5 cannot be read: column 'top_eigenvalues': .* at row"):
+        _ = sa.load_trace(path)["top_eigenvalues"]
 
 
 def test_there_is_a_line_for_every_column_in_the_page_of_the_format():

@@ -462,7 +462,7 @@ def test_no_gap_is_a_warning_of_the_two_eigenvalues():
         sa.network.measure_row(*given, batch_size=10)
 
 
-def test_a_loss_that_is_nan_later_ends_the_rows_and_keeps_those_before():
+def test_a_loss_that_is_nan_later_has_no_row_and_keeps_those_before():
     model = perceptron()
     model.train()
     probe = sa.network.Probe(model, CROSS_ENTROPY, classes(), 2, batch_size=5)
@@ -470,7 +470,7 @@ def test_a_loss_that_is_nan_later_ends_the_rows_and_keeps_those_before():
     with torch.no_grad():
         model[0].weight[0, 0] = torch.nan
     with pytest.raises(ValueError, match="loss must be finite, got nan"):
-        probe.observe(0.1)
+        probe.measure(0.1)
     assert len(probe.trace) == 1
     assert model.training
 

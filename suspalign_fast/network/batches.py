@@ -58,6 +58,11 @@ class Batches:
             raise ValueError("batch_size must be given where mini-batches are drawn from the data")
         self.batch_size = _checks.integer("batch_size", batch_size, 1, len(self._targets))
 
+    @property
+    def given(self) -> Iterable[Batch]:
+        """Batches that were given, none where they are drawn."""
+        return () if self._given is None else self._given
+
     def __call__(self, row: int, count: int | None = None) -> Iterator[Batch]:
         """Yield the batches of a row; `count` of them where they are drawn."""
         if self._given is not None:

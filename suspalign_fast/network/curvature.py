@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import _checks
 from .data import Batch
 from .lanczos import EXACT, TINY, Lanczos
-from .loss import ROUNDING, Loss
+from .loss import Loss, NotFiniteError, undifferentiable
 from .products import PRODUCTS, Product
 
 Array = NDArray[np.float64]
@@ -19,6 +19,8 @@ Array = NDArray[np.float64]
 SPARE = 32
 #: Asymmetry of second derivatives from which on they are wrong, and not rounded.
 UNSYMMETRIC = 1e-6
+#: What rounding is taken to explain of it at most, however short a type is.
+MOST = 0.03
 #: Products over which the top eigenvalues must stand still before they are believed: a small
 #: residual does not say that none was passed over.
 PATIENCE = 8
@@ -63,7 +65,7 @@ class Curvature:
         if self._tick is not None:
             self._tick(columns.shape[1])
         if not torch.isfinite(found).all():
-            raise ValueError(
+            raise NotFiniteError(
                 "loss must have a finite curvature, got one that is not: a second derivative "
                 "overflows or does not exist"
             )
@@ -83,10 +85,7 @@ class Curvature:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            raise ValueError(
-                f"model must be one that torch can differentiate twice, and it says: {first}"
-            ) from error
+            raise undifferentiable(error) from error
         return torch.stack(found, dim=1)
 
 
@@ -120,9 +119,9 @@ def top(curvature: Curvature, loss: Loss, num_dominant: int, tolerance: float) -
     limit = 2 * k + SPARE if tolerance > 0.0 else dim
     wanted = max(tolerance, EXACT)
     before, still = np.full(k + 1, np.nan), 0
-    generator = torch.Generator().manual_seed(0)
-    start = torch.randn(dim, generator=generator, dtype=torch.float64).to(loss.device)
-    space = Lanczos(curvature.times, start, limit)
+    generator = torch.Generator("cpu").manual_seed(0)
+    start = torch.randn(dim, generator=generator, dtype=torch.float64, device="cpu")
+    space = Lanczos(curvature.times, start.to(loss.device), limit)
     while True:
         space.grow()
         if space.steps <= k:
@@ -143,7 +142,7 @@ def top(curvature: Curvature, loss: Loss, num_dominant: int, tolerance: float) -
 
 def _check_symmetry(found: float, loss: Loss) -> None:
     """Raise ValueError if second derivatives are not symmetric, as torch's of some layers."""
-    if found > max(UNSYMMETRIC, 10.0 * ROUNDING * torch.finfo(loss.dtype).eps):
+    if found > max(UNSYMMETRIC, min(10.0 * loss.rounding, MOST)):
         raise ValueError(
             "model must be one that torch differentiates twice rightly, and second derivatives "
             f"were found to be unsymmetric by {found:.2g} of their size, as with "

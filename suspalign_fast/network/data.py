@@ -1,18 +1,24 @@
 """Data as pairs of inputs and targets, whole or in batches."""
 
+import itertools
+import numbers
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from .. import _checks
+from .structures import joined, num_samples, taken
 
 Batch = tuple[Any, Tensor]
 EXPECTED = "a pair of tensors (inputs, targets) or an iterable of such pairs"
-#: Samples that the test for a mean takes, at most.
+#: Samples that the test for a mean takes, at most, and groups that it cuts them into.
 SOME = 512
+GROUPS = 8
 
 
 def of_data(data: Any) -> Iterable[Batch]:
@@ -28,12 +34,14 @@ def of_data(data: Any) -> Iterable[Batch]:
     if isinstance(data, Dataset):
         raise _checks.wrong("data", data, EXPECTED + ", like a DataLoader of the data set")
     if isinstance(data, tuple | list) and len(data) == 2 and isinstance(data[1], Tensor):
-        if len(data[0]) != len(data[1]):
-            raise ValueError(
-                f"data must have as many inputs as targets, got {len(data[0])} and {len(data[1])}"
-            )
-        if len(data[1]) == 0:
+        if data[1].ndim > 0 and len(data[1]) == 0:
             raise ValueError("data must have at least one sample, got none")
+        _check_pair("data", data)
+        found = num_samples(data[0], len(data[1]))
+        if found not in (None, len(data[1])):
+            raise ValueError(
+                f"data must have as many inputs as targets, got {found} and {len(data[1])}"
+            )
         return [(data[0], data[1])]
     return batches_of("data", data)
 
@@ -81,15 +89,60 @@ def pair(batch: Any, device: torch.device) -> Batch:
     return inputs, targets.to(device)
 
 
-def halves(batch: Batch) -> tuple[Batch, Batch, Batch] | None:
-    """Return two halves of the first samples of a batch and both together, None without two."""
+def groups(batches: Iterable[Batch]) -> list[Batch]:
+    """Return samples of the first batch that has two, then the groups that they fall into.
+
+    Samples of like targets come into one group: where weights go with targets, groups differ.
+    Batches of one sample are joined. There are none where there is only one sample, or where it is
+    not known how to take samples of the inputs, with a warning.
+    """
+    batch = _of_several(batches)
+    if batch is None:
+        return []
     inputs, targets = batch
-    size = min(len(targets), SOME) // 2
-    if size == 0 or not isinstance(inputs, Tensor) or len(inputs) != len(targets):
+    size = len(targets)
+    number = min(size, SOME)
+    spread = torch.from_numpy(np.linspace(0, size - 1, number).astype(np.int64))
+    if taken(inputs, spread, size) is None:
+        warnings.warn(
+            "whether loss_fn is the mean over a batch was not tested: samples of inputs that are "
+            f"of type {type(inputs).__name__} could not be told apart",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return []
+    keys = targets.detach().cpu()[spread].reshape(number, -1)
+    keys = (keys.real if keys.is_complex() else keys).double().sum(1)
+    ordered = spread[keys.argsort(stable=True)]
+    parts = ordered.tensor_split(max(2, min(GROUPS, number // 2)))
+    return [
+        (taken(inputs, chosen, size), targets[chosen.to(targets.device)])
+        for chosen in (ordered, *parts)
+    ]
+
+
+def _of_several(batches: Iterable[Batch]) -> Batch | None:
+    """The first batch of two samples or more, or some batches of one joined."""
+    ones: list[Batch] = []
+    for batch in itertools.islice(batches, GROUPS):
+        if len(batch[1]) > 1:
+            return batch
+        ones.append(batch)
+    if len(ones) < 2 or len({batch[1].shape for batch in ones}) > 1:
         return None
-    parts = (slice(0, size), slice(size, 2 * size), slice(0, 2 * size))
-    one, other, both = ((inputs[part], targets[part]) for part in parts)
-    return one, other, both
+    inputs = joined([batch[0] for batch in ones])
+    return None if inputs is None else (inputs, torch.cat([batch[1] for batch in ones]))
+
+
+def weight_of(loss_fn: Any, targets: Tensor) -> int:
+    """Return what a mean over a batch counts as: its samples, or its targets that are not ignored.
+
+    That is what the mean of a loss with `ignore_index`, like torch's cross-entropy, is over.
+    """
+    ignored = getattr(loss_fn, "ignore_index", None)
+    if not isinstance(ignored, numbers.Integral) or targets.is_floating_point():
+        return len(targets)
+    return int((targets != ignored).sum())
 
 
 def is_one_pair(batches: Iterable[Batch]) -> bool:

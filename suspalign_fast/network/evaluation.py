@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+#: Modules that make gradients of a kind of their own, which torch differentiates but once.
+_SPARSE = (torch.nn.Embedding, torch.nn.EmbeddingBag)
 #: Modules whose loss in training is another one than in evaluation.
 _OF_TRAINING = (torch.nn.modules.batchnorm._BatchNorm, torch.nn.modules.dropout._DropoutNd)
 
@@ -18,10 +20,12 @@ def evaluating(model: torch.nn.Module, device: torch.device) -> Iterator[None]:
     """Put a model in evaluation mode; modes, buffers and torch's random numbers are put back.
 
     Flags are set, and neither ``eval`` nor ``train`` called, which some layers take as a word to
-    merge their weights. What torch cannot differentiate twice, fused attention and LSTM, is done in
-    the plain way.
+    merge their weights. What torch cannot differentiate twice, fused attention and LSTM and sparse
+    gradients, is done in the plain way, and so is what it does in another way without a gradient:
+    loss, gradient and curvature are of one function.
     """
-    modes = [(module, module.training) for module in model.modules()]
+    modes = [(module, "training", module.training) for module in model.modules()]
+    modes += [(module, "sparse", module.sparse) for module, *_ in modes if _is_sparse(module)]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     try:
         with contextlib.ExitStack() as stack:
@@ -29,16 +33,32 @@ def evaluating(model: torch.nn.Module, device: torch.device) -> Iterator[None]:
             stack.enter_context(torch.autocast(device.type, enabled=False))
             stack.enter_context(torch.random.fork_rng(devices=_devices(device)))
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            if any(isinstance(module, torch.nn.LSTM) for module, _ in modes):
+            stack.enter_context(_without_fast_path())
+            if any(isinstance(module, torch.nn.LSTM) for module, *_ in modes):
                 stack.enter_context(_without_mkldnn())
-            for module, _ in modes:
-                module.training = False
+            for module, name, _ in modes:
+                setattr(module, name, False)
             yield
     finally:
         try:
             _put_back(modes, buffers)
         finally:  # also where Ctrl-C comes in between
             _put_back(modes, buffers)
+
+
+def _is_sparse(module: torch.nn.Module) -> bool:
+    return isinstance(module, _SPARSE) and bool(module.sparse)
+
+
+@contextlib.contextmanager
+def _without_fast_path() -> Iterator[None]:
+    """Without the fused attention that torch takes where no gradient is wanted."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextlib.contextmanager
@@ -52,14 +72,14 @@ def _without_mkldnn() -> Iterator[None]:
 
 
 def _put_back(
-    modes: list[tuple[torch.nn.Module, bool]], buffers: list[tuple[Tensor, Tensor]]
+    modes: list[tuple[torch.nn.Module, str, bool]], buffers: list[tuple[Tensor, Tensor]]
 ) -> None:
-    for module, mode in modes:
-        module.training = mode
+    for module, name, before in modes:
+        setattr(module, name, before)
     with torch.no_grad():
-        for buffer, before in buffers:
-            if not torch.equal(buffer, before):
-                buffer.copy_(before)
+        for buffer, kept in buffers:
+            if not torch.equal(buffer, kept):
+                buffer.copy_(kept)
 
 
 def _devices(device: torch.device) -> list[Any]:

@@ -45,7 +45,7 @@ class Lanczos:
         first = min(limit, FIRST)
         self._basis = torch.empty(first, start.numel(), dtype=torch.float64, device=start.device)
         self._limit = limit
-        self._generator = torch.Generator().manual_seed(1)
+        self._generator = torch.Generator("cpu").manual_seed(1)
         self._diagonal, self._beside = np.zeros(limit), np.zeros(limit)
         self._next = start / torch.linalg.vector_norm(start)
         self.steps = 0
@@ -91,7 +91,9 @@ class Lanczos:
         if size > EXACT * largest:
             self._beside[step] = size
         elif not self.is_full:
-            drawn = torch.randn(len(vector), generator=self._generator, dtype=torch.float64)
+            drawn = torch.randn(
+                len(vector), generator=self._generator, dtype=torch.float64, device="cpu"
+            )
             vector = self._beside_basis(drawn.to(vector.device))
             size = float(torch.linalg.vector_norm(vector))
         self._next = vector / max(size, TINY)

@@ -9,13 +9,26 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from .data import Batch, halves, of_data, pair
+from .data import Batch, groups, of_data, pair, weight_of
 from .evaluation import evaluating
 
 #: Relative difference of two evaluations that rounding leaves, in units of the last place.
 ROUNDING = 1e3
-#: That of the loss of a batch and the mean of the losses of its halves.
-OF_HALVES = 1e-3
+#: What it leaves at most, however short a type is: a check that nothing fails is none.
+MOST = 0.1
+#: Relative difference from a mean from which on it is none.
+OF_MEAN = 1e-3
+#: Node of a graph behind which parameters get gradients by ``backward`` alone, and by
+#: ``torch.autograd.grad`` an error or none.
+_REENTRANT = "CheckpointFunction"
+_NO_CHECKPOINTS = (
+    "model must have no checkpoints with use_reentrant=True, behind which torch.autograd.grad "
+    "finds no parameters: use_reentrant=False will do"
+)
+
+
+class NotFiniteError(ValueError):
+    """The loss or its curvature is not finite at the model's parameters."""
 
 
 class Loss:
@@ -37,6 +50,8 @@ class Loss:
         Those that take a gradient.
     dim : int
         How many numbers they are.
+    rounding : float
+        Relative difference of two evaluations that rounding leaves.
 
     Raises
     ------
@@ -58,6 +73,8 @@ class Loss:
         self.dtype, self.device = self.parameters[0].dtype, self.parameters[0].device
         self._sizes = [p.numel() for p in self.parameters]
         self.dim = sum(self._sizes)
+        self.rounding = min(ROUNDING * float(torch.finfo(self.dtype).eps), MOST)
+        self._is_tested = False
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -82,16 +99,24 @@ class Loss:
             If the model cannot be copied, or the loss function takes parameters of the model
             itself, which those of a copy are not.
         """
-        if self.reads_parameters():
-            raise ValueError(
-                "loss_fn must depend on the parameters through the model's outputs alone where "
-                "steps are tried on a copy of it; a penalty can be part of what the model returns"
-            )
         try:
             model = copy.deepcopy(self.model)
         except Exception as error:
             raise ValueError(f"model must be one that can be copied: {error}") from error
-        return Loss(model, self.loss_fn, self.data)
+        there = Loss(model, self.loss_fn, self.data)
+        if self._is_read_by(there):
+            raise ValueError(
+                "loss_fn must depend on the parameters through the model's outputs alone where "
+                "steps are tried on a copy of it; a penalty can be part of what the model returns"
+            )
+        return there
+
+    def _is_read_by(self, other: "Loss") -> bool:
+        """Whether the loss of a copy of the model depends on the parameters of this one."""
+        with other.evaluating():
+            loss = other.of_batch(next(iter(self.data)))
+            parts = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        return any(part is not None for part in parts)
 
     def point(self) -> Tensor:
         """Return a copy of the parameters as one vector."""
@@ -110,7 +135,8 @@ class Loss:
 
     def joined(self, parts: Iterable[Tensor]) -> Tensor:
         """Return parts, one a parameter, as one vector of float64."""
-        return torch.cat([part.detach().reshape(-1).double() for part in parts])
+        dense = (part.detach().to_dense() if part.is_sparse else part.detach() for part in parts)
+        return torch.cat([part.reshape(-1).double() for part in dense])
 
     def outputs(self, batch: Batch) -> tuple[Any, Tensor]:
         """Return what the model makes of the inputs of a batch, and its targets."""
@@ -133,48 +159,60 @@ class Loss:
             loss = self.of_outputs(*self.outputs(batch))
         if not loss.requires_grad:
             raise ValueError("model must have a gradient: its loss depends on no parameter")
+        if any(_REENTRANT in name for name in names_of_graph([loss])):
+            raise ValueError(_NO_CHECKPOINTS)
         return loss
 
     def value(self, batches: Iterable[Batch] | None = None) -> float:
-        """Return the loss of batches, by default of all data."""
-        with torch.no_grad():
-            return self.weighted(
-                batches, lambda batch: self.of_outputs(*self.outputs(batch))
-            ).item()
+        """Return the loss of batches, by default of all data.
+
+        With a graph, as the gradient has it: some models are another function without one.
+        """
+        return self.weighted(batches, lambda batch: self.of_batch(batch).detach()).item()
 
     def gradient(self, batches: Iterable[Batch] | None = None) -> Tensor:
         """Return the gradient of the loss of batches, by default of all data, in float64."""
         return self.weighted(batches, self._gradient_of_batch)
 
     def _gradient_of_batch(self, batch: Batch) -> Tensor:
-        loss = self.of_batch(batch)
-        return self.joined(torch.autograd.grad(loss, self.parameters, materialize_grads=True))
+        return self._pulled(self.of_batch(batch))
+
+    def _pulled(self, loss: Tensor) -> Tensor:
+        """The gradient of a loss with a graph."""
+        try:
+            parts = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise undifferentiable(error) from error
+        return self.joined(parts)
 
     def weighted(self, batches: Iterable[Batch] | None, of: Callable[[Batch], Tensor]) -> Tensor:
-        """Return the mean of a function of batches, by default of all data, weighted by samples."""
+        """Return the mean of a function of batches, by default of all data.
+
+        A batch counts as its samples, or as its targets that the loss does not ignore.
+        """
         total, count = None, 0
         for batch in self.data if batches is None else batches:
+            batch = pair(batch, self.device)
+            size = weight_of(self.loss_fn, batch[1])
+            if size == 0:
+                continue
             part = of(batch).double()
-            size = len(batch[1])
             total = part * size if total is None else total + part * size
             count += size
         if total is None or count == 0:
-            raise ValueError("data must have at least one sample, got none")
+            raise ValueError("data must have at least one sample that counts, got none")
         mean: Tensor = total / count
         return mean
 
-    def reads_parameters(self) -> bool:
-        """Whether the loss function takes parameters itself, not only the model's outputs."""
-        with self.evaluating(), torch.enable_grad():
-            outputs, targets = self.outputs(next(iter(self.data)))
-            loss = self.of_outputs(_detached(outputs), targets)
-            if not loss.requires_grad:
-                return False
-            parts = torch.autograd.grad(loss, self.parameters, allow_unused=True)
-            return any(part is not None for part in parts)
-
-    def checked(self) -> float:
+    def checked(self, others: Iterable[Batch] = ()) -> float:
         """Return the loss at the model's parameters.
+
+        Parameters
+        ----------
+        others : iterable of batches
+            That the loss is taken of, too.
 
         Raises
         ------
@@ -184,28 +222,67 @@ class Loss:
         first, second = self.value(), self.value()
         for value in (first, second):
             if not abs(value) < float("inf"):
-                raise ValueError(f"loss must be finite, got {value} in evaluation mode")
-        slack = ROUNDING * torch.finfo(self.dtype).eps
-        if abs(first - second) > slack * max(abs(first), abs(second)):
+                raise NotFiniteError(f"loss must be finite, got {value} in evaluation mode")
+        if abs(first - second) > self.rounding * max(abs(first), abs(second)):
             raise ValueError(
                 f"loss must be the same whenever it is evaluated, got {first} and then {second}: "
                 "does the model draw random numbers in evaluation mode, or the data change?"
             )
-        self._check_mean(max(slack, OF_HALVES))
+        if not self._is_tested:
+            for batches in (self.data, others):
+                self._check_mean(batches)
+            self._is_tested = True
         return first
 
-    def _check_mean(self, slack: float) -> None:
-        """Raise ValueError if the loss of a batch is not the mean of those of its halves."""
-        cut = halves(next(iter(self.data)))
-        if cut is None:
+    def _check_mean(self, batches: Iterable[Batch]) -> None:
+        """Raise ValueError if the loss of some samples is not the mean of those of groups of them.
+
+        Gradients tell it, too: losses are about the same where nothing has been learned yet.
+        """
+        found = groups(pair(batch, self.device) for batch in batches)
+        if not found:
             return
-        one, other, both = (self.value([batch]) for batch in cut)
-        mean = (one + other) / 2.0
-        if abs(both - mean) > slack * max(abs(one), abs(other)):
-            raise ValueError(
-                "loss_fn must be the mean over a batch, each sample counted alike: halves have "
-                f"{one:.6g} and {other:.6g}, and both together {both:.6g}"
-            )
+        weights = [float(weight_of(self.loss_fn, part[1])) for part in found]
+        if weights[0] == 0.0:
+            return
+        kept = [i for i, weight in enumerate(weights) if weight > 0.0]
+        of_batches = [self._with_gradient(found[i]) for i in kept]
+        for vectors in zip(*of_batches, strict=True):
+            whole, *others = vectors
+            parts = zip(kept[1:], others, strict=True)
+            mean = torch.stack([weights[i] * part for i, part in parts]).sum(0) / weights[0]
+            norms = [float(torch.linalg.vector_norm(v)) for v in (whole - mean, *vectors)]
+            if norms[0] > max(self.rounding, OF_MEAN) * max(norms[1:]):
+                raise ValueError(
+                    "loss_fn must be the mean over a batch, each sample counted alike: its value "
+                    f"or gradient of {len(found[0][1])} samples is {norms[0] / max(norms[1:]):.2g} "
+                    "of its size away from the mean of those of their parts (sums, class weights "
+                    "and targets that are ignored do that; of a loss with the attribute "
+                    "ignore_index, like CrossEntropyLoss, ignored ones are left out of the count)"
+                )
+
+    def _with_gradient(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        loss = self.of_batch(batch)
+        return loss.detach().double(), self._pulled(loss)
+
+
+def names_of_graph(ends: Iterable[Tensor]) -> Iterator[str]:
+    """Yield the names of the nodes of a graph, from its ends on."""
+    waiting, seen = [end.grad_fn for end in ends], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        yield node.name()
+        waiting.extend(following for following, _ in node.next_functions)
+
+
+def undifferentiable(error: RuntimeError) -> ValueError:
+    """Return the error for a model that torch does not differentiate."""
+    text = str(error).strip()
+    first = text.splitlines()[0] if text else repr(error)
+    return ValueError(f"model must be one that torch can differentiate twice, and it says: {first}")
 
 
 def _parameters(model: torch.nn.Module) -> list[Tensor]:
@@ -219,14 +296,3 @@ def _parameters(model: torch.nn.Module) -> list[Tensor]:
             + ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
         )
     return found
-
-
-def _detached(outputs: Any) -> Any:
-    """Outputs cut from the graph of the model; a structure of another kind stays as it is."""
-    if isinstance(outputs, Tensor):
-        return outputs.detach()
-    if isinstance(outputs, dict):
-        return type(outputs)({key: _detached(value) for key, value in outputs.items()})
-    if type(outputs) in (tuple, list):
-        return type(outputs)(_detached(value) for value in outputs)
-    return outputs

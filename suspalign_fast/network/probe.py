@@ -14,7 +14,7 @@ from ..row import RECORDED
 from ..trace import KILLED, STATUSES, Trace
 from ..trace_file import load_trace
 from .batches import Batches
-from .loss import Loss
+from .loss import Loss, NotFiniteError
 from .row import USUAL_PRODUCTS, NetworkRow, Settings, measured_row
 
 
@@ -109,6 +109,7 @@ class Probe:
         self._recorded: dict[str, list[Any]] = {}
         self._status = STATUSES[0]
         self._has_warned = False
+        self._has_diverged = False
         self._vectors: Tensor | None = None
         k = self.settings.num_dominant
         self.source = (
@@ -156,13 +157,36 @@ class Probe:
         Raises
         ------
         ValueError
-            If the loss is not finite, not a mean, or random.
+            If the loss is not a mean, or random, or is not finite at the first row.
+
+        Warns
+        -----
+        RuntimeWarning
+            Where loss or curvature are not finite any more: there is no row then, and the training
+            goes on.
         """
         size = _step_size(step_size)
         self._warn_of_decay(step_size)
         step, self.step = self.step, self.step + 1
         is_there = self._steps[-1:] == [step]
-        return self.measure(size, step) if step % self._every == 0 and not is_there else None
+        if step % self._every != 0 or is_there:
+            return None
+        try:
+            return self.measure(size, step)
+        except NotFiniteError as error:
+            if not self._steps:
+                raise
+            self._warn_of_end(step, error)
+            return None
+
+    def _warn_of_end(self, step: int, error: NotFiniteError) -> None:
+        if not self._has_diverged:
+            self._has_diverged = True
+            warnings.warn(
+                f"there is no row at step {step}, and none after it while that is so: {error}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     @property
     def _steps(self) -> list[int]:
@@ -208,7 +232,7 @@ class Probe:
             row = measured_row(
                 self.settings, self.batches, number, vectors, bar.update, warn=not self.rows
             )
-        self._vectors = row.vectors
+        self._vectors, self._has_diverged = row.vectors, False
         values = {"step": step, "step_size": size} | row.columns()
         if self._writer is not None:
             self._writer.append({name: np.asarray([value]) for name, value in values.items()})
@@ -255,8 +279,10 @@ class Probe:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        stopped = kind is not None and not issubclass(kind, Exception)
-        self.close("interrupted" if stopped else "failed" if kind is not None else "complete")
+        if kind is None:
+            self.close("diverged" if self._has_diverged else "complete")
+        else:
+            self.close("failed" if issubclass(kind, Exception) else "interrupted")
 
 
 def _step_size(given: float | Optimizer) -> float:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .data import Batch
-from .loss import Loss
+from .loss import Loss, names_of_graph
 
 #: ``product(parts)`` is the product with a vector, both in parts, one a parameter.
 Product = Callable[[Sequence[Tensor]], Sequence[Tensor]]
@@ -36,15 +36,8 @@ def _pulled(
 
 def _check_graph(gradient: Sequence[Tensor]) -> None:
     """Raise RuntimeError if a derivative is cut from what follows: torch takes that for zero."""
-    waiting, seen = [part.grad_fn for part in gradient], set()
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if any(word in node.name() for word in _CUT):
-            raise RuntimeError("a function is marked as differentiable only once")
-        waiting.extend(following for following, _ in node.next_functions)
+    if any(word in name for name in names_of_graph(gradient) for word in _CUT):
+        raise RuntimeError("a function is marked as differentiable only once")
 
 
 #: Nodes of a graph that raise an error once they are reached.

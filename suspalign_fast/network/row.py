@@ -1,7 +1,7 @@
 """One row of a network: its sums, the noise, and where the quadratic picture ends."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import _checks, _progress, measured
 from .. import power_sums as physics
 from .batches import Batches
-from .curvature import Curvature, refreshed, top
+from .curvature import SPARE, Curvature, refreshed, top
 from .evaluation import of_training
 from .loss import Loss
 from .products import PRODUCTS
@@ -165,8 +165,9 @@ def measure_row(
     Warns
     -----
     RuntimeWarning
-        Where there is no visible gap after the k-th eigenvalue, or the model has dropout or batch
-        normalisation in training mode.
+        Where there is no visible gap after the k-th eigenvalue, the eigenvectors do not reach the
+        tolerance, the model has dropout or batch normalisation in training mode, or the inputs are
+        of a kind of which it is not known how to take samples, to test the loss with.
 
     Notes
     -----
@@ -195,6 +196,7 @@ class Settings:
     num_dominant: int
     curvature: str
     tolerance: float
+    said: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         k = _checks.integer("num_dominant", self.num_dominant, 1)
@@ -205,6 +207,21 @@ class Settings:
         _checks.choice("curvature", self.curvature, tuple(PRODUCTS))
         object.__setattr__(self, "tolerance", _checks.real("tolerance", self.tolerance))
         object.__setattr__(self, "num_dominant", k)
+
+    def check_residual(self, residual: float) -> None:
+        """Warn once if eigenvectors have not reached the tolerance."""
+        if not residual > self.tolerance > 0.0 or "residual" in self.said:
+            return
+        self.said.add("residual")
+        k = self.num_dominant
+        warnings.warn(
+            f"tolerance = {self.tolerance:g} was not reached: after the {2 * k + SPARE} products "
+            f"that eigenvectors may take, their residual is {residual:.2g} of lambda_{k}, and the "
+            "bands are those of other directions; tolerance=0 goes on for as long as rounding "
+            "allows",
+            RuntimeWarning,
+            stacklevel=5,
+        )
 
 
 def measured_row(
@@ -221,13 +238,14 @@ def measured_row(
     if warn:
         _check_modes(loss)
     with loss.evaluating():
-        value, gradient = loss.checked(), loss.gradient()
+        value, gradient = loss.checked(batches.given), loss.gradient()
         matrix = Curvature(loss, settings.curvature, tick)
         if vectors is None:
             values, vectors, residual = top(matrix, loss, settings.num_dominant, settings.tolerance)
         else:
             residual = float("nan")
             values = np.append(refreshed(matrix, vectors), np.nan)
+        settings.check_residual(residual)
         if warn:
             _check_gap(values)
         pulled = matrix.times(gradient)

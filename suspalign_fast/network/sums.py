@@ -89,7 +89,7 @@ def noise_sums(
         g and H g.
     vectors : Tensor, shape (d, k)
     """
-    first, second, sums, squares, num_pairs = [], [], [], torch.zeros(2), 0
+    first, second, sums, squares, num_pairs = [], [], [], torch.zeros(2, device="cpu"), 0
     for block in _blocks(gradients):
         noise = torch.stack(block, dim=1) - gradient[:, None]
         kicks = curvature.times(noise)

@@ -155,9 +155,10 @@ class _Found(NamedTuple):
         """Measure."""
         loss = settings.loss
         with loss.evaluating():
-            loss.checked()
+            loss.checked(batches)
             matrix = Curvature(loss, settings.curvature, bar.update)
-            values, vectors, _ = top(matrix, loss, settings.num_dominant, settings.tolerance)
+            values, vectors, residual = top(matrix, loss, settings.num_dominant, settings.tolerance)
+            settings.check_residual(residual)
             k = settings.num_dominant
             if not values[k - 1] > 0.0:
                 raise ValueError(
@@ -232,10 +233,10 @@ def _directions(
     seed: int,
 ) -> Measure:
     """How many directions of the bulk have which eigenvalues, by random vectors."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
     parts = []
     for _ in range(num_vectors):
-        drawn = torch.randn(loss.dim, generator=generator, dtype=torch.float64)
+        drawn = torch.randn(loss.dim, generator=generator, dtype=torch.float64, device="cpu")
         nodes, weights = measure(times, bulk(drawn.to(loss.device)), steps)
         parts.append((nodes, weights / weights.sum() * (loss.dim - k)))
     return Measure.mean(parts)
