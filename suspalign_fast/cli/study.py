@@ -13,7 +13,6 @@ import click
 
 from ..cases import DONE, ERROR, MISSING
 from ..signals import Interrupted
-from ..storage import lock
 from ..study_netcdf import is_own
 from ..toml_study import Study, load
 from . import pools, text
@@ -44,28 +43,22 @@ def sweep(study: Path, output: Path | None, executor: str, overwrite: bool, quie
     target = study.with_suffix(".nc") if output is None else output
     if target.suffix == ".toml" or not target.name:
         raise ValueError(f"--output must name the file of the results, got '{target}'")
-    _make_room(target, overwrite)
+    _check_target(target)
     say(f"study      {study.name}: {_described(planned)}")
     again = f"suspalign sweep {study}" + ("" if output is None else f" -o {output}")
     if executor != "threads":
         again += f" --executor {executor}"
     with _one_line_each(), _stoppable(f"go on with: {again}"), pools.executor(executor) as pool:
-        dataset = planned.sweep(path=target, executor=pool, progress=not quiet)
+        dataset = planned.sweep(path=target, overwrite=overwrite, executor=pool, progress=not quiet)
     _say_runs(dataset, planned, again)
     say(f"file       {target} ({text.file_size(target)})")
     say(f"draw       suspalign plot {target}")
 
 
-def _make_room(target: Path, overwrite: bool) -> None:
-    """Remove an earlier study where that is wanted, and refuse a file that is none."""
-    if not target.exists():
-        return
-    if not (target.is_file() and _is_study(target)):
+def _check_target(target: Path) -> None:
+    """Raise FileExistsError if a file that is no study is in the place of the results."""
+    if target.exists() and not (target.is_file() and _is_study(target)):
         raise FileExistsError(f"{target} already exists and is no study; choose another --output")
-    if overwrite and lock.is_held(target):
-        raise FileExistsError(f"{target} is being written by another sweep; wait, or stop that one")
-    if overwrite:
-        target.unlink()
 
 
 def _is_study(file: Path) -> bool:
