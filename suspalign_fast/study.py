@@ -124,7 +124,7 @@ class Known(NamedTuple):
         """Values along every dimension that has some."""
         found: dict[str, Any] = dict(self.grid.axes)
         if self.grid.seeds:
-            found["seed"] = list(self.grid.seeds)
+            found["seed"] = labelled.seeds_of(self.grid.seeds)
         return found | {"step": self.steps} | labelled.coordinates_of(list(self.variables))
 
     def _check_parts(self, file: _hdf5.Reader, sums: Mapping[str, int]) -> None:

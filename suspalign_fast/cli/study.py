@@ -11,16 +11,13 @@ from typing import Any
 
 import click
 
-from ..cases import DONE, ERROR, MISSING
+from ..cases import MISSING
 from ..signals import Interrupted
 from ..study_netcdf import is_own
 from ..toml_study import Study, load
-from . import pools, text
+from . import pools, study_text, text
 from .commands import main
 from .output import say, warn
-
-#: Statuses of runs, in the order of the summary.
-STATUSES = (*DONE, ERROR, MISSING)
 
 
 @main.command()
@@ -86,11 +83,9 @@ def _say_runs(dataset: Any, study: Study, again: str) -> None:
         return
     found = Counter(dataset.status.values.ravel().tolist())
     has_enough = "until" in study.how
-    names = {name: "not needed" if name == MISSING and has_enough else name for name in STATUSES}
-    say(f"runs       {', '.join(f'{found[n]:,} {names[n]}' for n in STATUSES if n in found)}")
-    if ERROR in found:
-        errors = filter(None, dataset.error.values.ravel().tolist())
-        warn(f"the first error: {' '.join(next(errors, 'unknown').split())}")
+    names = {MISSING: "not needed"} if has_enough else {}
+    say(f"runs       {study_text.counted(found, names)}")
+    study_text.first_error(dataset)
     if MISSING in found and not has_enough:
         warn(f"{found[MISSING]:,} runs are missing; go on with: {again}")
 
