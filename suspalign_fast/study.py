@@ -132,6 +132,8 @@ class Known(NamedTuple):
         coordinates = self.coordinates
         sizes = {name: len(values) for name, values in coordinates.items()}
         sizes |= {f"string{length}": length for length in TEXTS.values()}
+        if len(set(self.grid.seeds)) < len(self.grid.seeds) or (np.diff(self.steps) <= 0).any():
+            raise ValueError("its seeds or steps are not each there once")
         if math.prod(self.grid.shape) > max(file.size, FREE):
             raise ValueError("it has more points than bytes")
         for name, dims in self.dims.items():
@@ -161,10 +163,11 @@ class Known(NamedTuple):
 
     def values_in(self, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """Dimensions of the variables of runs, and of those among some names of exact theory."""
-        exact = [n for n in names if n.startswith("exact_") and n not in self.inner]
+        needed = [f"exact_{name}" for name in theory.MOMENTS]
+        more = [n for n in names if n.startswith("exact_") and n not in (*self.inner, *needed)]
         points = tuple(self.grid.axes)
         found = {name: self.dims[name] for name in (self.variables if self.grid.seeds else ())}
-        return found | (dict.fromkeys(exact, (*points, "step")) if self.theory else {})
+        return found | (dict.fromkeys([*needed, *more], (*points, "step")) if self.theory else {})
 
     @property
     def inner(self) -> set[str]:
@@ -299,7 +302,7 @@ def check_format(file: _hdf5.Reader) -> None:
         raise OSError(f"{file.path} is not a suspalign study: its 'format' is not {FORMAT!r}")
     try:
         version = _checks.integer("format_version", file.attribute("", "format_version"), 1)
-    except (KeyError, ValueError) as error:
+    except Exception as error:  # it is missing or damaged
         raise OSError(f"{file.path} is a damaged study: {one_line(error)}") from error
     if version > FORMAT_VERSION:
         raise OSError(

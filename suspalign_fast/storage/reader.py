@@ -143,11 +143,20 @@ class Reader:
         return attribute_of(self._group(node), name)
 
     def format_name(self) -> str:
-        """What the root says the file is in its attribute "format"; empty where it does not."""
+        """What the root says the file is in its attribute "format"; empty where it does not.
+
+        Raises
+        ------
+        OSError
+            If its attributes are damaged.
+        """
         try:
             return str(self.attribute("", "format"))
         except (KeyError, ValueError):
             return ""
+        except Exception as error:  # whatever libhdf5 makes of damage
+            reason = " ".join(str(error).split())
+            raise OSError(f"{self.path} is a damaged HDF5 file: {reason}") from error
 
     def dataset(self, name: str) -> Stored:
         """Return a dataset that is safe to read.
