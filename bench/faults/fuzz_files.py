@@ -41,7 +41,7 @@ from suspalign_fast.storage.superblock import lookup3
 
 #: Address space of the worker above what it starts with, and seconds a file.
 MEMORY = 4 * 2**30
-TIMEOUT = 10.0
+TIMEOUT = 40.0
 #: What a file may make of memory: this, and twice what it honestly holds.
 PEAK = 200_000_000
 
