@@ -182,7 +182,7 @@ class Known(NamedTuple):
 
     def sums(self, file: _hdf5.Reader) -> dict[str, NDArray[np.int64]]:
         """Return the checksums of every variable; none in older files."""
-        found = {}
+        found: dict[str, NDArray[np.int64]] = {}
         for part, is_exact in ((SUMS, False), (EXACT_SUMS, True)):
             if not file.has(part):
                 continue

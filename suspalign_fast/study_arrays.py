@@ -66,7 +66,7 @@ class OpenFile:
         self.close()
 
 
-class Plain(BackendArray):  # type: ignore[misc]
+class Plain(BackendArray):
     """A whole variable as it is in the file."""
 
     def __init__(self, file: OpenFile, name: str) -> None:
@@ -107,7 +107,7 @@ class Runs(Plain):
         return Values(variable, self._name, self._is_there, self._sums).chosen(wanted)
 
 
-class Made(BackendEntrypoint):  # type: ignore[misc]
+class Made(BackendEntrypoint):
     """Hands xarray a dataset that is there, so that it keeps what was read."""
 
     open_dataset_parameters = ("filename_or_obj", "drop_variables", "made")

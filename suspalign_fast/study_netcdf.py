@@ -100,6 +100,6 @@ def _of_others(path: Path) -> Any:
 def _about(name: str, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what is said of a variable; what this package says of its own where texts are lost."""
     try:
-        return attributes_of(name) | attributes
+        return {**attributes_of(name), **attributes}
     except KeyError:
         return attributes

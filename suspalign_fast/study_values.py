@@ -57,7 +57,7 @@ class Values:
         bounds = [(i, i + 1) for i in at] + [(first, stop)] * (self._is_there.ndim > len(at))
         found = self._stored.region([*bounds, *((0, n) for n in inner)])
         values: NDArray[np.float64] = found.reshape(-1, *inner)
-        here = (*at, slice(first, stop)) if self._is_there.ndim > len(at) else at
+        here: Any = (*at, slice(first, stop)) if self._is_there.ndim > len(at) else at
         is_there = np.atleast_1d(self._is_there[here])
         values[~is_there] = np.nan
         if self._sums is not None:

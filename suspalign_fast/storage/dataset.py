@@ -43,10 +43,13 @@ class SizedFile(Protocol):
         Length when it was opened.
     stored : int
         Bytes on the disk.
+    is_cut : bool
+        Whether some of it is missing.
     """
 
     size: int
     stored: int
+    is_cut: bool
 
     def current_size(self) -> int:
         """Length by now."""
