@@ -37,7 +37,7 @@ def say(text: str) -> None:
     Tolerant(sys.stderr).write(text + "\n")
 
 
-def bar(total: int, unit: str, *, visible: bool, initial: int = 0, **options: Any) -> Any:
+def bar(total: int | None, unit: str, *, visible: bool, initial: int = 0, **options: Any) -> Any:
     """Return a progress bar on standard error: fast for those who watch, rare in a log file."""
     return tqdm(
         total=total,

@@ -138,12 +138,23 @@ def check_size(size: Any) -> tuple[float, float]:
 
 
 def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
-    """Write a figure to a file; text stays text in PDF and PS, in TrueType fonts (kind 42)."""
+    """Write a figure to a file; text stays text in PDF and PS, in TrueType fonts (kind 42).
+
+    It is written beside its place: a picture that was there stays until the new one is whole.
+    """
     from matplotlib import rc_context
 
-    is_png = Path(path).suffix.lower() == ".png"
-    with rc_context({"pdf.fonttype": 42, "ps.fonttype": 42}):
-        figure.savefig(path, metadata={"Software": _SOFTWARE} if is_png else None)
+    target = files.real(path)
+    ending = target.suffix.lower().removeprefix(".")
+    about = {"Software": _SOFTWARE} if ending == "png" else None
+    files.check_new(target, overwrite=True)
+    new = files.Replacement(target)
+    try:
+        with rc_context({"pdf.fonttype": 42, "ps.fonttype": 42}), open(new.path, "wb") as file:
+            figure.savefig(file, format=ending, metadata=about)
+        new.put(overwrite=True)
+    finally:
+        new.discard()
 
 
 def is_own_picture(path: str | os.PathLike[str]) -> bool:

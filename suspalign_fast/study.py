@@ -1,24 +1,29 @@
 """Reading the file of a study, also while a sweep writes it (docs/studies.md)."""
 
 import json
-from collections.abc import Iterator
+import math
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _checks, labelled
+from . import _checks, labelled, netcdf_dimensions, theory
 from . import storage as _hdf5
-from .cases import DIGEST_LENGTH, ERROR, ERROR_LENGTH, MISSING, Plan
+from .cases import DIGEST_LENGTH, DONE, ERROR, ERROR_LENGTH, MISSING, Plan
 from .grid import Grid
 from .storage import files as _files
 from .storage import netcdf
+from .storage.dataset import FREE
 from .storage.growing import one_line
-from .storage.superblock import ClosedFile
+from .study_values import EXACT_SUMS, SUMS, Values
 from .trace import KILLED
+
+if TYPE_CHECKING:
+    from .study_arrays import OpenFile
 
 FORMAT = "suspalign-study"
 FORMAT_VERSION = 1
@@ -32,6 +37,8 @@ TEXTS = {
 INNER = ("digest", "theory")
 #: What "theory" says where it is.
 THERE = "there"
+#: What "status" may say of a run.
+STATUSES = (*DONE, ERROR, MISSING)
 
 
 class Status:
@@ -65,30 +72,29 @@ class Known(NamedTuple):
         with _hdf5.Reader(path, live=False) as file:
             check_format(file)
             with _damage_said(path):
-                known = cls.read(file)
-                return known._replace(errors=_errors_of(file, known.status))
+                return cls.of_open(file)
+
+    @classmethod
+    def of_open(cls, file: _hdf5.Reader) -> "Known":
+        """Read it from an open file; damage is whatever is raised."""
+        known = cls.read(file)
+        return known._replace(errors=_errors_of(file, known.status))
 
     @classmethod
     def read(cls, file: _hdf5.Reader) -> "Known":
         """Read it from an open file, without texts of errors; damage is whatever is raised."""
         study = json.loads(str(file.attribute("", "study")))
-        seeds = tuple(_small(file, "seed").tolist()) if study["has_seeds"] else ()
-        axes = {name: list(values) for name, values in study["axes"].items()}
-        status = netcdf.as_texts(_small(file, "status")) if seeds else np.empty(0, "U1")
-        digests = netcdf.as_texts(_small(file, "digest"))
-        grid = Grid(axes, seeds)
-        shape = grid.shape
-        if digests.shape != shape or (seeds and status.shape != (*shape, len(seeds))):
-            raise ValueError("its texts are not of its grid")
-        has_theory = np.zeros(shape, dtype=bool)
+        seeds = tuple(_small(file, "seed", "iu").tolist()) if study["has_seeds"] else ()
+        axes = {str(name): list(values) for name, values in study["axes"].items()}
+        status = _texts(file, "status", STATUSES) if seeds else np.empty(0, "U1")
+        digests = netcdf.as_texts(_small(file, "digest", "S"))
+        has_theory = np.zeros(digests.shape, dtype=bool)
         if study["theory"]:
-            has_theory = np.asarray(netcdf.as_texts(_small(file, "theory")) == THERE)
-            if has_theory.shape != shape:
-                raise ValueError("'theory' is not of its grid")
-        return cls(
-            grid,
-            file.read("step"),
-            tuple(study["variables"]),
+            has_theory = np.asarray(_texts(file, "theory", ("", THERE)) == THERE)
+        known = cls(
+            Grid(axes, seeds),
+            _small(file, "step", "i"),
+            tuple(map(str, study["variables"])),
             bool(study["theory"]),
             digests,
             status,
@@ -96,24 +102,99 @@ class Known(NamedTuple):
             has_theory,
             str(file.attribute("", "status")).rstrip("\0 ") == Status.COMPLETE,
         )
+        known._check_parts(file, study.get("crc32", {}))
+        return known
 
-    def check_parts(self, file: _hdf5.Reader) -> None:
-        """Raise ValueError or KeyError unless what else belongs to it is in its file."""
+    @property
+    def dims(self) -> dict[str, tuple[str, ...]]:
+        """Dimensions of what belongs to every study of its kind, exact theory left aside."""
         points = tuple(self.grid.axes)
-        own = (*points, "step", *labelled.coordinates_of(list(self.variables)))
-        parts: dict[str, tuple[str, ...]] = {name: (name,) for name in own}
+        labels = labelled.coordinates_of(list(self.variables))
+        found: dict[str, tuple[str, ...]] = {name: (name,) for name in (*points, "step", *labels)}
         texts = {"digest": points} | ({"theory": points} if self.theory else {})
         if self.grid.seeds:
             runs = (*points, "seed")
-            parts |= {name: (*runs, "step", *labelled.dims_of(name)) for name in self.variables}
-            parts["seed"] = ("seed",)
+            found |= {name: (*runs, "step", *labelled.dims_of(name)) for name in self.variables}
+            found["seed"] = ("seed",)
             texts |= {"status": runs, "error": runs}
-        parts |= {name: (*dims, f"string{TEXTS[name]}") for name, dims in texts.items()}
-        for name, dims in parts.items():
-            if not (file.is_plain(name) and isinstance(file.root()[name], h5py.Dataset)):
-                raise ValueError(f"{name!r} is missing")
-            if netcdf.dimensions_of(file.root()[name]) != dims:
+        return found | {name: (*dims, f"string{TEXTS[name]}") for name, dims in texts.items()}
+
+    @property
+    def coordinates(self) -> dict[str, Any]:
+        """Values along every dimension that has some."""
+        found: dict[str, Any] = dict(self.grid.axes)
+        if self.grid.seeds:
+            found["seed"] = labelled.seeds_of(self.grid.seeds)
+        return found | {"step": self.steps} | labelled.coordinates_of(list(self.variables))
+
+    def _check_parts(self, file: _hdf5.Reader, sums: Mapping[str, int]) -> None:
+        """Raise ValueError or KeyError unless what belongs to it is in its file."""
+        coordinates = self.coordinates
+        sizes = {name: len(values) for name, values in coordinates.items()}
+        sizes |= {f"string{length}": length for length in TEXTS.values()}
+        if len(set(self.grid.seeds)) < len(self.grid.seeds) or (np.diff(self.steps) <= 0).any():
+            raise ValueError("its seeds or steps are not each there once")
+        if math.prod(self.grid.shape) > max(file.size, FREE):
+            raise ValueError("it has more points than bytes")
+        for name, dims in self.dims.items():
+            part = file.variable(name)
+            if part.shape != tuple(sizes[dimension] for dimension in dims):
                 raise ValueError(f"{name!r} does not have the dimensions {', '.join(dims)}")
+            if name in coordinates:
+                _check_coordinate(name, part.read(), coordinates[name], sums.get(name))
+            elif not part.is_chunked or part.dtype != ("S1" if name in TEXTS else np.float64):
+                raise ValueError(f"{name!r} is not stored as a study has it")
+
+    def values(self, name: str, variable: _hdf5.Variable, sums: Any) -> Values:
+        """Return the values of a variable, of runs or of exact theory.
+
+        Raises
+        ------
+        ValueError
+            If it is not of the grid.
+        """
+        is_there, shape = self.is_there(name), variable.shape
+        if variable.dtype != np.float64 or shape[: is_there.ndim + 1] != (
+            *is_there.shape,
+            self.steps.size,
+        ):
+            raise ValueError(f"{name!r} is not of its grid")
+        return Values(variable, name, is_there, sums)
+
+    def values_in(self, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """Dimensions of the variables of runs, and of those among some names of exact theory."""
+        needed = [f"exact_{name}" for name in theory.MOMENTS]
+        more = [n for n in names if n.startswith("exact_") and n not in (*self.inner, *needed)]
+        points = tuple(self.grid.axes)
+        found = {name: self.dims[name] for name in (self.variables if self.grid.seeds else ())}
+        return found | (dict.fromkeys([*needed, *more], (*points, "step")) if self.theory else {})
+
+    @property
+    def inner(self) -> set[str]:
+        """Datasets that only sweeps read."""
+        lengths = {f"string{length}" for length in TEXTS.values()}
+        sums = {SUMS, EXACT_SUMS, checked(SUMS), checked(EXACT_SUMS)}
+        return {*INNER, *lengths, *sums}
+
+    def is_there(self, name: str) -> NDArray[np.bool_]:
+        """Which runs, or points, of a variable are done."""
+        return self.has_theory if name.startswith("exact_") else np.isin(self.status, DONE)
+
+    def sums(self, file: _hdf5.Reader) -> dict[str, NDArray[np.int64]]:
+        """Return the checksums of every variable; none in older files."""
+        found: dict[str, NDArray[np.int64]] = {}
+        for part, is_exact in ((SUMS, False), (EXACT_SUMS, True)):
+            if not file.has(part):
+                continue
+            names = theory.MOMENTS if is_exact else self.variables
+            all_of_them = file.variable(part)
+            shape = (*(self.has_theory if is_exact else self.status).shape, len(names))
+            if all_of_them.dtype != np.int64 or all_of_them.shape != shape:
+                raise ValueError(f"{part!r} is not of its grid")
+            each = np.moveaxis(all_of_them.read(), -1, 0)
+            prefix = "exact_" if is_exact else ""
+            found |= {f"{prefix}{name}": part for name, part in zip(names, each, strict=True)}
+        return found
 
     def check(self, plan: Plan) -> None:
         """Raise ValueError unless it is of the same plan."""
@@ -167,44 +248,49 @@ def open_study(path: _files.AnyPath) -> Any:
 def as_stored(path: _files.AnyPath) -> Any:
     """Open the file of a study with its axes as they have grown."""
     labelled.load_xarray()
-    labelled.check_reader()
-    source = _files.absolute(path)
-    with _hdf5.Reader(source) as file:
-        check_format(file)
-        with _damage_said(source):
-            known = Known.read(file)
-            known.check_parts(file)
-    with _damage_said(source):
-        found = _dataset(source, is_live=file.is_live)
-        if file.is_cut:
-            found = _without_what_is_not_done(found.load(), known)
-    if file.is_killed:
-        found.attrs["status"] = KILLED
-    return found
+    from .study_arrays import OpenFile, dataset
+
+    file = OpenFile(_files.absolute(path), "study")
+    check_format(file.reader)
+    with file.damage_said():
+        known = Known.of_open(file.reader)
+        return dataset(file, _arrays(file, known), _attributes(file.reader, known))
 
 
-def _dataset(source: Path, *, is_live: bool) -> Any:
-    """Open the dataset of a study whose parts are there."""
-    place = source if is_live else ClosedFile(source)
-    how = {"driver_kwds": {"swmr": True}} if is_live else {}
-    found = labelled.load_xarray().open_dataset(place, engine="h5netcdf", **how)
-    found = found.drop_vars(INNER, errors="ignore")
-    if "status" in found:
-        found["status"] = found.status.astype(str)
-        has_errors = bool((found.status == ERROR).any())
-        found["error"] = found.error.astype(str) if has_errors else _nothing_like(found.status)
-    return found
+def _arrays(file: "OpenFile", known: Known) -> dict[str, Any]:
+    """Return dimensions, values and attributes of all that a study shows."""
+    from .study_arrays import Plain, Runs
+
+    found, sums = netcdf_dimensions.find(file.reader), known.sums(file.reader)
+    arrays: dict[str, Any] = {}
+    for name, values in known.coordinates.items():
+        is_text = isinstance(values[0], str)
+        arrays[name] = (name,), np.asarray(values) if is_text else file.variable(name).read()
+    for name, dims in known.values_in(found.attributes).items():
+        known.values(name, file.variable(name), sums.get(name))
+        arrays[name] = dims, Runs(file, name, known.is_there(name), sums.get(name))
+    if known.grid.seeds:
+        errors = np.full(known.status.shape, "", object)
+        for at, text in known.errors.items():
+            errors[at] = text
+        for name, texts in (("status", known.status), ("error", errors.astype(str))):
+            arrays[name] = (*known.grid.axes, "seed"), texts
+    foreign = set(found.dims) - set(arrays) - known.inner
+    arrays |= {name: (found.dims[name], Plain(file, name)) for name in foreign}
+    return {
+        name: (dims, values, found.attributes.get(name, {}))
+        for name, (dims, values) in arrays.items()
+    }
 
 
-def _without_what_is_not_done(found: Any, known: Known) -> Any:
-    """Return values where they are known to be there, NaN elsewhere: a disk was full."""
-    is_there = {"exact": known.has_theory, "run": known.status != MISSING}
-    for name, variable in found.data_vars.items():
-        if variable.dtype == float:
-            mask = is_there["exact" if name.startswith("exact_") else "run"]
-            dims = variable.dims[: mask.ndim]
-            found[name] = variable.where(labelled.load_xarray().DataArray(mask, dims=dims))
-    return found
+def _attributes(file: _hdf5.Reader, known: Known) -> dict[str, Any]:
+    """Return what a file says of itself, and which variables of others it has that stay there."""
+    about = file.attributes()
+    left_out = set(netcdf_dimensions.find(file).left_out) - set(known.dims) - known.inner
+    left_out -= set(known.values_in(left_out))
+    if left_out:
+        about["left_out"] = ", ".join(sorted(left_out))
+    return about | ({"status": KILLED} if file.is_killed else {})
 
 
 @contextmanager
@@ -222,7 +308,7 @@ def check_format(file: _hdf5.Reader) -> None:
         raise OSError(f"{file.path} is not a suspalign study: its 'format' is not {FORMAT!r}")
     try:
         version = _checks.integer("format_version", file.attribute("", "format_version"), 1)
-    except (KeyError, ValueError) as error:
+    except Exception as error:  # it is missing or damaged
         raise OSError(f"{file.path} is a damaged study: {one_line(error)}") from error
     if version > FORMAT_VERSION:
         raise OSError(
@@ -231,23 +317,48 @@ def check_format(file: _hdf5.Reader) -> None:
         )
 
 
-def _small(file: _hdf5.Reader, name: str) -> NDArray[Any]:
-    """Read a dataset of integers or single bytes that is no longer than its file."""
-    if not file.is_plain(name):
-        raise ValueError(f"{name!r} is not a plain dataset")
-    found = file.root()[name]
-    if found.dtype.kind not in "iuS" or found.size > max(file.size, 2**20):
+def checked(name: str) -> str:
+    """Return the name of the dimension along which a dataset of checksums has its variables."""
+    return f"{name}_of"
+
+
+def _check_coordinate(name: str, stored: NDArray[Any], known: Any, wanted: int | None) -> None:
+    """Raise ValueError unless a coordinate has the values that the description has."""
+    if stored.dtype == object:
+        is_same = stored.tolist() == [str(value) for value in known]
+    else:
+        values = np.asarray(known)
+        values = values.astype(np.int64) if values.dtype.kind == "b" else values
+        is_same = stored.dtype.kind == values.dtype.kind and np.array_equal(stored, values)
+    if not is_same or (wanted is not None and wanted != sum_of_integers(stored)):
+        raise ValueError(f"its coordinate {name!r} is not that of its description")
+
+
+def sum_of_integers(values: NDArray[Any]) -> int:
+    """Return the checksum of seeds or steps."""
+    return zlib.crc32(values.astype(values.dtype.newbyteorder("<")).tobytes())
+
+
+def _small(file: _hdf5.Reader, name: str, kinds: str) -> NDArray[Any]:
+    """Read a dataset of some kinds of type that is no longer than its file."""
+    found = file.variable(name)
+    if found.dtype.kind not in kinds or math.prod(found.shape) > max(file.size, FREE):
         raise ValueError(f"{name!r} is not of texts or integers")
-    values: NDArray[Any] = found[...]
-    return values
+    return found.read()
+
+
+def _texts(file: _hdf5.Reader, name: str, expected: Sequence[str]) -> NDArray[Any]:
+    """Read texts of which only some are possible."""
+    texts = netcdf.as_texts(_small(file, name, "S"))
+    if unknown := set(np.unique(texts).tolist()) - set(expected):
+        raise ValueError(f"{name!r} cannot be {unknown.pop()!r}")
+    return texts
 
 
 def _errors_of(file: _hdf5.Reader, status: NDArray[Any]) -> dict[tuple[int, ...], str]:
     """Read the texts of the runs that raised."""
     failed = list(zip(*np.nonzero(status == ERROR), strict=True))
-    said = file.root()["error"] if failed and file.is_plain("error") else {}
-    return {at: str(netcdf.as_texts(np.asarray(said[at], "S1"))) for at in failed}
-
-
-def _nothing_like(texts: Any) -> Any:
-    return texts.copy(data=np.full(texts.shape, "", dtype="U1"))
+    if not failed:
+        return {}
+    texts = netcdf.as_texts(file.variable("error").read())
+    return {at: str(texts[at]) for at in failed}

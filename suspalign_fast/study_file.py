@@ -16,12 +16,27 @@ from numpy.typing import NDArray
 from . import storage as _hdf5
 from .cases import DIGEST_LENGTH, MISSING, Item, Outcome, Plan
 from .grid import Grid, Place
+from .labelled import seeds_of
 from .storage import files as _files
 from .storage import lock as _lock
 from .storage import netcdf
 from .storage.block import Block
+from .storage.foreign import NotCopiedError
 from .storage.growing import Growing
-from .study import FORMAT, FORMAT_VERSION, STATUS_LENGTH, TEXTS, THERE, Known, Status, as_stored
+from .study import (
+    FORMAT,
+    FORMAT_VERSION,
+    STATUS_LENGTH,
+    TEXTS,
+    THERE,
+    Known,
+    Status,
+    as_stored,
+    check_format,
+    checked,
+    sum_of_integers,
+)  # fmt: skip
+from .study_values import EXACT_SUMS, NO_SUM, SUMS, Values, sum_of
 from .table import Table, attributes_of, provenance
 
 #: Numbers in a chunk of a variable, about.
@@ -39,6 +54,8 @@ class StudyFile(Table):
     path : path-like
     plan : Plan
     asked : Grid
+    overwrite : bool, optional
+        Whether what an earlier call left is given up: once the new file is laid out beside it.
 
     Attributes
     ----------
@@ -52,8 +69,11 @@ class StudyFile(Table):
         If it is not of a study, is damaged or cannot be written.
     """
 
-    def __init__(self, path: _files.AnyPath, plan: Plan, asked: Grid) -> None:
+    def __init__(
+        self, path: _files.AnyPath, plan: Plan, asked: Grid, *, overwrite: bool = False
+    ) -> None:
         self.path = _files.real(path)
+        self._overwrite = overwrite
         _files.check_new(self.path, overwrite=True)
         self._lock = _lock.Lock(self.path)
         self._place: Growing | None = None
@@ -82,6 +102,10 @@ class StudyFile(Table):
 
     def _read_old(self, plan: Plan) -> Known | None:
         if not self.path.is_file():
+            return None
+        if self._overwrite:
+            with _hdf5.Reader(self.path, live=False) as file:
+                check_format(file)
             return None
         old = Known.of(self.path)
         try:
@@ -119,14 +143,18 @@ class StudyFile(Table):
     def begin(self) -> None:
         """Put the file into its place, with all that an earlier one has."""
         self._place = Growing(self.path, self._lock)
-        with self._place.laid_out(self._size(), overwrite=self._old is not None) as new:
+        gives_way = self._overwrite or self._old is not None
+        with self._place.laid_out(self._size(), overwrite=gives_way) as new:
             self._lay_out()
             if self._old is not None:
                 with _hdf5.Reader(self.path, live=False) as old:
-                    self._copy(old)
+                    try:
+                        self._copy(old)
+                    except (ValueError, KeyError) as error:
+                        raise NotCopiedError(f"{self.path} is a damaged study: {error}") from error
                 self._place.carry_over(new)
         self._values = {name: self._file[name] for name in self.shapes}
-        names = [*self.shapes, *(name for name in TEXTS if name in self._file)]
+        names = [*self.shapes, *self._summed, *(name for name in TEXTS if name in self._file)]
         self._blocks = {name: Block(self._file[name]) for name in names}
 
     def _size(self) -> int:
@@ -144,6 +172,7 @@ class StudyFile(Table):
             "has_seeds": bool(grid.seeds),
             "variables": self.plan.variables,
             "theory": self.plan.theory,
+            "crc32": {name: sum_of_integers(values) for name, values in self._integers().items()},
         }
         about = {**provenance(self.plan), "format": FORMAT, "study": json.dumps(study)}
         for name, text in about.items():
@@ -161,6 +190,33 @@ class StudyFile(Table):
             netcdf.attach(created, [file[dimension] for dimension in self.dims(name)])
             netcdf.describe(created, attributes_of(name, self.dims(name)))
         self._lay_out_texts()
+
+        self._lay_out_sums()
+
+    def _integers(self) -> dict[str, NDArray[Any]]:
+        """Coordinates that the description of the file has only the checksums of."""
+        seeds = {"seed": seeds_of(self.grid.seeds)} if self.grid.seeds else {}
+        return {**seeds, "step": self.plan.steps}
+
+    def _lay_out_sums(self) -> None:
+        """Make the datasets of checksums."""
+        numbers = itertools.count(len(self.coordinates()) + len(TEXTS))
+        for name, variables in self._summed.items():
+            dims = self.dims(variables[0])
+            dims = (*dims[: dims.index("step")], checked(name))
+            shape = (*self.shapes[variables[0]][: len(dims) - 1], len(variables))
+            netcdf.add_dimension(self._file, checked(name), len(variables), next(numbers))
+            created = self._file.create_dataset(
+                name, shape, np.int64, chunks=_chunks(shape), fillvalue=NO_SUM
+            )
+            netcdf.attach(created, [self._file[dimension] for dimension in dims])
+
+    @property
+    def _summed(self) -> dict[str, tuple[str, ...]]:
+        """Variables that have checksums, by the dataset of these."""
+        runs = self.plan.variables if self.grid.seeds else ()
+        exact = [f"exact_{name}" for name in self.plan.moments]
+        return {name: tuple(v) for name, v in ((SUMS, runs), (EXACT_SUMS, exact)) if v}
 
     def _lay_out_texts(self) -> None:
         points = tuple(self.grid.axes)
@@ -190,17 +246,30 @@ class StudyFile(Table):
         for what did not get there.
         """
         assert self._old is not None
-        is_there = self._old.status != MISSING
-        for name in self.shapes:
-            stored = old.root()[name] if old.is_plain(name) else None
-            if stored is None or (stored.shape, stored.dtype) != (self._old_shape(name), float):
-                raise OSError(f"{self.path} is a damaged study: {name!r} is not of its grid")
-            for part in stored.iter_chunks():
-                values = stored[part]
-                here = self._old.has_theory if name.startswith("exact_") else is_there
-                values[~here[part[: here.ndim]]] = np.nan
-                if not np.isnan(values).all():
-                    self._file[name][part] = values
+        sums = self._old.sums(old)
+        for part, names in self._summed.items():
+            for number, name in enumerate(names):
+                stored = old.variable(name)
+                if stored.shape != self._old_shape(name):
+                    raise ValueError(f"{name!r} is not of its grid")
+                self._copy_values(
+                    self._old.values(name, stored, sums.get(name)), name, part, number
+                )
+
+    def _copy_values(self, old: Values, name: str, part: str, number: int) -> None:
+        """Copy the values of one variable that are there, and their checksums."""
+        assert self._old is not None
+        is_there, made = self._old.is_there(name), Block(self._file[name])
+        sums = Block(self._file[part])
+        for _, at, bounds in old.pieces([np.arange(n) for n in is_there.shape]):
+            rows = old.rows(at, *bounds)
+            here = np.atleast_1d(is_there[(*at, slice(*bounds)) if is_there.ndim else ()])
+            if not here.any():
+                continue
+            first = (*at, bounds[0]) if is_there.ndim else ()
+            made.write(first, rows if is_there.ndim else rows[0])
+            each = [sum_of(row) if there else NO_SUM for row, there in zip(rows, here, strict=True)]
+            sums.write((*first, number), np.array(each).reshape(-1, 1) if first else np.array(each))
 
     def _old_shape(self, name: str) -> tuple[int, ...]:
         assert self._old is not None
@@ -215,6 +284,7 @@ class StudyFile(Table):
             self._check_digest(item, outcome.digest)
         with self._place.writing(f"{np.count_nonzero(self.status != MISSING):,} runs"):
             super().write(done)
+            self._write_sums(done)
             self._file.flush()
             for place in {item.place for item, _ in done if self.digests[item.place]} - self._told:
                 self._put_text("digest", place, self.digests[place])
@@ -232,18 +302,35 @@ class StudyFile(Table):
         if digest:
             self.digests[item.place] = digest
 
+    def _write_sums(self, done: list[tuple[Item, Outcome]]) -> None:
+        """Write the checksums of what was written."""
+        names = self._summed
+        for item, outcome in done:
+            for at, values in zip(item.positions, outcome.values, strict=True):
+                if values:
+                    each = [sum_of(self._whole(values[name])) for name in names[SUMS]]
+                    self._blocks[SUMS].write((*item.place, at), np.array(each))
+            if outcome.exact:
+                found = {f"exact_{name}": rows for name, rows in outcome.exact.items()}
+                each = [sum_of(self._whole(found[name])) for name in names[EXACT_SUMS]]
+                self._blocks[EXACT_SUMS].write(item.place, np.array(each))
+
+    def _whole(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return all rows of a run, NaN after its end."""
+        whole = np.full((self.plan.recording.num_rows, *rows.shape[1:]), np.nan)
+        whole[: len(rows)] = rows
+        return whole
+
     def _put_runs(self, name: str, item: Item, rows: list[Any]) -> None:
         at = item.positions
         if len(at) < 2 or at[-1] - at[0] != len(at) - 1 or any(values is None for values in rows):
             super()._put_runs(name, item, rows)
             return
-        joined = np.full((len(at), *self.shapes[name][len(item.place) + 1 :]), np.nan)
-        for values, place in zip(rows, joined, strict=True):
-            place[: len(values)] = values
+        joined = np.array([self._whole(values) for values in rows])
         self._blocks[name].write((*item.place, at[0]), joined)
 
     def _put(self, name: str, at: Place, rows: NDArray[np.float64]) -> None:
-        self._blocks[name].write(at, rows)
+        self._blocks[name].write(at, self._whole(rows))
 
     def _put_texts(self, item: Item) -> None:
         for at in item.positions:

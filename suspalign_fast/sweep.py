@@ -41,6 +41,7 @@ def sweep(
     theory: bool = False,
     executor: Executor | None = None,
     path: AnyPath | None = None,
+    overwrite: bool = False,
     until: Mapping[str, Any] | None = None,
     independent: bool = False,
     on_error: Literal["keep", "raise"] = "keep",
@@ -76,6 +77,9 @@ def sweep(
         (`open_study`). The same call again goes on where that one was stopped; with more values on
         the axes, or more seeds, it runs what the file lacks. What was done is kept, and must be of
         the same case: a digest of the problem at every point tells.
+    overwrite : bool
+        Whether to start anew instead of going on with the file at `path`, which stays until the new
+        one is laid out beside it and takes its place.
     until : mapping, optional
         ``{"stderr": 0.01}``: a point takes only so many of its `seeds` that the standard error of
         the mean of the first variable is about that small at every recorded step. Pilot runs of
@@ -143,7 +147,7 @@ def sweep(
     enough = None if until is None or not grid.seeds else Until.of(until, plan.variables)
     with (
         Signals() as signals,
-        Table(plan, grid) if path is None else StudyFile(path, plan, grid) as table,
+        _table(plan, grid, path, overwrite) as table,
         _pool(executor) as pool,
         _given_up_together() as stop,
         one_thread(),
@@ -173,6 +177,13 @@ def sweep(
 SHARES = 8
 #: What is said of a sweep that a signal ends: one in memory, one with a file.
 _STOPPED = "the sweep was stopped", "the sweep was stopped; the same call goes on with it"
+
+
+def _table(plan: Plan, grid: Grid, path: AnyPath | None, overwrite: bool) -> Table:
+    """Return where results go: memory, or a file."""
+    if path is None:
+        return Table(plan, grid)
+    return StudyFile(path, plan, grid, overwrite=overwrite)
 
 
 def _plan(

@@ -46,7 +46,10 @@ LAYERS = (
     ("trace files", "row_file measured_file sink trace_file labels store checkpoint"),
     ("pictures", "_picture plot plot_studies"),
     ("simulation", "beside driver simulate labelled_runs ensemble estimate"),
-    ("studies", "grid cases until table study study_file sweep"),
+    (
+        "studies",
+        "netcdf_dimensions grid cases until table study_values study_arrays study study_file sweep",
+    ),
     ("verification", "verify"),
     ("networks", "network"),
     ("studies in words", "study_netcdf toml_study"),

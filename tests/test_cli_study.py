@@ -150,6 +150,62 @@ def test_the_same_command_goes_on_and_more_values_are_added(suspalign, tmp_path,
     assert not np.array_equal(opened("study.nc").loss, before.loss)
 
 
+@pytest.mark.parametrize("mistake", ["executor", "file", "case"])
+def test_overwriting_removes_nothing_before_all_else_is_right(
+    suspalign, tmp_path, monkeypatch, mistake
+):
+    suspalign("sweep", "study.toml", "--quiet")
+    before = (tmp_path / "study.nc").read_bytes()
+    more = ["--executor", "procesess:2"] if mistake == "executor" else []
+    if mistake == "file":
+        (tmp_path / "study.toml").write_text(changed("isotropic:0.5", "isotropik:0.5"))
+    if mistake == "case":  # the file cannot be made
+        replaced = "suspalign_fast.storage.files.check_room"
+        monkeypatch.setattr(replaced, lambda *_: (_ for _ in ()).throw(OSError("disk is full")))
+    result = suspalign("sweep", "study.toml", "--quiet", "--overwrite", *more)
+    assert result.exit_code == 2
+    assert (tmp_path / "study.nc").read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["study.nc", "study.toml"]
+
+
+def test_a_picture_stays_until_the_new_one_is_whole(suspalign, tmp_path, monkeypatch):
+    suspalign("sweep", "study.toml", "--quiet")
+    (tmp_path / "study.png").write_bytes(b"a picture")
+
+    def broken(self, file, **how):
+        file.write(b"half")
+        raise OSError("disk is full")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", broken)
+    result = suspalign("plot", "study.nc", "--overwrite")
+    assert result.exit_code == 2
+    assert (tmp_path / "study.png").read_bytes() == b"a picture"
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_info_describes_a_study(suspalign, tmp_path):
+    suspalign("sweep", "study.toml", "--quiet")
+    for more in ((), ("--follow",)):
+        result = suspalign("info", "study.nc", *more)
+        assert result.exit_code == 0, result.output
+        lines = result.stdout.splitlines()
+        assert "status     complete" in lines
+        assert "axis       gap_ratio: 10, 50 (2)" in lines
+        assert "runs       18 complete" in lines
+        assert any(line.startswith("steps      ") for line in lines)
+        assert any(line.startswith("variables  alignment, loss") for line in lines)
+    sa.sweep(unlucky, {"a": [1, 2]}, 5, path=tmp_path / "bad.nc").close()
+    result = suspalign("info", "bad.nc")
+    assert "runs       1 complete, 1 error" in result.stdout
+    assert "the first error: RuntimeError: no luck" in result.stderr
+
+
+def unlucky(a):
+    if a == 2:
+        raise RuntimeError("no luck\x1b[31m")
+    return sa.Quadratic(sa.Spectrum.two_level(50, 5, 5.0, 1.0)), {"step_size": 1e-3}
+
+
 def test_foreign_files_are_never_replaced(suspalign, tmp_path):
     (tmp_path / "study.nc").write_text("mine")
     xarray.Dataset({"a": ("step", [1.0])}).to_netcdf(tmp_path / "b.nc", engine="h5netcdf")

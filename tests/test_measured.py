@@ -136,10 +136,11 @@ def test_the_command_line_describes_a_file(columns, tmp_path):
     from click.testing import CliRunner
 
     written(tmp_path / "a.h5", columns)
-    done = CliRunner().invoke(main, ["info", str(tmp_path / "a.h5")])
-    assert done.exit_code == 0, done.output
-    assert "a network" in done.output
-    assert f"{made(columns).loss[0]:.4g}" in done.output
+    for more in ((), ("--follow",)):
+        done = CliRunner().invoke(main, ["info", str(tmp_path / "a.h5"), *more])
+        assert done.exit_code == 0, done.output
+        assert "a network" in done.output
+        assert f"{made(columns).loss[0]:.4g}" in done.output
     assert CliRunner().invoke(main, ["resume", str(tmp_path / "a.h5")]).exit_code == 2
 
 

@@ -167,6 +167,18 @@ def test_the_file_of_another_study_is_refused(path, reference, how, message):
     assert_same(sa.open_study(path), reference)
 
 
+def test_a_sweep_that_overwrites_starts_anew(path):
+    sa.sweep(two_levels, AXES, 5, path=path).close()
+    first = {"gap_ratio": [5.0], "step_size": [1e-3]}
+    study = sa.sweep(two_levels, first, 7, path=path, overwrite=True)
+    assert study.sizes["step"] == 8
+    assert_same(study, sa.sweep(two_levels, first, 7))
+    path.write_bytes(b"mine")
+    with pytest.raises(OSError, match="not a readable HDF5 file"):
+        sa.sweep(two_levels, first, 7, path=path, overwrite=True)
+    assert path.read_bytes() == b"mine"
+
+
 def test_files_of_others_are_left_alone(path):
     for content, message in ((b"text", "not a readable HDF5 file"), (None, "'format' is not")):
         if content is None:

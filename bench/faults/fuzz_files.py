@@ -4,7 +4,8 @@
 random, byte by byte, and ``--structural`` adds every mutation of their HDF5 structure. Among the
 files are those of killed and of interrupted runs, with checkpoints, which are mutated, too, and
 resumed. A file must either serve or be refused with OSError or ValueError that names it, within the
-memory and the time the worker has.
+memory and the time the worker has. ``--studies`` does the same with the files of sweeps
+(``fuzz_studies.py``), whose values must be those that were written, too.
 """
 
 import argparse
@@ -30,6 +31,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parent))
+import fuzz_studies as studies
+
 import suspalign_fast as sa
 from suspalign_fast.checkpoint import checkpoint_path
 from suspalign_fast.row import columns
@@ -37,7 +41,7 @@ from suspalign_fast.storage.superblock import lookup3
 
 #: Address space of the worker above what it starts with, and seconds a file.
 MEMORY = 4 * 2**30
-TIMEOUT = 10.0
+TIMEOUT = 40.0
 #: What a file may make of memory: this, and twice what it honestly holds.
 PEAK = 200_000_000
 
@@ -94,6 +98,8 @@ def _outcome(use: Callable[[str], object], path: str) -> list[str]:
         )
         text = f"{type(error).__name__}: {str(error)[:200]} [{where}]"
         named = isinstance(error, OSError | ValueError) and path in str(error)
+        if isinstance(error, studies.SilentDifferenceError):
+            return ["silent", text]
         return ["refused" if named else "unexpected", text]
     return ["loaded", ""]
 
@@ -106,15 +112,14 @@ def work() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     print("ready", flush=True)
     for line in sys.stdin:
-        path = line.rstrip("\n")
+        path, _, base = line.rstrip("\n").partition("\t")
+        done = studies.uses(base) if base else {
+            "trace": _use_trace, "spectrum": sa.Spectrum.load, "resume": _resume
+        }  # fmt: skip
         before, honest = _reset_peak(), _honest(path)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            answer: dict[str, Any] = {
-                "trace": _outcome(_use_trace, path),
-                "spectrum": _outcome(sa.Spectrum.load, path),
-                "resume": _outcome(_resume, path),
-            }
+            answer: dict[str, Any] = {name: _outcome(use, path) for name, use in done.items()}
         answer["excess"] = _status("VmHWM") - before - 2 * honest
         answer["warnings"] = sorted({f"{w.category.__name__}: {w.message}" for w in caught})
         print(json.dumps(answer), flush=True)
@@ -126,7 +131,7 @@ class Worker:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
-    def load(self, path: Path) -> dict[str, Any]:
+    def load(self, path: Path, base: Path | None = None) -> dict[str, Any]:
         """Return the worker's answer, or ``{"crash": signal}`` or ``{"hang": seconds}``."""
         if self._process is None:
             self._process = subprocess.Popen(
@@ -138,7 +143,7 @@ class Worker:
             )
             assert self._answer(60.0) == b"ready\n"
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{path}\n".encode())
+        self._process.stdin.write(f"{path}{f'{chr(9)}{base}' if base else ''}\n".encode())
         answer = self._answer(TIMEOUT)
         if answer is None:
             self.close()
@@ -719,11 +724,13 @@ def structural_mutations(
 # --- counting ------------------------------------------------------------------------------------
 
 
-def run_all(worker: Worker, mutations: Iterator[tuple[str, Path]]) -> "Tally":
-    """Load every file and count the outcomes."""
+def run_all(
+    worker: Worker, mutations: Iterator[tuple[str, Path]], base: Path | None = None
+) -> "Tally":
+    """Load every file and count the outcomes; of a study beside the base that it was."""
     tally = Tally()
     for name, path in mutations:
-        tally.add(name, worker.load(path))
+        tally.add(name, worker.load(path, base))
     return tally
 
 
@@ -746,11 +753,11 @@ class Tally:
                 self.counts[kind] += 1
                 self.findings.setdefault(f"{kind} {answer[kind]}", []).append(name)
                 return
-        for what in USES:
+        for what in (use for use in (*USES, *studies.USES) if use in answer):
             outcome, text = answer[what]
             self.counts[f"{what} {outcome}"] += 1
-            if outcome == "unexpected":
-                self.counts["unexpected"] += 1
+            if outcome in ("unexpected", "silent"):
+                self.counts[outcome] += 1
                 self.findings.setdefault(f"{what}: {text}", []).append(name)
         for text in answer["warnings"]:
             self.counts["warnings"] += 1
@@ -758,8 +765,9 @@ class Tally:
 
     def __str__(self) -> str:
         kinds = ["mutations"]
-        kinds += [f"{w} {o}" for w in USES for o in ("loaded", "refused")]
-        kinds += ["unexpected", "crash", "hang", "memory", "warnings"]
+        every = (*USES, *studies.USES)
+        kinds += [k for w in every for o in ("loaded", "refused") if self.counts[k := f"{w} {o}"]]
+        kinds += ["unexpected", "silent", "crash", "hang", "memory", "warnings"]
         lines = [f"{kind:20} {self.counts[kind]:8}" for kind in kinds]
         for title, found in (("finding", self.findings), ("warning", self.warnings)):
             for text, names in found.items():
@@ -768,12 +776,39 @@ class Tally:
         return "\n".join(lines)
 
 
+def study_mutations(
+    base: Path, folder: Path, skipped: list[str], some: slice = slice(None)
+) -> Iterator[tuple[str, Path]]:
+    """Yield names and paths of studies with mutated structure, or of some of them."""
+    if base.stem.startswith("killed"):
+        return  # libhdf5 does not write to it
+    with h5py.File(base) as file:
+        made = studies.structure(file, _REPLACEMENTS, _set_attribute, _WRONG_ATTRIBUTES)
+    yield from studies.mutations(base, folder, dict(list(made.items())[some]), skipped)
+
+
+def fuzz_studies(worker: Worker, folder: Path, arguments: argparse.Namespace) -> None:
+    """Mutate files of sweeps."""
+    for base in studies.make_bases(folder):
+        print(f"\nmutations of bytes of {base.stem}", flush=True)
+        made = byte_mutations([base], folder, arguments.count, arguments.seed)
+        print(run_all(worker, made, base), flush=True)
+        if arguments.structural:
+            skipped: list[str] = []
+            print(f"\nmutations of the structure of {base.stem}", flush=True)
+            some = slice(arguments.seed % arguments.every, None, arguments.every)
+            print(run_all(worker, study_mutations(base, folder, skipped, some), base))
+            print(f"not writable: {len(skipped)}", flush=True)
+
+
 def main() -> None:
     """Run the fuzzer from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=1000, help="mutations of bytes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--structural", action="store_true", help="also mutate the structure")
+    parser.add_argument("--studies", action="store_true", help="files of sweeps, not of runs")
+    parser.add_argument("--every", type=int, default=1, help="one of so many structures")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -782,6 +817,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name, Worker() as worker:
         folder = Path(name)
+        if arguments.studies:
+            fuzz_studies(worker, folder, arguments)
+            return
         bases = make_bases(folder)
         print("mutations of bytes")
         print(run_all(worker, byte_mutations(bases, folder, arguments.count, arguments.seed)))

@@ -22,6 +22,7 @@ from ..spec import ENGINES
 from ..stability import Weights
 from ..step_size import as_step_size
 from ..storage.column import COMPRESSIONS
+from ..study_netcdf import is_study
 from ..trace import Trace
 from ..trace_file import load_trace
 from ..verify import ENGINES as VERIFY_ENGINES
@@ -31,6 +32,7 @@ from . import problem as problems
 from .optimizer import optimizer_options
 from .output import DIVERGED, Commands, say, warn, warned
 from .problem import Source
+from .study_text import say_study
 
 #: Seconds between two looks at a running trace.
 FOLLOW_SECONDS = 0.5
@@ -308,9 +310,12 @@ def verify_command(
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--follow", is_flag=True, help="Show the progress of a run until it ends.")
+@click.option("--follow", is_flag=True, help="Show the progress until it ends.")
 def info(file: Path, follow: bool) -> None:
-    """Print what a trace FILE holds, also while a run writes it."""
+    """Print what a trace FILE holds, or a study, also while a run or a sweep writes it."""
+    if is_study(file):
+        say_study(file, follow=follow)
+        return
     trace = _follow(file) if follow else load_trace(file)
     say(f"file       {file} ({text.file_size(file)})")
     for name, value in text.description(trace).items():
@@ -323,9 +328,13 @@ def info(file: Path, follow: bool) -> None:
 
 
 def _follow(file: Path) -> Trace:
-    """Move a progress bar with the committed rows of a running trace until its run ends."""
+    """Move a progress bar with the committed rows of a running trace until its run ends.
+
+    Of measured rows nobody knows how many there will be.
+    """
     trace = load_trace(file)
-    with _progress.bar(trace.run.num_rows, "row", visible=True, unit_scale=True) as bar:
+    total = None if trace.problem is None else trace.run.num_rows
+    with _progress.bar(total, "row", visible=True, unit_scale=True) as bar:
         while True:
             if len(trace):
                 last = trace.read("alignment", len(trace) - 1, len(trace))[0]

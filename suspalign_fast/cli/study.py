@@ -10,17 +10,13 @@ from typing import Any
 
 import click
 
-from ..cases import DONE, ERROR, MISSING
+from ..cases import DONE, MISSING
 from ..signals import Interrupted
-from ..storage import lock
 from ..study_netcdf import is_own
 from ..toml_study import Study, load
-from . import pools, text
+from . import pools, study_text, text
 from .commands import main
 from .output import say, warn, warned
-
-#: Statuses of runs, in the order of the summary.
-STATUSES = (*DONE, ERROR, MISSING)
 
 
 @main.command()
@@ -43,28 +39,22 @@ def sweep(study: Path, output: Path | None, executor: str, overwrite: bool, quie
     target = study.with_suffix(".nc") if output is None else output
     if target.suffix == ".toml" or not target.name:
         raise ValueError(f"--output must name the file of the results, got '{target}'")
-    _make_room(target, overwrite)
+    _check_target(target)
     say(f"study      {study.name}: {_described(planned)}")
     again = f"suspalign sweep {study}" + ("" if output is None else f" -o {output}")
     if executor != "threads":
         again += f" --executor {executor}"
     with warned(), _stoppable(f"go on with: {again}"), pools.executor(executor) as pool:
-        dataset = planned.sweep(path=target, executor=pool, progress=not quiet)
+        dataset = planned.sweep(path=target, overwrite=overwrite, executor=pool, progress=not quiet)
     _say_runs(dataset, planned, again)
     say(f"file       {target} ({text.file_size(target)})")
     say(f"draw       suspalign plot {target}")
 
 
-def _make_room(target: Path, overwrite: bool) -> None:
-    """Remove an earlier study where that is wanted, and refuse a file that is none."""
-    if not target.exists():
-        return
-    if not (target.is_file() and _is_study(target)):
+def _check_target(target: Path) -> None:
+    """Raise FileExistsError if a file that is no study is in the place of the results."""
+    if target.exists() and not (target.is_file() and _is_study(target)):
         raise FileExistsError(f"{target} already exists and is no study; choose another --output")
-    if overwrite and lock.is_held(target):
-        raise FileExistsError(f"{target} is being written by another sweep; wait, or stop that one")
-    if overwrite:
-        target.unlink()
 
 
 def _is_study(file: Path) -> bool:
@@ -92,11 +82,10 @@ def _say_runs(dataset: Any, study: Study, again: str) -> None:
         return
     found = Counter(dataset.status.values.ravel().tolist())
     has_enough = "until" in study.how
-    names = {name: "not needed" if name == MISSING and has_enough else name for name in STATUSES}
-    say(f"runs       {', '.join(f'{found[n]:,} {names[n]}' for n in STATUSES if n in found)}")
-    if ERROR in found and found.keys() & set(DONE):  # where all failed, the sweep has warned
-        errors = filter(None, dataset.error.values.ravel().tolist())
-        warn(f"the first error: {' '.join(next(errors, 'unknown').split())}")
+    names = {MISSING: "not needed"} if has_enough else {}
+    say(f"runs       {study_text.counted(found, names)}")
+    if found.keys() & set(DONE):  # where all failed, the sweep has warned
+        study_text.first_error(dataset)
     if MISSING in found and not has_enough:
         warn(f"{found[MISSING]:,} runs are missing; go on with: {again}")
 

@@ -7,6 +7,8 @@
 `superblock`        the first bytes of an HDF5 file: whether a writer has it open
 `object_header`     how a dataset is laid out, before libhdf5 opens it
 `dataset`           reading a dataset that may claim anything
+`heap`              texts of variable length, past libhdf5
+`variable`          reading a dataset of which parts may never have been written
 `reader`            opening a file that may be anything
 `output`            writing a file, and abandoning it
 `growing`           a file put in its place whole, that grows there while others read it
@@ -21,5 +23,6 @@
 from .dataset import Stored
 from .output import Output, text, write
 from .reader import Reader
+from .variable import Variable
 
-__all__ = ["Output", "Reader", "Stored", "text", "write"]
+__all__ = ["Output", "Reader", "Stored", "Variable", "text", "write"]

@@ -43,13 +43,19 @@ class SizedFile(Protocol):
         Length when it was opened.
     stored : int
         Bytes on the disk.
+    is_cut : bool
+        Whether some of it is missing.
     """
 
     size: int
     stored: int
+    is_cut: bool
 
     def current_size(self) -> int:
         """Length by now."""
+
+    def read_at(self, address: int, size: int) -> bytes:
+        """Bytes at a place."""
 
 
 class Stored:
@@ -65,7 +71,8 @@ class Stored:
 
     def __init__(self, file: SizedFile, name: str, handle: Any) -> None:
         self._file, self._name, self._id = file, name, handle
-        self._stored_dtype = self._number_type()
+        self._stored_dtype = self._element_type()
+        self._item = self._stored_dtype.itemsize
         self.dtype: np.dtype[Any] = self._stored_dtype.newbyteorder("=")
         space = handle.get_space()
         if space.get_simple_extent_type() != h5s.SIMPLE:
@@ -83,7 +90,7 @@ class Stored:
             self._chunk = tuple(map(int, creation.get_chunk()))
         self._check_size()
 
-    def _number_type(self) -> np.dtype[Any]:
+    def _element_type(self) -> np.dtype[Any]:
         kind = self._id.get_type()
         if kind.get_class() in (h5t.INTEGER, h5t.FLOAT):
             for name, known in _NUMBERS.items():
@@ -92,19 +99,23 @@ class Stored:
         raise ValueError(f"{self._name!r} does not hold 64-bit numbers")
 
     def _check_size(self) -> None:
-        claimed, there = 8 * math.prod(self.shape), self._file.stored
+        claimed, there = self._item * math.prod(self.shape), self._file.stored
         if claimed > FREE + MAX_COMPRESSION * there:
             raise ValueError(
                 f"{self._name!r} claims {claimed} bytes, which {there} stored ones cannot hold"
             )
         if self._chunk is None:
             return
-        size = 8 * math.prod(self._chunk)
-        if size > FREE + MAX_COMPRESSION * there:
-            raise ValueError(f"a chunk of {self._name!r} claims {size} bytes, the file has {there}")
+        self._check_chunk()
         count = math.prod(-(-n // c) for n, c in zip(self.shape, self._chunk, strict=True))
         if MIN_CHUNK * count > FREE + self._file.size:
             raise ValueError(f"{self._name!r} claims {count} chunks, more than the file can list")
+
+    def _check_chunk(self) -> None:
+        assert self._chunk is not None
+        size, there = self._item * math.prod(self._chunk), self._file.stored
+        if size > FREE + MAX_COMPRESSION * there:
+            raise ValueError(f"a chunk of {self._name!r} claims {size} bytes, the file has {there}")
 
     def rows(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Read rows ``start ... stop - 1``, by default all.
@@ -126,12 +137,12 @@ class Stored:
         places = [range(first, stop, self._chunk[0])]
         places += [range(0, n, c) for n, c in zip(self.shape[1:], self._chunk[1:], strict=True)]
         for offset in itertools.product(*places):
-            _place(values, self._decoded(offset), (offset[0] - start, *offset[1:]))
+            place(values, self._decoded(offset), (offset[0] - start, *offset[1:]))
         return values
 
     def _plain(self) -> NDArray[Any]:
         """All values of a dataset that is not cut into chunks."""
-        if self._file.stored < 8 * math.prod(self.shape):
+        if self._file.stored < self._item * math.prod(self.shape):
             raise ValueError(f"{self._name!r} is not as long as it says")
         values = np.empty(self.shape, self.dtype)
         self._id.read(h5s.ALL, h5s.ALL, values, h5t.py_create(self.dtype))
@@ -140,22 +151,34 @@ class Stored:
     def _decoded(self, offset: tuple[int, ...]) -> NDArray[Any]:
         """Values of the chunk at an offset."""
         assert self._chunk is not None
-        size = 8 * math.prod(self._chunk)
         info = self._id.get_chunk_info_by_coord(offset)
         if info.byte_offset is None or info.byte_offset + info.size > self._file.current_size():
             raise ValueError("a chunk is missing")
+        self._check_code(info)
+        return self._unfiltered(*self._id.read_direct_chunk(offset))
+
+    def _check_code(self, info: Any) -> None:
+        """Raise ValueError if a chunk claims more bytes than its values could need."""
+        assert self._chunk is not None
+        size = self._item * math.prod(self._chunk)
         if info.size > size + size // 512 + 64:
             raise ValueError("a chunk is larger than its values")
-        mask, code = self._id.read_direct_chunk(offset)
+
+    def _unfiltered(self, mask: int, code: bytes) -> NDArray[Any]:
+        """Return the values of a chunk from its bytes in the file."""
+        assert self._chunk is not None
+        size = self._item * math.prod(self._chunk)
         for number, filter_code in reversed(list(enumerate(self._filters))):
-            if not mask >> number & 1:
-                code = inflate(code, size) if filter_code == h5z.FILTER_DEFLATE else unshuffle(code)
+            if mask >> number & 1:
+                continue
+            is_deflated = filter_code == h5z.FILTER_DEFLATE
+            code = inflate(code, size) if is_deflated else unshuffle(code, self._item)
         if len(code) != size:
             raise ValueError("a chunk does not hold as much as it should")
         return np.frombuffer(code, self._stored_dtype).reshape(self._chunk)
 
 
-def _place(values: NDArray[Any], chunk: NDArray[Any], offset: tuple[int, ...]) -> None:
+def place(values: NDArray[Any], chunk: NDArray[Any], offset: tuple[int, ...]) -> None:
     """Copy a chunk to its place, as far as it lies inside."""
     target, source = [], []
     for at, length, size in zip(offset, chunk.shape, values.shape, strict=True):

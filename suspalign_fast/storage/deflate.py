@@ -62,9 +62,11 @@ def inflate(code: bytes, size: int) -> bytes:
     return values
 
 
-def unshuffle(planes: bytes) -> bytes:
-    """Undo the shuffle of 64-bit numbers."""
-    return np.frombuffer(planes, np.uint8).reshape(_ITEM, -1).T.tobytes()
+def unshuffle(planes: bytes, item: int = _ITEM) -> bytes:
+    """Undo the shuffle of numbers of so many bytes."""
+    whole = len(planes) - len(planes) % item
+    values = np.frombuffer(planes[:whole], np.uint8).reshape(item, -1).T.tobytes()
+    return values + planes[whole:]
 
 
 def _deflated(planes: NDArray[np.uint8]) -> list[bytes]:

@@ -4,6 +4,7 @@ The class of a type is checked before anything looks at its values: h5py would t
 types for pointers to Python objects. Links are followed only inside the file.
 """
 
+import contextlib
 import os
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from .dataset import Stored
 from .files import AnyPath, absolute, open_regular
 from .object_header import CHUNKED, COMPACT, CONTIGUOUS, layout_classes
 from .superblock import SIZE, PatchedFile, Superblock
+from .variable import Variable
 
 MAX_ATTRIBUTE = 2**20
 
@@ -31,6 +33,9 @@ class Reader:
     path : path-like
     live : bool, optional
         Whether a writer has it open; by default the file's lock tells.
+    is_lasting : bool, optional
+        Whether it stays open while others may write to the file: libhdf5 then neither locks it nor
+        knows that it is the same file.
 
     Raises
     ------
@@ -48,9 +53,11 @@ class Reader:
         Whether some of it is missing, for which zeros stand in.
     """
 
-    def __init__(self, path: AnyPath, *, live: bool | None = None) -> None:
+    def __init__(
+        self, path: AnyPath, *, live: bool | None = None, is_lasting: bool = False
+    ) -> None:
         self.path: Path = absolute(path)
-        self._live = live
+        self._live, self._is_lasting = live, is_lasting
         self.is_live = self.is_killed = self.is_cut = False
         try:
             self._descriptor = open_regular(self.path, follow=True)
@@ -74,7 +81,8 @@ class Reader:
         self.stored: int = min(self.size, 512 * getattr(status, "st_blocks", 2**62))
         block = Superblock(os.pread(self._descriptor, SIZE, 0), self.size)
         if not block.is_being_written:
-            return h5py.File(self.path, "r", libver="latest")
+            place = PatchedFile(self._descriptor, b"") if self._is_lasting else self.path
+            return h5py.File(place, "r", libver="latest")
         live = lock.is_held(self.path) if self._live is None else self._live
         self.is_cut = block.is_cut
         if live is False:  # nobody will complete what is damaged
@@ -135,11 +143,20 @@ class Reader:
         return attribute_of(self._group(node), name)
 
     def format_name(self) -> str:
-        """What the root says the file is in its attribute "format"; empty where it does not."""
+        """What the root says the file is in its attribute "format"; empty where it does not.
+
+        Raises
+        ------
+        OSError
+            If its attributes are damaged.
+        """
         try:
             return str(self.attribute("", "format"))
         except (KeyError, ValueError):
             return ""
+        except Exception as error:  # whatever libhdf5 makes of damage
+            reason = " ".join(str(error).split())
+            raise OSError(f"{self.path} is a damaged HDF5 file: {reason}") from error
 
     def dataset(self, name: str) -> Stored:
         """Return a dataset that is safe to read.
@@ -151,6 +168,21 @@ class Reader:
         ValueError
             If it is not of 64-bit numbers, needs other filters, or claims more than the file holds.
         """
+        return Stored(self, name, self._opened_dataset(name))
+
+    def variable(self, name: str) -> Variable:
+        """Return a dataset of numbers or texts, parts of which may never have been written.
+
+        Raises
+        ------
+        KeyError
+            If there is none of that name.
+        ValueError
+            If it is of another type, needs other filters, or its chunks are too large.
+        """
+        return Variable(self, name, self._opened_dataset(name))
+
+    def _opened_dataset(self, name: str) -> Any:
         parent, _, last = name.rpartition("/")
         group = self._group(parent)
         info = _info(group, last, name)
@@ -158,7 +190,26 @@ class Reader:
             raise KeyError(f"{name!r} is not a dataset")
         if not self._is_plain(info):
             raise ValueError(f"{name!r} keeps its values elsewhere")
-        return Stored(self, name, h5d.open(group, last.encode()))
+        return h5d.open(group, last.encode())
+
+    def datasets(self) -> list[str]:
+        """Return the names of the datasets that the root itself has."""
+        root = self._file.id
+        names: list[bytes] = list(root)
+        return [
+            name.decode(errors="replace")
+            for name in names
+            if _is_here(root, name) and h5o.get_info(root, name).type == h5o.TYPE_DATASET
+        ]
+
+    def attributes(self, name: str = "") -> dict[str, Any]:
+        """Return the attributes of the root or of a dataset that are short texts or numbers."""
+        node = self._opened_dataset(name) if name else self._file.id
+        every: dict[str, Any] = {}
+        for found in _attribute_names(node):
+            with contextlib.suppress(KeyError, ValueError):
+                every[found] = attribute_of(node, found, may_be_vector=True)
+        return every
 
     def is_plain(self, name: str) -> bool:
         """Whether a name leads to a group, or to a dataset that is safe to open."""
@@ -171,8 +222,12 @@ class Reader:
             return True
         if info.type != h5o.TYPE_DATASET:
             return False
-        classes = layout_classes(self._read_at, info.addr)
+        classes = layout_classes(self.read_at, info.addr)
         return len(classes) == 1 and classes[0] in (COMPACT, CONTIGUOUS, CHUNKED)
+
+    def attribute_names(self) -> list[str]:
+        """Return the names of the attributes of the root, of any type."""
+        return _attribute_names(self._file.id)
 
     def read(self, name: str) -> NDArray[Any]:
         """Read a whole dataset after the checks of `dataset`."""
@@ -182,7 +237,8 @@ class Reader:
         """Size of the file by now: a writer may have added to it."""
         return os.fstat(self._descriptor).st_size
 
-    def _read_at(self, address: int, size: int) -> bytes:
+    def read_at(self, address: int, size: int) -> bytes:
+        """Read bytes at a place of the file, fewer where it ends."""
         if not 0 <= address < self.current_size():
             raise ValueError("an address outside the file")
         return os.pread(self._descriptor, size, address)
@@ -200,15 +256,17 @@ def _info(group: Any, part: str, name: str) -> Any:
     return h5o.get_info(group, part.encode())
 
 
-def attribute_of(node: Any, name: str) -> Any:
-    """Read an attribute of an open node as `Reader.attribute` does."""
+def attribute_of(node: Any, name: str, *, may_be_vector: bool = False) -> Any:
+    """Read an attribute of an open node as `Reader.attribute` does, or one of a few numbers."""
     if not h5a.exists(node, name.encode()):
         raise KeyError(f"attribute {name!r} is missing")
     handle = h5a.open(node, name.encode())
-    if handle.get_space().get_simple_extent_type() != h5s.SCALAR:
-        raise ValueError(f"attribute {name!r} is not a single value")
-    kind = handle.get_type()
+    space, kind = handle.get_space(), handle.get_type()
     size = kind.get_size()
+    if may_be_vector and space.get_simple_extent_ndims() == 1:
+        return _numbers(handle, name)
+    if space.get_simple_extent_type() != h5s.SCALAR:
+        raise ValueError(f"attribute {name!r} is not a single value")
     if kind.get_class() == h5t.STRING and not kind.is_variable_str() and size <= MAX_ATTRIBUTE:
         text = np.empty((), f"S{size}")
         handle.read(text, kind)
@@ -226,3 +284,20 @@ def _number(handle: h5a.AttrID, dtype: Any) -> int | float:
     handle.read(value, h5t.py_create(value.dtype))
     number: int | float = value.item()
     return number
+
+
+def _attribute_names(node: Any) -> list[str]:
+    names: list[bytes] = []
+    h5a.iterate(node, lambda found, *_: names.append(found))
+    return [name.decode(errors="replace") for name in names]
+
+
+def _numbers(handle: Any, name: str) -> NDArray[Any]:
+    """Read an attribute of integers or floats along one axis."""
+    kind, (count,) = handle.get_type(), handle.get_space().get_simple_extent_dims()
+    dtype = {h5t.INTEGER: np.int64, h5t.FLOAT: np.float64}.get(kind.get_class())
+    if dtype is None or kind.get_size() > 8 or not 0 < count <= MAX_ATTRIBUTE // 8:
+        raise ValueError(f"attribute {name!r} is not of a few numbers")
+    values = np.empty(count, dtype)
+    handle.read(values, h5t.py_create(values.dtype))
+    return values

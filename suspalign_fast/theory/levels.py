@@ -1,6 +1,7 @@
 """The levels of a problem, and the moments of a sum over independent Gaussian coefficients."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
