@@ -107,17 +107,17 @@ def two_sizes(row):
 def kernel(name):
     """Return a kernel by its name in a table: a rule, or a function of any module ``gpu*``."""
     import suspalign_fast as sa
-    from suspalign_fast.kernels import gpu
-    from suspalign_fast.kernels.gpu_batches import PLAIN_BATCHES, VELOCITY_BATCHES, make_batches
-    from suspalign_fast.kernels.gpu_rules import make_adaptive
-    from suspalign_fast.kernels.gpu_velocity import VELOCITY_WAY
-    from suspalign_fast.step_size import KnownRule
+    from suspalign_fast.kernels.gpu import plain as gpu
+    from suspalign_fast.kernels.gpu.batches import PLAIN_BATCHES, VELOCITY_BATCHES, make_batches
+    from suspalign_fast.kernels.gpu.rules import make_adaptive
+    from suspalign_fast.kernels.gpu.velocity import VELOCITY_WAY
+    from suspalign_fast.model.step_size import KnownRule
 
     rules = {
         "CriticalStep": sa.CriticalStep(0.9),
         "OnlineCriticalStep": sa.OnlineCriticalStep(0.9),
         "function of the row": sa.RowStep(two_sizes),
-        "known sizes": KnownRule(sa.step_size.ConstantStep(1e-3), 1),
+        "known sizes": KnownRule(sa.ConstantStep(1e-3), 1),
     }
     rule, _, kind = name.partition(", ")
     if rule in rules:
@@ -126,7 +126,7 @@ def kernel(name):
         if kind.startswith("batches"):
             make, ways = make_batches, (PLAIN_BATCHES, VELOCITY_BATCHES)
         return make(rules[rule].compiled, rules[rule].observes, ways[has_velocity])
-    files = sorted(Path(gpu.__file__).parent.glob("gpu*.py"))
+    files = sorted(Path(gpu.__file__).parent.glob("*.py"))
     modules = [importlib.import_module(f"{gpu.__package__}.{path.stem}") for path in files]
     found = [getattr(module, name, None) for module in modules]
     return next(f for f in found if getattr(f, "targetoptions", {}).get("launch_bounds"))

@@ -8,7 +8,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from suspalign_fast import devices
+from suspalign_fast.model import devices
 
 PACKAGES = (
     "suspalign-fast", "numba", "numba-cuda", "numpy", "jax", "torch", "cupy-cuda12x",

@@ -4,7 +4,7 @@ from functools import partial
 
 import suspalign_fast as sa
 from suspalign_fast.engines import make_engine
-from suspalign_fast.run import Run
+from suspalign_fast.model.run import Run
 
 STEP_SIZE = 3e-3
 #: More steps than any benchmark takes.

@@ -10,7 +10,7 @@ from in_turn import Members, measure
 
 import suspalign_fast as sa
 from suspalign_fast import theory
-from suspalign_fast.datasets import digits_mlp_path
+from suspalign_fast.model.spectrum.named import digits_mlp_path
 from suspalign_fast.theory import levels as _levels
 
 DIM = 10**6

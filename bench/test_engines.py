@@ -9,7 +9,7 @@ from comparison import Comparison
 from in_turn import Members, measure
 
 import suspalign_fast as sa
-from suspalign_fast import datasets
+from suspalign_fast.model.spectrum import named
 
 DIMENSIONS = (10**3, 10**6, 10**9, 10**12, 10**15)
 
@@ -32,7 +32,7 @@ def test_row(benchmark):
 def test_whole_runs(benchmark):
     """Everything that ``simulate`` does, after compilation: 10^6 steps, 1,000 rows."""
     two_bands, members = subject.two_bands(10**6), Members()
-    real = sa.Quadratic(datasets.digits_mlp(), sa.HessianNoise(0.3), initial=10.0)
+    real = sa.Quadratic(named.digits_mlp(), sa.HessianNoise(0.3), initial=10.0)
     at = np.unique(np.geomspace(1, 10**6, 1400).round().astype(int))[-1000:]
     long = partial(sa.simulate, two_bands, subject.STEP_SIZE, 10**6, record_every=1000)
     members.add("jump, d = 10^6", partial(long, engine="jump"), 1)

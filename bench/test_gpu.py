@@ -95,14 +95,14 @@ def only_noise(dim, steps):
     """Return a function that makes the normals of an engine's steps, by its parts and threads."""
     from numba import cuda
 
-    from suspalign_fast.kernels import gpu, gpu_block
+    from suspalign_fast.kernels.gpu import plain, together
 
     engine = subject.ready_engine(subject.two_bands(dim), device="cuda")
     parts, count = engine.parts, len(engine.parts)
-    sums = cuda.device_array((count, gpu_block.THREADS), np.float32)
+    sums = cuda.device_array((count, together.THREADS), np.float32)
 
     def run():
-        gpu.only_normals[count, gpu_block.THREADS](parts, 0, steps, *engine.key, sums)
+        plain.only_normals[count, together.THREADS](parts, 0, steps, *engine.key, sums)
         cuda.synchronize()
 
     return run

@@ -8,8 +8,7 @@ import pytest
 from comparison import Comparison
 from in_turn import Members, measure
 
-from suspalign_fast.kernels.batch import BATCH, only_normals
-from suspalign_fast.kernels.normals import GROUP, seed_key
+from suspalign_fast.kernels.normals import BATCH, GROUP, only_normals, seed_key
 
 #: Normals of one array: 256 KiB, which stay in cache.
 SIZE = 2**16

@@ -9,7 +9,7 @@ from comparison import Comparison
 from in_turn import Members, measure
 
 import suspalign_fast as sa
-from suspalign_fast import checkpoint
+from suspalign_fast.traces import checkpoint
 
 PROBLEMS = {
     "step, d = 2^20": (sa.Spectrum.linear_bands(2**20, 1000), {"engine": "step"}, 3e-3, 3_000),

@@ -9,9 +9,8 @@ from comparison import Comparison
 from in_turn import Members, measure, record
 
 import suspalign_fast as sa
-from suspalign_fast import _threads
-from suspalign_fast.kernels.batch import BATCH, only_normals
-from suspalign_fast.kernels.normals import GROUP, seed_key
+from suspalign_fast.base import threads
+from suspalign_fast.kernels.normals import BATCH, GROUP, only_normals, seed_key
 
 DIM = 2**20
 DIMENSIONS = (500, 10**4, 10**5, 10**6, 10**7, 10**8)
@@ -43,7 +42,7 @@ def test_dimension(benchmark):
 
 def advancing_on(count, problem, steps):
     """Return a function that advances an engine on a number of threads."""
-    with _threads.limited(count):
+    with threads.limited(count):
         return subject.advancing(problem, steps)
 
 
@@ -74,7 +73,7 @@ def test_noise_ceiling(benchmark):
 @pytest.mark.benchmark(group="throughput")
 def test_threads(benchmark):
     """The same run on one thread, two, four, ... and all."""
-    problem, members, most = subject.two_bands(DIM), Members(), _threads.available()
+    problem, members, most = subject.two_bands(DIM), Members(), threads.available()
     for count in sorted({2**i for i in range(most.bit_length())} | {most}):
         run = advancing_on(count, problem, STEPS)
         members.add(f"{count} thread{'s' if count > 1 else ''}", run, STEPS)

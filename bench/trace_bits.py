@@ -20,7 +20,8 @@ import numba
 import numpy as np
 
 import suspalign_fast as sa
-from suspalign_fast.engines import LevelsEngine, StepEngine
+from suspalign_fast.engines.levels import LevelsEngine
+from suspalign_fast.engines.step import StepEngine
 
 STEPS = 40
 SPECTRA = {

@@ -1,5 +1,5 @@
 """``python -m suspalign_fast`` is the command line."""
 
-from .cli import main
+from .cli.commands import main
 
 main(prog_name="suspalign")

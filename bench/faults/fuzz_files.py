@@ -35,9 +35,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import fuzz_studies as studies
 
 import suspalign_fast as sa
-from suspalign_fast.checkpoint import checkpoint_path
-from suspalign_fast.row import columns
-from suspalign_fast.storage.superblock import lookup3
+from suspalign_fast.physics.row import columns
+from suspalign_fast.storage.untrusted import lookup3
+from suspalign_fast.traces.checkpoint import checkpoint_path
 
 #: Address space of the worker above what it starts with, and seconds a file.
 MEMORY = 4 * 2**30

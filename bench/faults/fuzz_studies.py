@@ -18,8 +18,8 @@ import numpy as np
 from click.testing import CliRunner
 
 import suspalign_fast as sa
-from suspalign_fast.cli import main as command
-from suspalign_fast.study_netcdf import read_study
+from suspalign_fast.cli.commands import main as command
+from suspalign_fast.studies.reading import read_study
 
 USES = ("study", "info", "sweep")
 AXES = {"gap_ratio": [5.0, 50.0], "engine": ["step", "levels"]}
@@ -97,7 +97,7 @@ def make_bases(folder: Path) -> list[Path]:
 
 
 def _mark_as_killed(path: Path) -> None:
-    from suspalign_fast.storage.superblock import lookup3
+    from suspalign_fast.storage.untrusted import lookup3
 
     data = bytearray(path.read_bytes())
     data[11] = 5

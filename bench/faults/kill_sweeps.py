@@ -14,7 +14,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests import study_kills
+from tests.helpers import study_kills
 
 
 def main():

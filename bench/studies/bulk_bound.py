@@ -12,13 +12,13 @@ from problems import expected_sums, real, synthetic
 from tables import print_table
 
 import suspalign_fast as sa
-from suspalign_fast import power_sums
+from suspalign_fast.physics import formulas
 
 
 def bounds(problem, step_size, step):
     """Return lower and upper bound of the expected sums at a step."""
     sums = expected_sums(problem, step_size, step)
-    return power_sums.loss_interval(sums, problem.noise_constants)
+    return formulas.loss_interval(sums, problem.noise_constants)
 
 
 def falls_below(problem, step_size, level):

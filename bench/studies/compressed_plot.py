@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import suspalign_fast as sa
-from suspalign_fast._picture import colors, step_axis
+from suspalign_fast.pictures import curves, headings
 
 from .engines_plot import finish
 
@@ -37,7 +37,7 @@ def runs(dim, steps):
 def draw(path, dim=DIM, steps=STEPS):
     """Plot alignment of all and the exact mean, and how far each is from the mean of the levels."""
     problem, paths, levels = runs(dim, steps)
-    at = step_axis.spaced_steps(steps, 300)[1:]
+    at = curves.spaced_steps(steps, 300)[1:]
     few = at[::4]
     logs = np.log([run.alignment for run in levels])
     mean, std = logs.mean(axis=0), logs.std(axis=0)
@@ -46,14 +46,14 @@ def draw(path, dim=DIM, steps=STEPS):
     figure = Figure(figsize=(7.5, 6.4), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(1.6, 1))
     ends = [np.exp(mean + side * std)[at] for side in (-3.0, 3.0)]
-    band = top.fill_between(at, *ends, color=colors.SHADE, alpha=0.5, lw=0)
+    band = top.fill_between(at, *ends, color=headings.SHADE, alpha=0.5, lw=0)
     few_levels = levels[0].run.problem.spectrum.num_levels
     key = {f"{len(levels)} runs of {few_levels} levels, ± 3 stds": band}
-    key["exact mean"] = top.plot(at, exact, color=colors.EXACT, lw=1.6)[0]
-    bottom.fill_between(at, -3.0, 3.0, color=colors.SHADE, alpha=0.3, lw=0)
-    bottom.plot(at, (np.log(exact) - mean[at]) / std[at], color=colors.EXACT, lw=1.6)
+    key["exact mean"] = top.plot(at, exact, color=headings.EXACT, lw=1.6)[0]
+    bottom.fill_between(at, -3.0, 3.0, color=headings.SHADE, alpha=0.3, lw=0)
+    bottom.plot(at, (np.log(exact) - mean[at]) / std[at], color=headings.EXACT, lw=1.6)
     for run in paths:
-        style = {"color": colors.BULK, "marker": "o", "ls": "none", "ms": 3.0, "mew": 0.0}
+        style = {"color": headings.BULK, "marker": "o", "ls": "none", "ms": 3.0, "mew": 0.0}
         key[f"{len(paths)} runs of step"] = top.plot(few, run.alignment[few], **style)[0]
         score = (np.log(run.alignment) - mean) / std
         bottom.plot(few, score[few], **style)

@@ -1,8 +1,8 @@
 """Whether engines have the law of literal mini-batches: the table of all cases, by hand.
 
 Samples of engines and of the formula against drawn sample vectors: KS tests of every coordinate,
-moments to the fourth, all variances and the shift along the step at once (``tests/batches.py``).
-Also how far the chance of a rise is off.
+moments to the fourth, all variances and the shift along the step at once
+(``tests/helpers/batches.py``). Also how far the chance of a rise is off.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from tables import print_table
 import suspalign_fast as sa
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests import batches
+from tests.helpers import batches
 
 BATCHES, DIMS, LABELS, SHARES, STEPS = (1, 7, 64), (5, 50), (0.0, 0.7), (0.3, 0.97), (1, 5)
 

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import suspalign_fast as sa
-from suspalign_fast._picture import colors, step_axis
+from suspalign_fast.pictures import curves, headings
 
 DIM, STEPS, STEP_SIZE = 5_000, 100_000, 3e-3
 LEVELS = 256
@@ -18,9 +18,9 @@ LEVELS = 256
 ROWS = 240
 #: Colour, marker and seed of every engine.
 ENGINES = {
-    "step": (colors.BULK, "o", 1),
-    "jump": (colors.CRITICAL, "^", 2),
-    "levels": (colors.SHADE, "s", 3),
+    "step": (headings.BULK, "o", 1),
+    "jump": (headings.CRITICAL, "^", 2),
+    "levels": (headings.SHADE, "s", 3),
 }
 
 
@@ -36,7 +36,7 @@ def rows_of(problem, step_size, steps):
     Every engine records steps of its own between those of the others: no mark covers another.
     """
     quantized = sa.Quadratic(problem.spectrum.quantize(LEVELS), problem.noise, problem.initial)
-    at = step_axis.spaced_steps(steps, ROWS)[1:]
+    at = curves.spaced_steps(steps, ROWS)[1:]
     traces = {}
     for turn, (engine, (_, _, seed)) in enumerate(ENGINES.items()):
         started = time.perf_counter()
@@ -68,7 +68,7 @@ def draw(path, dim=DIM, steps=STEPS, step_size=STEP_SIZE):
         score = (trace.alignment - exact.alignment_mean) / exact.alignment_std
         bottom.plot(trace.step, score, **style)
     for score in (-3.0, 0.0, 3.0):
-        bottom.axhline(score, color=colors.EXACT, lw=1.2, ls="-" if score == 0.0 else "--")
+        bottom.axhline(score, color=headings.EXACT, lw=1.2, ls="-" if score == 0.0 else "--")
     bottom.set_ylim(-5.0, 5.0)
     bottom.set_ylabel("distance from the\nexact mean in stds", fontsize=9.5)
     spectrum = problem.spectrum
@@ -85,7 +85,7 @@ def finish(figure, title, key, steps, columns):
     """Give a picture of two panels, one above the other, its title, key and axis of steps."""
     top, bottom = figure.axes
     bottom.set_xlabel("step", fontsize=9.5)
-    step_axis.set_up(bottom, steps)
+    curves.set_up(bottom, steps)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     for axes in (top, bottom):
         axes.grid(alpha=0.3, lw=0.5)
@@ -98,11 +98,11 @@ def finish(figure, title, key, steps, columns):
 
 def _exact(axes, problem, step_size, steps):
     """Draw exact mean and three standard deviations, inside what an alignment can be."""
-    exact = sa.theory.expected(problem, step_size, step_axis.spaced_steps(steps, 300))
+    exact = sa.theory.expected(problem, step_size, curves.spaced_steps(steps, 300))
     mean, spread = exact.alignment_mean, 3.0 * exact.alignment_std
     low, high = np.maximum(mean - spread, mean.min() / 10.0), np.minimum(mean + spread, 1.0)
-    band = axes.fill_between(exact.step, low, high, color=colors.EXACT, alpha=0.3, lw=0)
-    line = axes.plot(exact.step, mean, color=colors.EXACT, lw=1.8)[0]
+    band = axes.fill_between(exact.step, low, high, color=headings.EXACT, alpha=0.3, lw=0)
+    line = axes.plot(exact.step, mean, color=headings.EXACT, lw=1.8)[0]
     axes.set_yscale("log")
     axes.set_ylabel("alignment", fontsize=9.5)
     return band, line

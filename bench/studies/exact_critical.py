@@ -19,9 +19,9 @@ from problems import real
 from tables import cell, print_table
 
 import suspalign_fast as sa
-from suspalign_fast import power_sums
 from suspalign_fast.engines import make_engine
-from suspalign_fast.run import Run
+from suspalign_fast.model.run import Run
+from suspalign_fast.physics import formulas
 
 #: (d, k) of the synthetic runs.
 SIZES = ((20, 1), (20, 2), (100, 1), (100, 9), (1_000, 2), (1_000, 9), (1_000, 50), (100_000, 9),
@@ -42,8 +42,8 @@ def closed_form(problem, state):
     k = problem.spectrum.num_dominant
     terms = [(problem.spectrum.eigenvalues**p) * state**2 for p in range(1, 5)]
     sums = np.array([[t[:k].sum() for t in terms], [t[k:].sum() for t in terms]])
-    critical = power_sums.critical_step_size(sums, problem.noise_constants)
-    return float(power_sums.alignment(sums)), float(critical)
+    critical = formulas.critical_step_size(sums, problem.noise_constants)
+    return float(formulas.alignment(sums)), float(critical)
 
 
 def first_order(problem, state, step_size):

@@ -17,7 +17,7 @@ import numpy as np
 from tables import log_steps, print_table
 
 import suspalign_fast as sa
-from suspalign_fast import power_sums
+from suspalign_fast.physics import formulas
 
 DIM = 100_000
 #: Ratios searched: 1 + SMALLEST_EXCESS ... LARGEST_RATIO.
@@ -43,7 +43,7 @@ def has_interval(ratio, x, excess_d, excess_b, noise):
     floor = x * variance / (lam * (2.0 - x * lam))
     squares = floor * np.array([excess_d, excess_b])
     sums = np.stack([spectrum.band_sums(lam**p * squares) for p in range(1, 5)], axis=-1)
-    lower, upper = power_sums.loss_interval(sums, problem.noise_constants)
+    lower, upper = formulas.loss_interval(sums, problem.noise_constants)
     return bool(lower < upper)
 
 
@@ -86,7 +86,7 @@ def check_stationary():
         lam, variance = spectrum.eigenvalues, problem.stds**2
         squares = eta * variance / (lam * (2.0 - eta * lam))
         sums = np.stack([spectrum.band_sums(lam**p * squares) for p in range(1, 5)], axis=-1)
-        bounds = power_sums.loss_interval(sums, problem.noise_constants)
+        bounds = formulas.loss_interval(sums, problem.noise_constants)
         worst = max(worst, np.abs(bounds / eta - 1.0).max())
     return worst
 

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 import suspalign_fast as sa
 from suspalign_fast import theory
-from suspalign_fast._picture import colors, step_axis
-from suspalign_fast.least_squares import random_features
+from suspalign_fast.model.least_squares import random_features
+from suspalign_fast.pictures import curves, headings
 
 try:
     from .tables import print_table
@@ -24,7 +24,7 @@ except ImportError:  # run as a program
 LABEL, STEPS, ROWS = 0.1, 100_000, 120
 STEP_SIZE = 1e-3
 BATCHES = (4, 64, 1024, 16384)
-SHOWN = {4: colors.DOMINANT, 64: colors.BULK, 1024: colors.CRITICAL, 16384: colors.SHADE}
+SHOWN = {4: headings.DOMINANT, 64: headings.BULK, 1024: headings.CRITICAL, 16384: headings.SHADE}
 
 
 def problem_of(batch, label=LABEL, initial=1.0):
@@ -52,7 +52,7 @@ def course(problem, step_size, at, runs):
 
 def plateau_and_phases(runs):
     """When the additive model mispredicts alignment, plateau and two phases."""
-    at = step_axis.spaced_steps(STEPS, 60)[1:]
+    at = curves.spaced_steps(STEPS, 60)[1:]
     rows = []
     for initial in (1.0, 100.0):
         for batch in BATCHES:
@@ -130,7 +130,7 @@ def critical(runs):
 def features(steps=10**6):
     """Follow power-law random features with batches of one and of 32, and the exact means."""
     problem = random_features(4_000, 1_000, alpha=1.0, beta=0.3, num_dominant=5)
-    at = step_axis.spaced_steps(steps, ROWS)
+    at = curves.spaced_steps(steps, ROWS)
     found = {}
     for batch in (1, 32):
         quadratic = problem.quadratic(batch)
@@ -153,8 +153,8 @@ def draw(path, runs=200, steps=10**6):
     """Plot alignment and critical step size of both models, and the loss of random features."""
     figure = Figure(figsize=(7.5, 9.0), layout="constrained")
     top, middle, bottom = figure.subplots(3, 1)
-    at = step_axis.spaced_steps(STEPS, ROWS)[1:]
-    place = step_axis.position(at)
+    at = curves.spaced_steps(STEPS, ROWS)[1:]
+    place = curves.position(at)
     for batch, color in SHOWN.items():
         problem = problem_of(batch, initial=100.0)
         plain = additive(problem, STEP_SIZE)
@@ -169,18 +169,18 @@ def draw(path, runs=200, steps=10**6):
             middle.plot(place, values / STEP_SIZE, color=color, lw=1.4, ls=dash)
     top.set_yscale("log")
     top.set_ylabel("alignment", fontsize=9.5)
-    top.plot([], [], color=colors.QUIET, lw=1.2, ls="--", label="additive noise, same at rest")
+    top.plot([], [], color=headings.QUIET, lw=1.2, ls="--", label="additive noise, same at rest")
     top.legend(fontsize=8.5, frameon=False, loc="lower left")
-    middle.axhline(1.0, color=colors.QUIET, lw=0.8)
+    middle.axhline(1.0, color=headings.QUIET, lw=0.8)
     middle.set_yscale("log")
     middle.set_ylabel("critical step size\nover the step size", fontsize=9.5)
     for axes in (top, middle):
         label_steps(axes, STEPS)
     problem, found = features(steps)
     for (batch, (trace, exact)), color in zip(
-        found.items(), (colors.DOMINANT, colors.BULK), strict=True
+        found.items(), (headings.DOMINANT, headings.BULK), strict=True
     ):
-        places = step_axis.position(trace.step)
+        places = curves.position(trace.step)
         label = f"B = {batch}, eta = {trace.step_size[0]:.3g}"
         bottom.plot(places, exact.loss_mean, color=color, lw=1.4, label=f"exact mean, {label}")
         bottom.plot(places, trace.loss, color=color, marker="o", ls="none", ms=2.6, mew=0.0)
@@ -201,8 +201,8 @@ def draw(path, runs=200, steps=10**6):
 
 def label_steps(axes, last):
     """Label the axis of steps."""
-    major, _ = step_axis.ticks(last)
-    axes.set_xticks(step_axis.position(major), [f"{step:,}" for step in major], fontsize=8.5)
+    major, _ = curves.ticks(last)
+    axes.set_xticks(curves.position(major), [f"{step:,}" for step in major], fontsize=8.5)
     axes.tick_params(labelsize=8.5)
     axes.spines[["top", "right"]].set_visible(False)
 

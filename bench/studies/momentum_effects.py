@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import suspalign_fast as sa
-from suspalign_fast import phases, theory
-from suspalign_fast._picture import colors, step_axis
-from suspalign_fast.momentum_moves import momentum_transition
+from suspalign_fast import theory
+from suspalign_fast.model.moves import momentum_transition
+from suspalign_fast.pictures import curves, headings
+from suspalign_fast.theory import phases
 
 try:
     from .tables import print_table
@@ -27,7 +28,7 @@ OPTIMIZERS = {
     "heavy ball 0.9": sa.Momentum(0.9),
     "Nesterov 0.9": sa.Momentum(0.9, nesterov=True),
 }
-SHOWN = dict(zip(OPTIMIZERS, (colors.SIMULATED, colors.DOMINANT, colors.BULK), strict=True))
+SHOWN = dict(zip(OPTIMIZERS, (headings.SIMULATED, headings.DOMINANT, headings.BULK), strict=True))
 SPECTRUM = sa.Spectrum.linear_bands(500, 50, (100.0, 80.0), (7.0, 1.0), gap_ratio=10.1)
 PROBLEM = sa.Quadratic(SPECTRUM, sa.IsotropicNoise(0.5), initial=10.0)
 
@@ -79,7 +80,7 @@ def progress(step_size, optimizer, at):
 
 def two_phases():
     """Minimum and plateau at the same effective step size."""
-    at = np.r_[0, step_axis.spaced_steps(STEPS, ROWS)[1:]]
+    at = np.r_[0, curves.spaced_steps(STEPS, ROWS)[1:]]
     rows = []
     for name, optimizer in OPTIMIZERS.items():
         eta = equal_step(optimizer)
@@ -162,8 +163,8 @@ def draw(path, budget=100):
     """Plot alignment, the bulk's odds in update over gradient, and what is left of its loss."""
     figure = Figure(figsize=(7.5, 9.0), layout="constrained")
     top, middle, bottom = panels = figure.subplots(3, 1)
-    at = step_axis.spaced_steps(STEPS, ROWS)[1:]
-    place = step_axis.position(at)
+    at = curves.spaced_steps(STEPS, ROWS)[1:]
+    place = curves.position(at)
     early = at <= 1_000
     for name, optimizer in OPTIMIZERS.items():
         color, eta = SHOWN[name], equal_step(optimizer)
@@ -172,7 +173,7 @@ def draw(path, budget=100):
         top.plot(place, exact.alignment_mean, color=color, lw=1.5, label=name)
         kept = np.isin(run.step, at[::3])
         top.plot(
-            step_axis.position(run.step[kept]), run.alignment[kept], color=color, marker="o",
+            curves.position(run.step[kept]), run.alignment[kept], color=color, marker="o",
             ls="none", ms=2.4, mew=0.0,
         )  # fmt: skip
         odds = np.array([bulk_odds(eta, optimizer, t) for t in at])
@@ -185,14 +186,14 @@ def draw(path, budget=100):
     top.legend(fontsize=8.5, frameon=False, loc="lower right")
     middle.set_ylabel("bulk's odds in the update\nover those in its gradient", fontsize=9.5)
     bottom.set_ylabel("part of the bulk's\nloss that is left", fontsize=9.5)
-    bottom.plot([], [], color=colors.QUIET, lw=1.5, label=f"effective step size {STEP_SIZE}")
-    bottom.plot([], [], color=colors.QUIET, lw=1.5, ls="--", label=f"best for {budget} steps")
+    bottom.plot([], [], color=headings.QUIET, lw=1.5, label=f"effective step size {STEP_SIZE}")
+    bottom.plot([], [], color=headings.QUIET, lw=1.5, ls="--", label=f"best for {budget} steps")
     bottom.legend(fontsize=8.5, frameon=False, loc="lower left")
     bottom.set_xlabel("step", fontsize=9.5)
     for axes, last in zip(panels, (STEPS, STEPS, 1_000), strict=True):
         axes.set_yscale("log")
-        major, _ = step_axis.ticks(last)
-        axes.set_xticks(step_axis.position(major), [f"{step:,}" for step in major], fontsize=8.5)
+        major, _ = curves.ticks(last)
+        axes.set_xticks(curves.position(major), [f"{step:,}" for step in major], fontsize=8.5)
         axes.tick_params(labelsize=8.5)
         axes.spines[["top", "right"]].set_visible(False)
     top.set_title(

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import suspalign_fast as sa
-from suspalign_fast._picture import colors, step_axis
+from suspalign_fast.pictures import curves, headings
 
 ROOT = Path(__file__).parents[2]
 FOLDER, PICTURE = ROOT / "data" / "networks", ROOT / "docs" / "networks.png"
@@ -164,30 +164,30 @@ def draw(path):
     for (top, bottom), case in zip(axes.T, CASES, strict=True):
         trace = sa.load_trace(FOLDER / f"{case.name}.h5")
         top.set_title(case.name.replace("-", " "), fontsize=9)
-        top.plot(trace.step, trace.alignment, color=colors.SIMULATED, lw=1.0, label="network")
+        top.plot(trace.step, trace.alignment, color=headings.SIMULATED, lw=1.0, label="network")
         if case.optimizer == "SGD":
             other = sa.load_trace(FOLDER / f"{case.name}-quadratic.h5")
             label = f"quadratic of step {START}"
-            top.plot(other.step + START, other.alignment, color=colors.EXACT, lw=1.2, label=label)
+            top.plot(other.step + START, other.alignment, color=headings.EXACT, lw=1.2, label=label)
         top.set_ylim(-0.03, 1.03)
         held = trace.beyond_quadratic == 0
         critical = trace.critical_step_size
-        bottom.plot(trace.step, critical, color=colors.PALE_CRITICAL, lw=0.8)
+        bottom.plot(trace.step, critical, color=headings.PALE_CRITICAL, lw=0.8)
         bottom.plot(
-            trace.step[held], critical[held], ".", color=colors.CRITICAL, ms=4,
+            trace.step[held], critical[held], ".", color=headings.CRITICAL, ms=4,
             label="critical $\\eta^*_t$",
         )  # fmt: skip
         bottom.plot(
-            trace.step[~held], critical[~held], "x", color=colors.CRITICAL, ms=4,
+            trace.step[~held], critical[~held], "x", color=headings.CRITICAL, ms=4,
             label="the same where $\\eta^*_t\\lambda_1/2\\geq 0.9$",
         )  # fmt: skip
-        bottom.axhline(case.learning_rate, color=colors.SIMULATED, lw=1.0, label="learning rate")
+        bottom.axhline(case.learning_rate, color=headings.SIMULATED, lw=1.0, label="learning rate")
         edge = 2.0 / trace.top_eigenvalues[:, 0]
-        bottom.plot(trace.step, edge, color=colors.QUIET, lw=1.0, ls="--", label="$2/\\lambda_1$")
+        bottom.plot(trace.step, edge, color=headings.QUIET, lw=1.0, ls="--", label="$2/\\lambda_1$")
         bottom.set_yscale("log")
         for panel in (top, bottom):
             panel.grid(alpha=0.3, lw=0.5)
-        step_axis.set_up(top, STEPS, step_axis.MARGIN)
+        curves.set_up(top, STEPS, curves.MARGIN)
         bottom.set_xlabel("step")
     axes[0, 0].set_ylabel("alignment")
     axes[1, 0].set_ylabel("step size")

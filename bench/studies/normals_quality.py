@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests import gaussian
+from tests.helpers import gaussian
 
 #: Standard errors beyond which a statistic fails: of 40 statistics, 1 in 40,000 runs by chance.
 BOUND = 5.0

@@ -3,7 +3,7 @@
 import numpy as np
 
 import suspalign_fast as sa
-from suspalign_fast.datasets import digits_mlp
+from suspalign_fast.model.spectrum.named import digits_mlp
 
 
 def real():

@@ -21,17 +21,16 @@ from scipy import stats
 from tables import print_table
 
 import suspalign_fast as sa
-from suspalign_fast import power_sums as physics
-from suspalign_fast.rise import chi_square_tail
-from suspalign_fast.run import Run
-from suspalign_fast.verify.probed import make_probed
-from suspalign_fast.verify.row_claims import chance_error
-from suspalign_fast.verify.step_law import StepLaw
+from suspalign_fast.claims.laws import StepLaw, make_probed
+from suspalign_fast.claims.single_steps import chance_error
+from suspalign_fast.model.run import Run
+from suspalign_fast.physics import formulas as physics
+from suspalign_fast.physics.rise import chi_square_tail
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from tests.imhof import chance_above
-from tests.random_problems import (
+from tests.helpers.imhof import chance_above
+from tests.helpers.random_problems import (
     NOISES,
     random_batches,
     random_batches_momentum,

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from suspalign_fast.verify import FALSE_ALARM
+from suspalign_fast.claims.evidence import FALSE_ALARM
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from tests.random_problems import KINDS, verified
+from tests.helpers.random_problems import KINDS, verified
 
 
 def failures(numbers, kinds):

@@ -8,31 +8,31 @@ from typing import Any, Literal
 
 import click
 
-from .. import __version__, _progress, devices, texts
-from .._picture.load import load as load_matplotlib
-from ..cost import first_engine, settled
-from ..driver import UnstableWarning
-from ..optimizer import Optimizer
-from ..plot import is_own_picture, plot_trace
-from ..problem import Quadratic
-from ..row import columns
-from ..run import DTYPES, UPDATES, EngineName, Run, update_weights
-from ..simulate import execute, resume
-from ..spec import ENGINES
-from ..stability import Weights
-from ..step_size import as_step_size
-from ..storage.column import COMPRESSIONS
-from ..study_netcdf import is_study
-from ..trace import Trace
-from ..trace_file import load_trace
-from ..verify import ENGINES as VERIFY_ENGINES
-from ..verify import verify
+from ..base import reports
+from ..base.registry import ENGINES
+from ..claims import ENGINES as VERIFY_ENGINES
+from ..claims.verify import verify
+from ..model import devices, texts
+from ..model.optimizer import Optimizer
+from ..model.problem import Quadratic
+from ..model.run import DTYPES, UPDATES, EngineName, Run, update_weights
+from ..model.stability import Weights
+from ..model.step_size import as_step_size
+from ..physics.row import columns
+from ..pictures.figure import load as load_matplotlib
+from ..pictures.trace import is_own_picture, plot_trace
+from ..running.cost import first_engine, settled
+from ..running.driver import UnstableWarning
+from ..running.simulate import execute, resume
+from ..storage.output import COMPRESSIONS
+from ..studies.reading import is_study
+from ..traces.trace import Trace
+from ..traces.trace_file import load_trace
 from . import options, text
-from . import problem as problems
-from .optimizer import optimizer_options
-from .output import DIVERGED, Commands, say, warn, warned
-from .problem import Source
-from .study_text import say_study
+from . import options as problems
+from .console import DIVERGED, Commands, say, warn, warned
+from .options import Source, optimizer_options
+from .text import say_study
 
 #: Seconds between two looks at a running trace.
 FOLLOW_SECONDS = 0.5
@@ -41,7 +41,7 @@ FOLLOW_SECONDS = 0.5
 @click.group(
     cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
 )
-@click.version_option(__version__, prog_name="suspalign")
+@click.version_option(package_name="suspalign-fast", prog_name="suspalign")
 def main() -> None:
     """Suspicious alignment of SGD on quadratics with millions of dimensions.
 
@@ -334,7 +334,7 @@ def _follow(file: Path) -> Trace:
     """
     trace = load_trace(file)
     total = None if trace.problem is None else trace.run.num_rows
-    with _progress.bar(total, "row", visible=True, unit_scale=True) as bar:
+    with reports.bar(total, "row", visible=True, unit_scale=True) as bar:
         while True:
             if len(trace):
                 last = trace.read("alignment", len(trace) - 1, len(trace))[0]

@@ -1,16 +1,24 @@
 """Problems, runs and traces in lines of text."""
 
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from .. import _threads, _words, texts
-from ..cost import estimate_seconds, faster_engine, seconds_per_normal
-from ..optimizer import PLAIN, Optimizer
-from ..run import Run
-from ..spectrum import Spectrum
-from ..summary import Course, courses
-from ..trace import Trace
-from .output import say
+from ..base import reports, words
+from ..base import threads as _threads
+from ..base.words import plain
+from ..model import texts
+from ..model.optimizer import PLAIN, Optimizer
+from ..model.run import Run
+from ..model.spectrum.spectrum import Spectrum
+from ..pictures.grid_axis import value_text
+from ..running.cost import estimate_seconds, faster_engine, seconds_per_normal
+from ..studies.cases import DONE, ERROR, MISSING
+from ..studies.reading import read_study
+from ..traces.summary import Course, courses
+from ..traces.trace import Trace
+from .console import say, warn
 
 
 def spectrum(of: Spectrum) -> str:
@@ -95,8 +103,8 @@ def description(trace: Trace) -> dict[str, str]:
     """Describe a trace and its run, line by line."""
     if trace.problem is None:
         return {
-            "status": f"{plain(trace.status)}, {len(trace):,} rows",
-            "source": plain(trace.source),
+            "status": f"{plain_value(trace.status)}, {len(trace):,} rows",
+            "source": plain_value(trace.source),
         }
     run, spec = trace.run, trace.spec
     lines = {
@@ -104,21 +112,88 @@ def description(trace: Trace) -> dict[str, str]:
         "spectrum": spectrum(run.problem.spectrum),
     }
     for name in ("engine", "device", "noise", "initial", "step_size", "update", "num_steps"):
-        lines[name] = plain(spec[name])
+        lines[name] = plain_value(spec[name])
     lines["optimizer"] = texts.described_optimizer(run.optimizer)
     given = run.record_at is not None
     every = "at given steps" if given else f"every {run.record_every} steps"
     return lines | {"seed": f"{run.seed}, recorded {every}"}
 
 
-def plain(value: Any) -> str:
+def plain_value(value: Any) -> str:
     """Return a part of a run's description on one line."""
     if isinstance(value, dict):
-        return ", ".join(f"{k} {plain(v)}" for k, v in value.items())
-    return _words.plain(value)
+        return ", ".join(f"{k} {plain_value(v)}" for k, v in value.items())
+    return words.plain(value)
 
 
 def file_size(path: Path) -> str:
     """Return the size of a file."""
     size = path.stat().st_size
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+
+
+# --- Studies in lines of text --------------------------------------------------------------------
+
+
+#: Statuses of runs, in the order in which they are counted.
+STATUSES = (*DONE, ERROR, MISSING)
+#: Seconds between two looks at a running sweep.
+FOLLOW_SECONDS = 0.5
+#: Values of an axis that are printed.
+MOST_VALUES = 6
+
+
+def say_study(file: Path, *, follow: bool) -> None:
+    """Print what the file of a study holds, once its sweep has ended if it is to be followed."""
+    dataset = _followed(file) if follow else read_study(file)
+    about = dataset.attrs
+    say(f"file       {file} ({file_size(file)})")
+    say(f"status     {plain(about.get('status', 'unknown'))}")
+    if "source" in about:
+        say(f"source     {plain(about['source'])}")
+    for name in dataset.dims:
+        if name in dataset.coords and name != "step":
+            say(f"axis       {plain(name)}: {_values(dataset[name].values)}")
+    steps = dataset["step"].values
+    say(f"steps      {steps.size:,}, from {steps[0]:,} to {steps[-1]:,}")
+    shown = [name for name in dataset.data_vars if name not in ("status", "error")]
+    say(f"variables  {', '.join(map(plain, shown))}")
+    if "status" in dataset:
+        say(f"runs       {counted(Counter(dataset.status.values.ravel().tolist()))}")
+        first_error(dataset)
+    if "left_out" in about:
+        say(f"left out   {plain(about['left_out'])}: not numbers or texts along known dimensions")
+
+
+def counted(found: Counter[str], names: dict[str, str] | None = None) -> str:
+    """Say how many runs ended how."""
+    known = [name for name in STATUSES if name in found]
+    return ", ".join(f"{found[name]:,} {(names or {}).get(name, name)}" for name in known)
+
+
+def first_error(dataset: Any) -> None:
+    """Quote the first of the runs that failed."""
+    if (dataset.status == ERROR).any():
+        errors = filter(None, dataset.error.values.ravel().tolist())
+        warn(f"the first error: {plain(next(errors, 'unknown'))}")
+
+
+def _values(values: Any) -> str:
+    listed = [value_text(value) for value in values[:MOST_VALUES]]
+    more = ", ..." if values.size > MOST_VALUES else ""
+    return f"{', '.join(map(plain, listed))}{more} ({values.size:,})"
+
+
+def _followed(file: Path) -> Any:
+    """Move a progress bar with the runs of a sweep until it ends."""
+    dataset = read_study(file)
+    total = dataset.status.size if "status" in dataset else 0
+    with reports.bar(total, "run", visible=True) as bar:
+        while True:
+            done = int(dataset.status.isin(DONE).sum()) if total else 0
+            bar.update(done - bar.n)
+            if dataset.attrs.get("status") != "running":
+                return dataset
+            dataset.close()
+            time.sleep(FOLLOW_SECONDS)
+            dataset = read_study(file)

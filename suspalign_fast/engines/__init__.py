@@ -1,19 +1,31 @@
-"""Engines: ways to make the rows of a trace (docs/model.md, section 4: what is exact in each).
+"""Ways to make rows (docs/model.md, section 4: what is exact in each).
 
-Importing this package registers its engines under their names (``spec.ENGINES``).
+Importing this package registers its engines under their names (`base.registry.ENGINES`).
+
+===========  ===============================================================
+`base`       what every engine does
+`plan`       how a problem is cut for the kernels, and shards of it
+`moves`      coefficients of the moves between recorded rows
+`steppers`   the ways from row to row: known sizes, a rule, jumps, mini-batches
+`step`       the engines `step` and `jump`
+`levels`     the engine `levels`
+`reference`  plain NumPy, the oracle of paths
+`sharded`    one run over the workers of an executor
+`gpu`        `step` and `jump` on a GPU
+===========  ===============================================================
 """
 
 from concurrent.futures import Executor
 
-from ..run import Run
-from ..spec import ENGINES
-from ..step_size import refuse_foreign
-from .base import Engine, Rows
-from .jump import JumpEngine
+from ..base.registry import ENGINES
+from ..model.run import Run
+from ..model.step_size import refuse_foreign
+from ..physics.rows import Rows
+from .base import Engine
 from .levels import LevelsEngine
 from .reference import ReferenceEngine
 from .sharded import ShardedEngine
-from .step import StepEngine
+from .step import JumpEngine, StepEngine
 
 __all__ = [
     "Engine",

@@ -3,14 +3,14 @@
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.normals import seed_key
-from ..row import (
+from ..model.run import Run
+from ..physics.layout import (
     CONSTANTS_AT,
     CROSS_ROW_SIZE,
     FACTORS_AT,
@@ -21,60 +21,8 @@ from ..row import (
     RULE_COLUMNS,
     SLICES,
     WEIGHT_AT,
-    cross_sums_of,
 )
-from ..run import Run
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Recorded steps: the columns from which all others follow.
-
-    Attributes
-    ----------
-    step : ndarray of int64, shape (rows,)
-    step_size : ndarray of float64, shape (rows,)
-        The size the rule assigns at the row; NaN where a schedule has ended.
-    power_sums : ndarray of float64, shape (rows, 2, 4)
-    noise_sums : ndarray of float64, shape (rows, 2, 3)
-    cross_sums : ndarray of float64, shape (rows, 2, 8), or (rows, 2, 0) without a velocity
-    """
-
-    step: NDArray[np.int64]
-    step_size: NDArray[np.float64]
-    power_sums: NDArray[np.float64]
-    noise_sums: NDArray[np.float64]
-    cross_sums: NDArray[np.float64]
-
-    @classmethod
-    def from_sums(
-        cls, step: NDArray[np.int64], step_size: NDArray[np.float64], sums: NDArray[np.float64]
-    ) -> "Rows":
-        """Split sums of shape (rows, bands, NUM_SUMS or more) into their groups."""
-        power, noise = (sums[..., part] for part in SLICES.values())
-        return cls(step, step_size, power, noise, cross_sums_of(sums))
-
-    @classmethod
-    def joined(cls, parts: "list[Rows]") -> "Rows":
-        """Return the rows of all parts, one after the other."""
-        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
-
-    def __len__(self) -> int:
-        return len(self.step)
-
-    def __getitem__(self, rows: slice) -> "Rows":
-        return Rows(*(getattr(self, f.name)[rows] for f in fields(self)))
-
-    def finite_prefix(self) -> "Rows":
-        """Return the rows before the first one with a sum that is not finite."""
-        every = (self.power_sums, self.noise_sums, self.cross_sums)
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(sum(sums.sum() for sums in every)):
-                return self
-        finite = np.logical_and.reduce([np.isfinite(sums).all((1, 2)) for sums in every])
-        if finite.all():
-            return self
-        return self[: int(np.argmin(finite))]
+from ..physics.rows import Rows
 
 
 class StepSizeError(ValueError):

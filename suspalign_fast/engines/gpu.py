@@ -8,22 +8,45 @@ from numba import cuda
 from numba.core.errors import NumbaError
 from numpy.typing import NDArray
 
-from .. import _memory, devices
-from .._numba_errors import explain
-from ..kernels import domains, gpu, gpu_block
-from ..kernels.gpu_rules import make_adaptive
-from ..kernels.gpu_velocity import VELOCITY_WAY
+from ..base import memory
+from ..base.reports import explain
+from ..kernels import domains
+from ..kernels.batches import Batches, squared_norms
+from ..kernels.blocks import BAND, BLOCK
+from ..kernels.gpu import batches as gpu_batches
+from ..kernels.gpu import plain, together
+from ..kernels.gpu.rules import make_adaptive
+from ..kernels.gpu.velocity import VELOCITY_WAY
 from ..kernels.jit import SIMULATED
-from ..kernels.momentum_powers import NUM_PARTS
-from ..kernels.move import moves_of
 from ..kernels.normals import COORDINATES_OF_A_WORD, COUNTERS, GROUP
+from ..kernels.powers import NUM_PARTS
 from ..kernels.rules import Record, Ruling
-from ..row import CROSS_COLUMNS, NUM_NOISY, NUM_SUMS, ROW_SIZE
-from ..run import Run
-from ..step_size import AdaptiveStepSize, RowStep
+from ..kernels.sums import moves_of
+from ..model import devices
+from ..model.run import Run
+from ..model.step_size import AdaptiveStepSize, RowStep
+from ..physics.layout import (
+    CROSS_AT,
+    CROSS_COLUMNS,
+    CROSS_SUMS,
+    NOISY_AT,
+    NUM_BANDS,
+    NUM_NOISY,
+    NUM_SUMS,
+    ROW_SIZE,
+    WEIGHT_AT,
+)
 from .base import STATE, VELOCITY
-from .coordinates import check_directions, given_coefficients, level_ends
-from .steppers import AdaptiveSteps, Jumps, KnownSteps, SteppingEngine, check_known
+from .plan import check_directions, given_coefficients, level_ends
+from .steppers import (
+    AdaptiveSteps,
+    BatchSteps,
+    Jumps,
+    KnownSteps,
+    SteppingEngine,
+    batches_of,
+    check_known,
+)
 
 Array = NDArray[np.float64]
 
@@ -50,7 +73,7 @@ class GpuStepEngine(SteppingEngine):
         planes = np.dtype(run.dtype).itemsize * (1 + has_velocity)
         needed = spectrum.dim * planes + self._bytes_of_model()
         there = None if SIMULATED else _free_memory()
-        _memory.compare(f"engine {run.engine!r} at d = {spectrum.dim:,}", needed, there, "the GPU")
+        memory.compare(f"engine {run.engine!r} at d = {spectrum.dim:,}", needed, there, "the GPU")
         processors = _processors()
         self._place_model(processors)
         self._planes: dict[str, Any] = {STATE: self._initial_state()}
@@ -75,8 +98,8 @@ class GpuStepEngine(SteppingEngine):
     def _place_model(self, processors: int) -> None:
         """Make what kernels take beside the planes."""
         problem = self.run.problem
-        self.way: Any = VELOCITY_WAY if self.run.optimizer.has_velocity else gpu.PLAIN_WAY
-        self.parts: Any = self._cut(processors * gpu_block.BLOCKS)
+        self.way: Any = VELOCITY_WAY if self.run.optimizer.has_velocity else plain.PLAIN_WAY
+        self.parts: Any = self._cut(processors * together.BLOCKS)
         self.lam: Any = self._spread(problem.spectrum.eigenvalues)
         one = cuda.to_device(problem.stds[:1].copy()) if self._is_isotropic else None
         self.std: Any = self._spread(problem.stds) if one is None else one
@@ -98,7 +121,7 @@ class GpuStepEngine(SteppingEngine):
 
     def _cut(self, count: int) -> Any:
         spectrum = self.run.problem.spectrum
-        return cuda.to_device(gpu_block.cut(spectrum.dim, spectrum.num_dominant, count))
+        return cuda.to_device(together.cut(spectrum.dim, spectrum.num_dominant, count))
 
     def _table(self, parts: Any, size: int) -> Any:
         """Table of as many steps as fit, at least one tile of them."""
@@ -120,7 +143,7 @@ class GpuStepEngine(SteppingEngine):
     @staticmethod
     def _fill(values: Array, ends: NDArray[np.int64], out: Any) -> Any:
         """Set an array on the device to values, each from the end of the one before to its own."""
-        gpu_block.launch(gpu.spread, _blocks(out.size), gpu_block.THREADS)(
+        together.launch(plain.spread, _blocks(out.size), together.THREADS)(
             cuda.to_device(values), cuda.to_device(ends), out
         )
         return out
@@ -131,7 +154,7 @@ class GpuStepEngine(SteppingEngine):
         problem = self.run.problem
         state = cuda.device_array(problem.spectrum.dim, self.run.dtype)
         counters = COUNTERS * -(-problem.spectrum.dim // GROUP)
-        gpu_block.launch(gpu.fill_normals, _blocks(counters), gpu_block.THREADS)(
+        together.launch(plain.fill_normals, _blocks(counters), together.THREADS)(
             state, problem.initial, domains.INITIAL, 0, 0, *self.key
         )
         return state
@@ -174,7 +197,7 @@ class GpuStepEngine(SteppingEngine):
 
     def initial_sums(self) -> Array:
         """Sums of the state, shape (bands, ROW_SIZE)."""
-        gpu_block.launch(self.way.sum_state, len(self.parts), gpu_block.THREADS)(
+        together.launch(self.way.sum_state, len(self.parts), together.THREADS)(
             *self._moving, self.lam, self.std, self.parts, self.table
         )
         return self._rows(self.table, self.parts, np.zeros(1, np.int64))[0]
@@ -182,22 +205,22 @@ class GpuStepEngine(SteppingEngine):
     def observe(self, out: Array) -> None:
         """Write the sums of the next step's noisy gradient."""
         table = cuda.to_device(np.zeros((len(self.adaptive_parts), 1, ROW_SIZE)))
-        gpu_block.launch(gpu.observe, len(self.adaptive_parts), gpu.RULE_THREADS)(
+        together.launch(plain.observe, len(self.adaptive_parts), plain.RULE_THREADS)(
             self._planes[STATE], self.lam, self.std, self.adaptive_parts, *_words(self.step),
             *self.key, table,
         )  # fmt: skip
         first = np.zeros(1, np.int64)
-        out[...] = self._added(gpu.PLAIN_WAY, table, self.adaptive_parts, first)[0][:, :NUM_NOISY]
+        out[...] = self._added(plain.PLAIN_WAY, table, self.adaptive_parts, first)[0][:, :NUM_NOISY]
 
     # --- launches --------------------------------------------------------------------------
 
     @staticmethod
-    def _added(way: gpu_block.Way, table: Any, parts: Any, at: NDArray[np.int64]) -> Array:
+    def _added(way: together.Way, table: Any, parts: Any, at: NDArray[np.int64]) -> Array:
         """Sums over parts at some steps of a table."""
         out = np.zeros((at.size, 2, way.width))
         if at.size:
             device_out = cuda.device_array(out.shape, np.float64)
-            gpu_block.launch(way.add_parts, at.size, gpu_block.LANES * way.width)(
+            together.launch(way.add_parts, at.size, together.LANES * way.width)(
                 table, parts, cuda.to_device(at), device_out
             )
             device_out.copy_to_host(out)
@@ -227,7 +250,7 @@ class GpuStepEngine(SteppingEngine):
         while begin < len(moves):
             low, high = _words(first_step + begin)
             end = min(len(moves), begin + self.table.shape[1], begin + WORD - low)
-            gpu_block.launch(self.way.advance, len(self.parts), gpu_block.THREADS)(
+            together.launch(self.way.advance, len(self.parts), together.THREADS)(
                 *model, self.lam, self.std, self.parts, there[begin:end], low, high, key_0,
                 key_1, self.table,
             )  # fmt: skip
@@ -279,9 +302,7 @@ class GpuStepEngine(SteppingEngine):
         compact = np.zeros((*record.sums.shape[:2], self.way.width))
         results = [cuda.to_device(array) for array in (compact, record.steps, record.sizes)]
         progress = cuda.to_device(np.full(2, -1, np.int64))
-        gpu_block.launch(self.kernel, self.blocks, threads)(
-            *arguments, *changed, *results, progress
-        )
+        together.launch(self.kernel, self.blocks, threads)(*arguments, *changed, *results, progress)
         record.sums[...] = self._as_rows(results[0].copy_to_host())
         results[1].copy_to_host(record.steps)
         results[2].copy_to_host(record.sizes)
@@ -326,7 +347,7 @@ class GpuJumpEngine(GpuStepEngine):
             if begin == 0 or moves > 1:
                 for values, array in zip(coefficients, self._move, strict=True):
                     self._spread(values[begin], array)
-            gpu_block.launch(self.way.jump_rows, len(self.parts), gpu_block.THREADS)(
+            together.launch(self.way.jump_rows, len(self.parts), together.THREADS)(
                 *self._moving, *move, self.lam, self.std, self.parts,
                 *map(cuda.to_device, _words(steps[begin:end])), key_0, key_1, self.table,
             )  # fmt: skip
@@ -347,7 +368,7 @@ def _words(step: Any) -> tuple[Any, Any]:
 
 def _blocks(threads: int) -> int:
     """Blocks for so many threads."""
-    return -(-threads // gpu_block.THREADS)
+    return -(-threads // together.THREADS)
 
 
 def _processors() -> int:
@@ -355,3 +376,79 @@ def _processors() -> int:
     if SIMULATED:
         return SIMULATED_PROCESSORS
     return int(cuda.get_current_device().MULTIPROCESSOR_COUNT)
+
+
+# --- The engine `step` on mini-batches of data on a GPU ------------------------------------------
+
+
+class GpuBatchEngine(GpuStepEngine):
+    """SGD on mini-batches of data: every step is a sum over all coordinates, as under a rule."""
+
+    def _bytes_of_model(self) -> int:
+        return 8 * self.run.problem.spectrum.dim
+
+    def _place_model(self, processors: int) -> None:
+        spectrum = self.run.problem.spectrum
+        has_velocity = self.run.optimizer.has_velocity
+        self.way = gpu_batches.VELOCITY_BATCHES if has_velocity else gpu_batches.PLAIN_BATCHES
+        self.std = self._spread(self.run.problem.stds)
+        blocks = together.cut_every(spectrum.dim, spectrum.num_dominant, BLOCK)
+        num_dominant = int(np.count_nonzero(blocks[:, BAND] == 0))
+        parts = together.cut(len(blocks), num_dominant, processors, 1)
+        self.plan_blocks: Any = cuda.to_device(blocks)
+        self.parts = cuda.to_device(parts)
+        #: Norms of the blocks' parts of the state, and the normals along them.
+        self.along: tuple[Any, Any] = (
+            cuda.to_device(np.zeros(len(blocks))),
+            cuda.to_device(np.zeros(len(blocks))),
+        )
+        self.turns: tuple[Any, Any] = (
+            cuda.to_device(np.zeros((2, len(parts), self.way.width))),
+            cuda.to_device(np.zeros((2, len(parts), ROW_SIZE))),
+        )
+
+    def _prepare(self, processors: int) -> None:
+        batches = batches_of(self.run.problem)
+        assert batches is not None
+        self.stepper: BatchSteps = BatchSteps(
+            self, GpuBatchEngine._advance, weakref.proxy(self), batches
+        )
+        rule = self.stepper.rule
+        #: Blocks that a cooperative launch may have; the simulator has one at a time.
+        self.blocks: int = 1 if gpu_batches.SIMULATED else min(processors, len(self.parts))
+        self.kernel: Any = gpu_batches.make_batches(rule.compiled, rule.observes, self.way)
+
+    def initial_sums(self) -> Array:
+        """Sums of the state, shape (bands, ROW_SIZE)."""
+        sums = self._sums_now()
+        columns = [*range(NUM_SUMS), *range(CROSS_AT, CROSS_AT + len(CROSS_SUMS.terms))]
+        return self._as_rows(sums[None][..., columns])[0]
+
+    def observe(self, out: Array) -> None:
+        """Write the sums of the next step's noisy gradient."""
+        out[...] = self._sums_now()[:, NOISY_AT:WEIGHT_AT]
+
+    def _sums_now(self) -> Array:
+        """Return the table of a rule at the state, by no step at all."""
+        stepper = self.stepper
+        ruling = stepper.ruling._replace(sums=stepper.ruling.sums.copy())
+        none = np.empty(0, np.int64)
+        record = Record(none, np.empty((0, NUM_BANDS, self.row_size)), none, np.empty(0))
+        stepper.kernel(*stepper.model, self.step, 0, ruling, record, *self.key)
+        return ruling.sums
+
+    def _advance(
+        self, batches: Batches, first_step: int, num_steps: int, ruling: Ruling, record: Record,
+        key_0: Any, key_1: Any,
+    ) -> tuple[int, int]:  # fmt: skip
+        """As `kernels.data_steps.advance_batches`, in one launch."""
+        us = np.empty(num_steps + 1)
+        squared_norms(first_step, key_0, key_1, batches.twice_d, batches.slope, us)
+        numbers = np.array([batches.size, batches.label_std])
+        known = cuda.to_device(numbers), cuda.to_device(batches.traces)
+        return self._launch_adaptive(
+            gpu_batches.THREADS, ruling, record,
+            tuple(self._planes.values()), self._factors, self.std, self.plan_blocks, self.parts,
+            known, cuda.to_device(us), cuda.to_device(ruling.weights), first_step, num_steps,
+            cuda.to_device(np.append(record.wanted, -1)), key_0, key_1, *self.along, *self.turns,
+        )  # fmt: skip

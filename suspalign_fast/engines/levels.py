@@ -5,18 +5,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _memory, _threads
-from ..kernels import data_levels, levels, momentum_levels
-from ..kernels.data_noise import Batches, make_batches
+from ..base import memory
+from ..base import threads as _threads
+from ..base.registry import ENGINES
+from ..kernels import levels, velocity_levels
+from ..kernels import levels as data_levels
+from ..kernels.batches import Batches, make_batches
 from ..kernels.levels import Levels, make_levels
 from ..kernels.normals import seed_key
-from ..problem import Quadratic
-from ..row import NUM_BANDS, ROW_SIZE, sum_weights
-from ..run import Run
-from ..spec import ENGINES
-from .base import STATE, VELOCITY, Rows
-from .batches import BatchSteps, batches_of
-from .steppers import AdaptiveSteps, Jumps, SteppingEngine
+from ..model.problem import Quadratic
+from ..model.run import Run
+from ..physics.layout import NUM_BANDS, ROW_SIZE, sum_weights
+from ..physics.rows import Rows
+from .base import STATE, VELOCITY
+from .steppers import AdaptiveSteps, BatchSteps, Jumps, SteppingEngine, batches_of
 
 Array = NDArray[np.float64]
 #: Arrays with an entry for every level that the engine holds at once.
@@ -129,7 +131,7 @@ class LevelsEngine(SteppingEngine):
         problem = run.problem
         spectrum = problem.spectrum
         count = spectrum.num_levels
-        _memory.check(f"engine 'levels' with {count:,} levels", ARRAYS * 8 * count)
+        memory.check(f"engine 'levels' with {count:,} levels", ARRAYS * 8 * count)
         self.levels: Levels = levels_of(problem)
         self.planes = {STATE: self._initial_state(self.key)}
         batches = batches_of(problem)
@@ -167,7 +169,7 @@ class LevelsEngine(SteppingEngine):
             self.planes[name] = np.zeros_like(self.state)
         no_batches = make_batches(1, 0.0, np.zeros((NUM_BANDS, 3)))
         self.stepper = BatchSteps(
-            self, momentum_levels.advance_velocity_levels, *self.planes.values(), self.levels,
+            self, velocity_levels.advance_velocity_levels, *self.planes.values(), self.levels,
             merged, tuple(self.run.optimizer.factors), batches or no_batches, batches is not None,
         )  # fmt: skip
 
@@ -184,7 +186,7 @@ class LevelsEngine(SteppingEngine):
         """Sums of both bands of a state, laid out as ``row`` says, shape (bands, row_size)."""
         sums = np.empty((NUM_BANDS, self.row_size))
         if VELOCITY in planes:
-            momentum_levels.sum_velocity_levels(*planes.values(), self.levels, sums)
+            velocity_levels.sum_velocity_levels(*planes.values(), self.levels, sums)
         else:
             levels.sum_levels(planes[STATE], self.levels, sums)
         return sums
@@ -236,7 +238,7 @@ class LevelsEngine(SteppingEngine):
         """Write the sums of the next step's noisy gradient."""
         if VELOCITY in self.planes:
             model = self.stepper.model
-            momentum_levels.observe_velocity_levels(*model, self.step, *self.key, out)
+            velocity_levels.observe_velocity_levels(*model, self.step, *self.key, out)
             return
         if isinstance(self.stepper, BatchSteps):
             data_levels.observe_level_batch(*self.stepper.model, self.step, *self.key, out)

@@ -8,10 +8,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _threads
-from ..kernels.powers import write_moves
-from ..step_size import ConstantStep, KnownStepSize
-from ..transition import PIECE, log_factors, transition
+from ..base import threads as _threads
+from ..kernels.powers import NUM_PARTS, write_moves, write_scheduled_moves, write_velocity_moves
+from ..model.moves import PIECE, log_factors, transition
+from ..model.run import Run
+from ..model.step_size import ConstantStep, KnownStepSize
 
 Array = NDArray[np.float64]
 
@@ -109,7 +110,7 @@ class PlainMoves(Moves):
     ----------
     rule : KnownStepSize
     rate, push : ndarray of float64, shape (levels,)
-        See `transition`.
+        See `model.moves`.
     threads : int
     """
 
@@ -141,3 +142,44 @@ class PlainMoves(Moves):
             super()._write_lasting(stop, gap, out)
             return
         transition(self.rule, stop - gap, stop, self.rate, self.push, (out[0, 0], out[1, 0]))
+
+
+# --- Coefficients of the moves of c and v between recorded rows ----------------------------------
+
+
+class VelocityMoves(Moves):
+    """Moves ``(c, v) <- A (c, v) + K (xi_1, xi_2)``: A row by row, and the lower triangular K.
+
+    Parameters
+    ----------
+    run : Run
+    threads : int
+    """
+
+    num_parts = NUM_PARTS
+
+    def __init__(self, run: Run, threads: int = 1) -> None:
+        assert isinstance(run.step_size, KnownStepSize)
+        super().__init__(run.step_size, run.problem.spectrum.num_levels, threads)
+        self.run: Run = run
+
+    def _write(self, steps: NDArray[np.int64], gaps: NDArray[np.int64], out: Array) -> None:
+        """Write coefficients of moves that are `gaps` long and end at `steps`."""
+        problem, rule, weights = self.run.problem, self.rule, np.array(self.run.update)
+        split = problem.spectrum.num_dominant_levels
+        model = problem.spectrum.eigenvalues, problem.stds, split
+        factors = [float(factor) for factor in self.run.optimizer.factors]
+        if type(rule) is ConstantStep:
+            more = *model, rule.value * weights, *factors, out
+            self._share(lambda first, last: write_velocity_moves(first, last, gaps, *more))
+            return
+        sizes = [
+            np.ascontiguousarray(rule.values(stop - gap, stop), np.float64)
+            for stop, gap in zip(steps.tolist(), gaps.tolist(), strict=True)
+        ]
+
+        def write(first: int, last: int) -> None:
+            for i, some in enumerate(sizes):
+                write_scheduled_moves(first, last, some, *model, weights, *factors, i, out)
+
+        self._share(write)

@@ -1,29 +1,45 @@
 """The default engine: every step of the sample path, compiled (docs/model.md, section 4)."""
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _memory, _threads
-from ..kernels import advance, data_steps, domains, momentum, momentum_batches
-from ..kernels.batch import fill_normals
-from ..kernels.move import moves_of
-from ..kernels.normals import seed_key
-from ..kernels.plan import BLOCK, Plan, make_plan
-from ..kernels.small import advance_small, is_small
-from ..row import NUM_BANDS, ROW_SIZE
-from ..run import Run
-from ..shard import Shard
-from ..spec import ENGINES
-from ..step_size import AdaptiveStepSize, KnownStepSize
+from ..base import memory
+from ..base import threads as _threads
+from ..base.registry import ENGINES
+from ..kernels import batch_steps, domains
+from ..kernels import step as advance
+from ..kernels import velocity as momentum
+from ..kernels.blocks import BLOCK, Plan
+from ..kernels.normals import fill_normals, seed_key
+from ..kernels.powers import NUM_PARTS
+from ..kernels.step import advance_small, is_small
+from ..kernels.sums import moves_of
+from ..model.run import Run
+from ..model.step_size import AdaptiveStepSize, ConstantStep, KnownStepSize
+from ..physics.layout import NUM_BANDS, ROW_SIZE
 from .base import STATE, VELOCITY
-from .batches import BatchSteps, batches_of
-from .coordinates import check_directions, given_coefficients
-from .shares import Shared, advance_known, advance_velocity_known
-from .steppers import AdaptiveSteps, KnownSteps, SteppingEngine
+from .plan import Shard, check_directions, given_coefficients, level_ends, make_plan
+from .steppers import (
+    AdaptiveSteps,
+    BatchSteps,
+    Jumps,
+    JumpsOfOneSize,
+    KnownSteps,
+    Shared,
+    SteppingEngine,
+    advance_known,
+    advance_velocity_known,
+    batches_of,
+    check_known,
+    jump_rows,
+    jump_rows_by_size,
+    jump_velocity_rows,
+)
 
 #: Blocks from which on threads that meet at every step bring more than they cost.
 MIN_BLOCKS = 24
@@ -49,7 +65,7 @@ class StepEngine(SteppingEngine):
     }
     #: The same where noise depends on the state.
     elsewhere_of_state: ClassVar[Mapping[str, tuple[str, str]]] = {
-        "cuda": ("suspalign_fast.engines.gpu_batches", "GpuBatchEngine")
+        "cuda": ("suspalign_fast.engines.gpu", "GpuBatchEngine")
     }
     can_be_probed = True
     takes_velocity = True
@@ -60,7 +76,7 @@ class StepEngine(SteppingEngine):
         self.shard: Shard | None = shard
         check_directions(run)
         spectrum = run.problem.spectrum
-        _memory.check(f"engine {run.engine!r} at d = {spectrum.dim:,}", self.bytes_of(run))
+        memory.check(f"engine {run.engine!r} at d = {spectrum.dim:,}", self.bytes_of(run))
         self.threads: int = 1 if serial else _threads.allowed()
         self._plan = make_plan(run.problem, shard)
         if shard is not None:
@@ -126,7 +142,7 @@ class StepEngine(SteppingEngine):
             return
         in_threads = self._meets_at_every_step()
         if batches is not None:
-            kernels = data_steps.advance_batches, data_steps.advance_batches_in_threads
+            kernels = batch_steps.advance_batches, batch_steps.advance_batches_in_threads
             self.stepper = BatchSteps(self, kernels[in_threads], *model, batches)
         else:
             kernels = advance.advance_adaptive, advance.advance_adaptive_in_threads
@@ -143,8 +159,8 @@ class StepEngine(SteppingEngine):
         kernels: tuple[Any, Any]
         if batches is not None:
             kernels = (
-                momentum_batches.advance_velocity_batches,
-                momentum_batches.advance_velocity_batches_in_threads,
+                batch_steps.advance_velocity_batches,
+                batch_steps.advance_velocity_batches_in_threads,
             )
             self.stepper = BatchSteps(self, kernels[in_threads], *more, batches)
         else:
@@ -228,7 +244,7 @@ class StepEngine(SteppingEngine):
     def observe(self, out: NDArray[np.float64]) -> None:
         """Write the sums of the next step's noisy gradient."""
         if self._batches is not None:
-            data_steps.observe_batch(
+            batch_steps.observe_batch(
                 self.state, self.plan, self._batches, self.step, *self.key, out
             )
             return
@@ -243,3 +259,80 @@ def initial_state(run: Run, shard: Shard | None = None) -> NDArray[Any]:
         block = shard.first // BLOCK if shard else 0
         fill_normals(state, run.problem.initial, domains.INITIAL, 0, *seed_key(run.seed), block)
     return state
+
+
+# --- A normal a coordinate and recorded row, whatever the stride (docs/model.md, section 3) ------
+#
+# With a velocity two normals, and a move is a matrix (docs/momentum.md).
+
+
+#: Work of a coordinate and row, in normals, and with a velocity.
+JUMP_NORMALS, VELOCITY_JUMP_NORMALS = 2.2, 4.0
+#: Work of the move of a level with a velocity, for each doubling of its steps, or for each step of
+#: a schedule.
+JOINING = 40.0
+
+
+@ENGINES.register("jump")
+class JumpEngine(StepEngine):
+    """Moves from recorded row to recorded row: exact in law there, for known step sizes."""
+
+    jumps = True
+    elsewhere: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "cuda": ("suspalign_fast.engines.gpu", "GpuJumpEngine")
+    }
+    elsewhere_of_state = elsewhere  # where such noise is refused, as here
+    needs_known_steps = True
+    is_exact_in_law = True
+
+    @classmethod
+    def seconds(cls, run: Run, threads: int, normal: float) -> float:
+        """Return the expected time of a run."""
+        dim = run.problem.spectrum.dim
+        work = run.num_rows * dim * JUMP_NORMALS
+        if run.optimizer.has_velocity:
+            work = run.num_rows * dim * VELOCITY_JUMP_NORMALS + _work_of_moves(run)
+        return work * normal / max(1, min(threads, dim // BLOCK))
+
+    def __init__(self, run: Run, *, serial: bool = False, shard: Shard | None = None) -> None:
+        check_known(run)
+        super().__init__(run, serial=serial, shard=shard)
+
+    @classmethod
+    def bytes_of_moves(cls, run: Run) -> int:
+        """Memory of the coefficients of a move, and of rates where the update has weights."""
+        if run.optimizer.has_velocity:
+            return 8 * NUM_PARTS * run.problem.spectrum.num_levels
+        weighted = run.update != (1.0, 1.0)
+        if _is_of_one_size(run):
+            return 8 * run.problem.spectrum.num_levels * (1 + weighted)
+        irregular = run.record_at is not None and isinstance(run.step_size, ConstantStep)
+        return 16 * run.problem.spectrum.num_levels * (1 + weighted + irregular)
+
+    def _prepare(self) -> None:
+        model = self.state, self.plan
+        if self.run.optimizer.has_velocity:
+            velocity = self.planes[VELOCITY] = np.zeros_like(self.state)
+            ends = level_ends(self.run.problem.spectrum)
+            self.stepper = Jumps(self, jump_velocity_rows, *model, velocity, ends)
+            return
+        if _is_of_one_size(self.run):
+            self.stepper = JumpsOfOneSize(self, self._finished(jump_rows_by_size), *model)
+        else:
+            ends = level_ends(self.run.problem.spectrum)
+            self.stepper = Jumps(self, self._finished(jump_rows), *model, ends)
+
+
+def _is_of_one_size(run: Run) -> bool:
+    """Whether the kernel makes the coefficients of moves: where each direction has its own."""
+    return type(run.step_size) is ConstantStep and run.problem.spectrum.is_simple
+
+
+def _work_of_moves(run: Run) -> float:
+    """Return the work of the coefficients of all moves with a velocity, in normals."""
+    levels = run.problem.spectrum.num_levels
+    if type(run.step_size) is not ConstantStep:
+        return levels * run.num_steps * JOINING
+    moves = 1 if run.record_at is None else run.num_rows
+    stride = max(1.0, run.num_steps / run.num_rows)
+    return levels * moves * (1.0 + math.log2(stride)) * JOINING

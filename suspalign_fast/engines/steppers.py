@@ -12,16 +12,86 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _threads
-from ..kernels.move import moves_of
+from ..base import threads
+from ..base import threads as _threads
+from ..kernels import jump, step, velocity
+from ..kernels import jump as momentum_jump
+from ..kernels.batches import Batches, make_batches
+from ..kernels.blocks import Plan
 from ..kernels.rules import Record, Ruling
-from ..row import CROSS_AT, NOISY_AT, NUM_BANDS, ROW_SIZE, WEIGHT_AT, cross_sums_of
-from ..run import Run
-from ..step_size import AdaptiveStepSize, ConstantStep, KnownStepSize
-from ..transition import log_factors
-from .base import Engine, Rows, check_step_size, fill_constants, rule_table
-from .moves import Moves, PlainMoves
-from .velocity_moves import VelocityMoves
+from ..kernels.sums import moves_of
+from ..model.moves import log_factors
+from ..model.noise import DataNoise
+from ..model.problem import Quadratic
+from ..model.run import Run
+from ..model.step_size import AdaptiveStepSize, ConstantStep, KnownRule, KnownStepSize
+from ..physics.layout import CROSS_AT, NOISY_AT, NUM_BANDS, ROW_SIZE, WEIGHT_AT, cross_sums_of
+from ..physics.rows import Rows
+from .base import Engine, check_step_size, fill_constants, fill_constants_at_row, rule_table
+from .moves import Moves, PlainMoves, VelocityMoves
+
+# --- Kernels that work on some parts of a problem, called for all of them in threads -------------
+#
+# Between two recorded rows no part needs another: threads meet once a call, and are Python's own,
+# which wait without using a processor.
+
+
+#: Blocks times steps from which on a second thread brings more than it costs.
+MIN_WORK = 256
+
+
+def keep_parts(plan: Plan, table: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+    """Set rows, with a line for each part, to the sums of the parts."""
+    out[:] = table.swapaxes(0, 1)
+
+
+class Shared:
+    """A kernel for all parts: ``kernel(first, last, state, plan, *arguments, table)``.
+
+    Parameters
+    ----------
+    kernel : callable
+    finish : callable
+        ``finish(plan, table, out)`` makes rows of what the parts left in the table.
+    """
+
+    def __init__(self, kernel: Any, finish: Any = step.add_parts) -> None:
+        self.kernel: Any = kernel
+        self.finish: Any = finish
+
+    def apart(self) -> "Shared":
+        """Return the same with rows that keep the parts apart."""
+        return Shared(self.kernel, keep_parts)
+
+    def __call__(self, state: NDArray[Any], plan: Plan, *arguments: Any) -> None:
+        """Call the kernel and write the sums of all parts to the last argument, which has rows.
+
+        The fourth argument from the end has an entry for every step.
+        """
+        *most, out = arguments
+        steps = most[-3].size
+        parts = plan.parts.shape[0]
+        table = np.empty((parts, *out.shape[::2]))
+
+        def work(first: int, last: int) -> None:
+            self.kernel(first, last, state, plan, *most, table)
+
+        is_worth_it = plan.blocks.shape[0] * steps >= MIN_WORK
+        threads.share(parts, plan.threads if is_worth_it else 1, work)
+        self.finish(plan, table, out)
+
+
+#: Steps of known moves: (state, plan, first_step, moves, slots, key_0, key_1, out).
+advance_known = Shared(step.advance_parts)
+#: The same with a velocity: (state, plan, velocity, factors, first_step, moves, slots, key_0, ...).
+advance_velocity_known = Shared(velocity.advance_velocity_parts)
+#: Moves to recorded rows: (state, plan, level_ends, a, b, steps, key_0, key_1, out).
+jump_rows = Shared(jump.jump_parts)
+#: Moves of one step size: (state, plan, lengths, eta, weights, log, steps, key_0, key_1, out).
+jump_rows_by_size = Shared(jump.jump_parts_by_size)
+#: Moves with a velocity: (state, plan, velocity, level_ends, seven of moves, steps, key_0, ...).
+jump_velocity_rows = Shared(momentum_jump.jump_velocity_parts)
+
 
 Array = NDArray[np.float64]
 
@@ -289,3 +359,68 @@ def check_known(run: Run) -> None:
             f"engine {run.engine!r} skips the steps between rows, so their sizes must be known in "
             f"advance, got step_size = {run.step_size!r}; take engine 'step' or 'levels'"
         )
+
+
+# --- Steps on mini-batches of data: what engines share (``kernels.batches``) ------------------
+
+
+def batches_of(problem: Quadratic) -> Batches | None:
+    """Return a problem's batches as kernels take them, None where its noise is additive."""
+    noise = problem.noise
+    if not isinstance(noise, DataNoise):
+        return None
+    return make_batches(noise.batch_size, noise.label_std, problem.noise_constants)
+
+
+class BatchSteps(AdaptiveSteps):
+    """Steps on mini-batches of data, of sizes known in advance or chosen by a rule.
+
+    The table of the rule holds the noise at the row; kernels take the sums from the state itself.
+    """
+
+    @staticmethod
+    def rule_of(run: Run) -> AdaptiveStepSize:
+        """Return the rule of a run, or one that knows its step sizes."""
+        if isinstance(run.step_size, KnownStepSize):
+            return KnownRule(run.step_size, run.num_steps)
+        return AdaptiveSteps.rule_of(run)
+
+    def mutable(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that steps change."""
+        arrays = super().mutable()
+        if isinstance(self.rule, KnownRule):
+            del arrays["memory"]
+        return arrays
+
+    def refill(self) -> None:
+        """Write what follows from the rest of the table again."""
+        super().refill()
+        fill_constants_at_row(self.ruling.sums, self.engine.run)
+
+    def start(self, sums: Array) -> Array:
+        """Return the size of the first step."""
+        self.ruling.sums[:, :ROW_SIZE] = sums[:, :ROW_SIZE]
+        fill_constants_at_row(self.ruling.sums, self.engine.run)
+        return super().start(sums)
+
+    def after(
+        self, planes: Mapping[str, Array], step: int, size: float, update: tuple[float, float]
+    ) -> Array:
+        """Do one step of a size from a state, which it changes, and return the sums after it."""
+        model = self.model_on(planes)
+        table = rule_table(self.engine.run)
+        rule = KnownRule(ConstantStep(size), 1)
+        memory = rule.memory(self.engine.run.problem)
+        ruling = Ruling(rule.address, False, memory, table, np.array([size]), np.array(update))
+        record = Record(
+            np.array([step + 1]),
+            np.empty((2, NUM_BANDS, self.engine.row_size)),
+            np.empty(2, np.int64),
+            np.empty(2),
+        )
+        self.kernel(*model, step, 1, ruling, record, *self.engine.key)
+        return record.sums[0]
+
+    def _check(self, step: int, rows: Rows | None) -> None:
+        if not isinstance(self.rule, KnownRule):
+            super()._check(step, rows)

@@ -20,15 +20,15 @@ from numba import extending
 from numba.core import caching, sigutils
 from numba.core.ccallback import CFunc
 
-from .._errors import NotCompiledError
+from ..base.reports import NotCompiledError
 
 #: Makes a compiled function, whose types Numba infers, of a plain one.
 Decorator: TypeAlias = Callable[[Callable[..., Any]], Any]
 intrinsic: Any = extending.intrinsic
 
 _KERNELS = Path(__file__).resolve().parent
-#: What kernels take from outside of their folder: the layout of a row.
-_OUTSIDE = ("row.py",)
+#: What kernels take from outside of their folder: the layout of a row, and its formulas.
+_OUTSIDE = ("physics/layout.py", "physics/terms.py")
 #: Settings of Numba's, variables of the environment without their NUMBA_, that change machine code.
 _SETTINGS = (
     "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "ENABLE_AVX",
@@ -45,7 +45,7 @@ BUSY_SECONDS = 3600.0
 
 
 def digested_sources(folder: Path = _KERNELS) -> list[Path]:
-    """Return every source file that can change a kernel: those of this folder, and ``row``.
+    """Return every source file that can change a kernel: those of this folder, and two of physics.
 
     What is compiled lives in the folder, and takes neither functions nor constants from elsewhere
     in the package (a test looks).

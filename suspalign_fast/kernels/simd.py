@@ -6,7 +6,7 @@ inlined and whatever processor runs it; LLVM maps a vector to as many registers 
 Every operation below also takes plain scalars, so a function written with them serves both.
 """
 
-from .vector_arithmetic import (
+from .vector_operations import (
     arithmetic_shift,
     double_from_bits,
     float_bits,
@@ -14,18 +14,23 @@ from .vector_arithmetic import (
     fma,
     high_half,
     lanes_not_below,
+    load,
+    load_doubles,
     low_half,
     low_word,
+    prefetch,
+    rounded_like,
     select_zero,
     signed_to_float,
     square_root,
+    store,
+    store_doubles,
     to_double,
     unsigned_to_double,
     unsigned_to_float,
     word_product,
     zero_where_zero,
 )
-from .vector_memory import load, load_doubles, prefetch, rounded_like, store, store_doubles
 from .vectors import (
     Vector,
     broadcast,

@@ -1,7 +1,24 @@
 """Rows of a network in training: measured by products with its curvature (docs/networks.md).
 
 It needs torch, the extra ``torch``; the rest of the package does not.
+
+===========  ===============================================================
+`loss`       the loss of a network, its data and batches
+`curvature`  products with its Hessian or Gauss-Newton matrix, and the top of it
+`lanczos`    the eigenvalue solver
+`row`        one row: its sums, and `measure_row`
+`probe`      `Probe`: rows of a training
+`sign_test`  `verify`: single steps at multiples of the critical step size
+`surrogate`  the quadratic that a network is at one state
+`online`     the critical step size from gradients alone
+===========  ===============================================================
 """
+
+from .online import OnlineEstimate, estimate_online
+from .probe import Probe
+from .row import NetworkRow, measure_row
+from .sign_test import Verification, verify
+from .surrogate import surrogate
 
 try:
     import torch as _torch  # noqa: F401
@@ -11,12 +28,6 @@ except ImportError as _error:
         "(pip install 'suspalign-fast[torch]')"
     ) from _error
 
-from .online import OnlineEstimate, estimate_online
-from .probe import Probe
-from .row import NetworkRow, measure_row
-from .sign_test import verify
-from .signs import Verification
-from .surrogate import surrogate
 
 __all__ = [
     "NetworkRow",

@@ -2,15 +2,108 @@
 
 import contextlib
 import copy
+import numbers
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .. import _checks
-from .data import Batch, groups, of_data, pair, weight_of
-from .evaluation import evaluating
+from ..base import checks
+from .data import Batch, batches_of, groups, is_one_pair, loader_hint, of_data, pair, weight_of
+
+# --- A model as it is measured: in evaluation mode, and afterwards as it was ---------------------
+
+
+#: Modules that make gradients of a kind of their own, which torch differentiates but once.
+_SPARSE = (torch.nn.Embedding, torch.nn.EmbeddingBag)
+#: Modules whose loss in training is another one than in evaluation.
+_OF_TRAINING = (torch.nn.modules.batchnorm._BatchNorm, torch.nn.modules.dropout._DropoutNd)
+
+
+@contextlib.contextmanager
+def evaluating(model: torch.nn.Module, device: torch.device) -> Iterator[None]:
+    """Put a model in evaluation mode; modes, buffers and torch's random numbers are put back.
+
+    Flags are set, and neither ``eval`` nor ``train`` called, which some layers take as a word to
+    merge their weights. What torch cannot differentiate twice, fused attention and LSTM and sparse
+    gradients, is done in the plain way, and so is what it does in another way without a gradient:
+    loss, gradient and curvature are of one function.
+    """
+    modes = [(module, "training", module.training) for module in model.modules()]
+    modes += [(module, "sparse", module.sparse) for module, *_ in modes if _is_sparse(module)]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.autocast(device.type, enabled=False))
+            stack.enter_context(torch.random.fork_rng(devices=_devices(device)))
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.enter_context(_without_fast_path())
+            if any(isinstance(module, torch.nn.LSTM) for module, *_ in modes):
+                stack.enter_context(_without_mkldnn())
+            for module, name, _ in modes:
+                setattr(module, name, False)
+            yield
+    finally:
+        try:
+            _put_back(modes, buffers)
+        finally:  # also where Ctrl-C comes in between
+            _put_back(modes, buffers)
+
+
+def _is_sparse(module: torch.nn.Module) -> bool:
+    return isinstance(module, _SPARSE) and bool(module.sparse)
+
+
+@contextlib.contextmanager
+def _without_fast_path() -> Iterator[None]:
+    """Without the fused attention that torch takes where no gradient is wanted."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextlib.contextmanager
+def _without_mkldnn() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "TF32 acceleration"
+        )  # of Intel's GPUs, which nobody asked
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
+
+
+def _put_back(
+    modes: list[tuple[torch.nn.Module, str, bool]], buffers: list[tuple[Tensor, Tensor]]
+) -> None:
+    for module, name, before in modes:
+        setattr(module, name, before)
+    with torch.no_grad():
+        for buffer, kept in buffers:
+            if not torch.equal(buffer, kept):
+                buffer.copy_(kept)
+
+
+def _devices(device: torch.device) -> list[Any]:
+    return [device] if device.type == "cuda" else []
+
+
+def of_training(model: torch.nn.Module) -> list[str]:
+    """Return the kinds of modules in training mode whose loss in evaluation is another one."""
+    kinds = {
+        type(module).__name__
+        for module in model.modules()
+        if module.training and isinstance(module, _OF_TRAINING) and getattr(module, "p", 1.0) > 0.0
+    }
+    return sorted(kinds)
+
 
 #: Relative difference of two evaluations that rounding leaves, in units of the last place.
 ROUNDING = 1e3
@@ -61,9 +154,9 @@ class Loss:
 
     def __init__(self, model: Any, loss_fn: Any, data: Any) -> None:
         if not isinstance(model, torch.nn.Module):
-            raise _checks.wrong("model", model, "a torch.nn.Module")
+            raise checks.wrong("model", model, "a torch.nn.Module")
         if not callable(loss_fn):
-            raise _checks.wrong("loss_fn", loss_fn, "a function of outputs and targets")
+            raise checks.wrong("loss_fn", loss_fn, "a function of outputs and targets")
         reduction = getattr(loss_fn, "reduction", "mean")
         if reduction != "mean":
             raise ValueError(f"loss_fn must have reduction 'mean', got {reduction!r}")
@@ -149,7 +242,7 @@ class Loss:
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             raise ValueError(
                 "loss_fn must return one number, the mean over a batch, got "
-                f"{_checks.describe(getattr(loss, 'shape', loss))}"
+                f"{checks.describe(getattr(loss, 'shape', loss))}"
             )
         return loss.reshape(())
 
@@ -296,3 +389,70 @@ def _parameters(model: torch.nn.Module) -> list[Tensor]:
             + ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
         )
     return found
+
+
+# --- Mini-batches, as a user's training takes them: drawn from the data, or given ----------------
+
+
+#: How many are drawn by default.
+USUAL = 16
+
+
+class Batches:
+    """Where mini-batches come from.
+
+    Parameters
+    ----------
+    loss : Loss
+    batch_size : int or None
+        Samples of a batch that is drawn; None where batches are given.
+    noise_batches : int or iterable, optional
+        How many are drawn for a row, or the batches themselves.
+    seed : int
+        Of the draws; torch's own generator is left alone.
+
+    Attributes
+    ----------
+    batch_size : int or None
+        None where batches are given.
+    """
+
+    def __init__(self, loss: Loss, batch_size: Any, noise_batches: Any, seed: int) -> None:
+        self._loss, self._seed = loss, checks.integer("seed", seed, 0)
+        self._given: Iterable[Batch] | None = None
+        self.batch_size: int | None = None
+        if not (noise_batches is None or isinstance(noise_batches, numbers.Number)):
+            self._given = batches_of("noise_batches", noise_batches)
+            if isinstance(noise_batches, list | tuple) and len(noise_batches) < 2:
+                raise ValueError(
+                    f"noise_batches must be at least 2 mini-batches, got {len(noise_batches)}"
+                )
+            return
+        if not is_one_pair(loss.data):
+            raise ValueError(
+                "noise_batches must be given where the data are not one pair of tensors from which "
+                "mini-batches can be drawn: an iterable of (inputs, targets) of the size of the "
+                f"training's{loader_hint(loss.data)}"
+            )
+        count = USUAL if noise_batches is None else noise_batches
+        self.count = checks.integer("noise_batches", count, 2)
+        self._inputs, self._targets = next(iter(loss.data))
+        if batch_size is None:
+            raise ValueError("batch_size must be given where mini-batches are drawn from the data")
+        self.batch_size = checks.integer("batch_size", batch_size, 1, len(self._targets))
+
+    @property
+    def given(self) -> Iterable[Batch]:
+        """Batches that were given, none where they are drawn."""
+        return () if self._given is None else self._given
+
+    def __call__(self, row: int, count: int | None = None) -> Iterator[Batch]:
+        """Yield the batches of a row; `count` of them where they are drawn."""
+        if self._given is not None:
+            yield from self._given
+            return
+        rng = np.random.default_rng([self._seed, row])
+        for _ in range(self.count if count is None else count):
+            drawn = rng.choice(len(self._targets), self.batch_size, replace=False)
+            chosen = torch.from_numpy(drawn).to(self._targets.device)
+            yield self._inputs[chosen.to(self._inputs.device)], self._targets[chosen]

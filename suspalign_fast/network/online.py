@@ -7,14 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .. import _checks, _progress
-from .. import power_sums as physics
-from .batches import Batches
+from ..base import checks, reports
+from ..physics import formulas as physics
 from .curvature import Curvature
 from .data import Batch
-from .loss import Loss
+from .loss import Batches, Loss
 from .probe import Probe
-from .sums import of_bands
+from .row import of_bands
 
 Array = NDArray[np.float64]
 
@@ -85,7 +84,7 @@ def estimate_online(
     >>> found.critical_step_size, found.standard_error  # doctest: +SKIP
     """
     if not isinstance(probe, Probe):
-        raise _checks.wrong("probe", probe, "a Probe")
+        raise checks.wrong("probe", probe, "a Probe")
     if not probe.rows:
         raise ValueError("probe must have a row, whose eigenvectors say what the bands are")
     if probe.batches.batch_size is None:
@@ -93,12 +92,12 @@ def estimate_online(
             "probe must draw its mini-batches from one pair of tensors (batch_size=...), and was "
             "given them"
         )
-    count = _checks.integer("groups", groups, 3)
+    count = checks.integer("groups", groups, 3)
     loss, vectors = probe.settings.loss, probe.rows[-1].vectors
     large = Batches(loss, batch_size, 3, seed)
     small = Batches(loss, probe.batches.batch_size, 2, seed + 1)
     with loss.evaluating():
-        numbers = _progress.over(range(count), "group", visible=progress)
+        numbers = reports.over(range(count), "group", visible=progress)
         sums = np.array([
             _of_group(loss, probe.settings.curvature, vectors, list(large(j)), next(small(j)))
             for j in numbers

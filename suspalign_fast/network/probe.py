@@ -8,13 +8,12 @@ import numpy as np
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .. import _checks, _progress, _words, measured
-from ..measured_file import MeasuredWriter
-from ..row import RECORDED
-from ..trace import KILLED, STATUSES, Trace
-from ..trace_file import load_trace
-from .batches import Batches
-from .loss import Loss, NotFiniteError
+from ..base import checks, reports, words
+from ..physics import rows
+from ..physics.row import RECORDED
+from ..traces.trace import KILLED, STATUSES, Trace
+from ..traces.trace_file import MeasuredWriter, load_trace
+from .loss import Batches, Loss, NotFiniteError
 from .row import USUAL_PRODUCTS, NetworkRow, Settings, measured_row
 
 
@@ -101,10 +100,10 @@ class Probe:
     ) -> None:
         self.settings = Settings(Loss(model, loss_fn, data), num_dominant, curvature, tolerance)
         self.batches = Batches(self.settings.loss, batch_size, noise_batches, seed)
-        self._every = _checks.integer("every", every, 1)
-        self._refresh = _checks.integer("refresh", refresh, 1)
+        self._every = checks.integer("every", every, 1)
+        self._refresh = checks.integer("refresh", refresh, 1)
         self._progress = progress
-        self.step = _checks.integer("first_step", first_step, 0)
+        self.step = checks.integer("first_step", first_step, 0)
         self.rows: list[NetworkRow] = []
         self._recorded: dict[str, list[Any]] = {}
         self._status = STATUSES[0]
@@ -117,8 +116,8 @@ class Probe:
         )
         self._writer: MeasuredWriter | None = None
         if path is not None:
-            shapes = {name: column.shape for name, column in measured.columns().items()}
-            shapes[measured.TOP.name] = (k + 1,)
+            shapes = {name: column.shape for name, column in rows.columns().items()}
+            shapes[rows.TOP.name] = (k + 1,)
             if append:
                 self._recorded = self._rows_of(path)
             self._writer = MeasuredWriter(
@@ -136,10 +135,10 @@ class Probe:
         if trace.source != self.source:
             raise ValueError(
                 f"path must be of rows of the same network to go on with, {self.source}, got "
-                f"{path} of {_words.plain(trace.source)}"
+                f"{path} of {words.plain(trace.source)}"
             )
         kept = np.asarray(trace.step) < self.step
-        names = (*RECORDED, *measured.columns())
+        names = (*RECORDED, *rows.columns())
         return {name: list(np.asarray(trace[name])[kept]) for name in names}
 
     def observe(self, step_size: float | Optimizer) -> NetworkRow | None:
@@ -219,14 +218,14 @@ class Probe:
             raise ValueError("probe must be open to measure a row, and was closed")
         size = float(step_size)
         if not np.isnan(size):
-            size = _checks.real("step_size", step_size)
-        step = self.step if step is None else _checks.integer("step", step, 0)
+            size = checks.real("step_size", step_size)
+        step = self.step if step is None else checks.integer("step", step, 0)
         number = len(self._steps)
         last = self._steps[-1] if number else -1
         if step <= last:
             raise ValueError(f"step must be above that of the row before, {last}, got {step}")
         vectors = None if number % self._refresh == 0 else self._vectors
-        with _progress.bar(
+        with reports.bar(
             USUAL_PRODUCTS, "product", visible=self._progress, leave=False, desc=f"row {number}"
         ) as bar:
             row = measured_row(
@@ -249,13 +248,13 @@ class Probe:
         if self._writer is not None:
             return load_trace(self._writer.path)
         k, count = self.settings.num_dominant, len(self._steps)
-        shapes = {name: column.shape for name, column in (RECORDED | measured.columns()).items()}
-        shapes[measured.TOP.name] = (k + 1,)
+        shapes = {name: column.shape for name, column in (RECORDED | rows.columns()).items()}
+        shapes[rows.TOP.name] = (k + 1,)
         columns = {
             name: np.reshape(self._recorded.get(name, []), (count, *shape))
             for name, shape in shapes.items()
         }
-        constants = columns.pop(measured.CONSTANTS.name)
+        constants = columns.pop(rows.CONSTANTS.name)
         return Trace.measured(columns, constants, source=self.source, status=self._status)
 
     def close(self, status: str = "complete") -> None:
@@ -270,7 +269,7 @@ class Probe:
         ValueError
             If it is none of these.
         """
-        _checks.choice("status", status, tuple(s for s in STATUSES[1:] if s != KILLED))
+        checks.choice("status", status, tuple(s for s in STATUSES[1:] if s != KILLED))
         self._status = status
         if self._writer is not None:
             self._writer.finish(status)
@@ -287,8 +286,8 @@ class Probe:
 
 def _step_size(given: float | Optimizer) -> float:
     if not isinstance(given, Optimizer):
-        return _checks.real("step_size", given)
-    sizes = {_checks.real("step_size", _number(group.get("lr"))) for group in given.param_groups}
+        return checks.real("step_size", given)
+    sizes = {checks.real("step_size", _number(group.get("lr"))) for group in given.param_groups}
     if len(sizes) != 1:
         raise ValueError(
             f"step_size must be one for all parameters, or a number of yours, got {sorted(sizes)}"

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .. import _checks, _progress
-from ..noise import DiagonalNoise
-from ..problem import Quadratic
-from ..spectrum import Spectrum
+from ..base import checks, reports
+from ..model.noise import DiagonalNoise
+from ..model.problem import Quadratic
+from ..model.spectrum.spectrum import Spectrum
 from .curvature import Curvature, top
 from .lanczos import measure
 from .loss import Loss
@@ -109,15 +109,15 @@ def surrogate(
     >>> trace = sa.simulate(problem, 0.1, 1_000, engine="levels")  # doctest: +SKIP
     """
     if not isinstance(probe, Probe):
-        raise _checks.wrong("probe", probe, "a Probe")
-    steps = _checks.integer("steps", steps, 2)
-    num_vectors = _checks.integer("num_vectors", num_vectors, 1)
-    num_levels = _checks.integer("num_levels", num_levels, 2)
-    count = _checks.integer("noise_batches", noise_batches, 2)
-    seed = _checks.integer("seed", seed, 0)
+        raise checks.wrong("probe", probe, "a Probe")
+    steps = checks.integer("steps", steps, 2)
+    num_vectors = checks.integer("num_vectors", num_vectors, 1)
+    num_levels = checks.integer("num_levels", num_levels, 2)
+    count = checks.integer("noise_batches", noise_batches, 2)
+    seed = checks.integer("seed", seed, 0)
     settings = probe.settings if state is None else _of_state(probe.settings, state)
     total = (num_vectors + 1) * steps + count * NOISE_STEPS
-    with _progress.bar(total, "product", visible=progress, leave=False) as bar:
+    with reports.bar(total, "product", visible=progress, leave=False) as bar:
         found = _Found.of(settings, list(probe.batches(0, count)), steps, num_vectors, seed, bar)
     return found.quadratic(num_levels)
 
@@ -125,7 +125,7 @@ def surrogate(
 def _of_state(settings: Settings, state: Any) -> Settings:
     loss = settings.loss
     if not isinstance(state, Mapping):
-        raise _checks.wrong("state", type(state).__name__, "a state dict")
+        raise checks.wrong("state", type(state).__name__, "a state dict")
     there = loss.apart()
     there.model.load_state_dict(state)
     return Settings(there, settings.num_dominant, settings.curvature, settings.tolerance)

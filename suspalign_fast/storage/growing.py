@@ -7,8 +7,8 @@ from pathlib import Path
 
 import h5py
 
-from .. import _words
-from . import files, foreign, lock
+from ..base import words
+from . import foreign, lock, paths
 from .output import Output
 
 #: Bytes of a file beside what is known of its size.
@@ -52,10 +52,10 @@ class Growing:
         OSError
             If it cannot be written, or another one is in its place that must stay.
         """
-        replacement = files.Replacement(self.path)
+        replacement = paths.Replacement(self.path)
         try:
             self._lock.add(replacement.path)
-            files.check_room(replacement.path, size + ROOM)
+            paths.check_room(replacement.path, size + ROOM)
             self._outputs.append(Output(replacement.path, "w"))
             yield replacement.path
             self.file.swmr_mode = True
@@ -136,4 +136,4 @@ class Growing:
 
 def one_line(error: BaseException) -> str:
     """Return the message of an error on one line."""
-    return _words.plain(error) or type(error).__name__
+    return words.plain(error) or type(error).__name__

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import files
+from . import paths
 
 try:
     import fcntl
@@ -210,7 +210,7 @@ def _warn_once(folder: Path) -> None:
 def _opened(path: Path) -> Iterator[int | None]:
     """Open a regular file for reading; None where there is none."""
     try:
-        descriptor = files.open_regular(path, follow=True)
+        descriptor = paths.open_regular(path, follow=True)
     except OSError:
         yield None
         return

@@ -16,11 +16,9 @@ from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t
 from numpy.typing import NDArray
 
 from . import lock
-from .dataset import Stored
-from .files import AnyPath, absolute, open_regular
-from .object_header import CHUNKED, COMPACT, CONTIGUOUS, layout_classes
-from .superblock import SIZE, PatchedFile, Superblock
-from .variable import Variable
+from .dataset import Stored, Variable
+from .paths import AnyPath, absolute, open_regular
+from .untrusted import CHUNKED, COMPACT, CONTIGUOUS, SIZE, PatchedFile, Superblock, layout_classes
 
 MAX_ATTRIBUTE = 2**20
 

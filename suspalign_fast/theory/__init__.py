@@ -8,24 +8,18 @@ depends on the state, losses and squared gradients alone are known. Past the lar
 losses and squared gradients are infinite and alignments NaN, without a warning.
 
 ==================  ===============================================================
-`result`            what is returned
-`levels`            the levels of a problem, and moments of sums over them
-`in_time`           `expected`, `stationary` and `stability`
-`resolution`        moments under momentum from few levels, as many as it takes
-`pieces`            step sizes known in advance, cut where many steps share one
-`batches`           the moments that are known under mini-batches of data
-`batches_momentum`  the same with momentum
-`next_step`         `expected_next_alignment`
-`first_root`        the first change of sign of a function
-`critical`          `exact_critical_step_size`
+`levels`            the levels of a problem, moments of sums over them, what is returned
+`momentum_batches`  the moments that are known under mini-batches of data and momentum
+`batches`           the same of plain SGD
+`expected`          `expected`, `stationary` and `stability`
+`next_step`         `expected_next_alignment` and `exact_critical_step_size`
+`phases`            the two phases of alignment: how low, when, and the plateau
 ==================  ===============================================================
 """
 
-from .critical import exact_critical_step_size
-from .in_time import expected, stability, stationary
-from .levels import Levels
-from .next_step import expected_next_alignment
-from .result import MOMENTS, Expected
+from .expected import expected, stability, stationary
+from .levels import MOMENTS, Expected, Levels
+from .next_step import exact_critical_step_size, expected_next_alignment
 
 __all__ = [
     "MOMENTS",

@@ -22,17 +22,16 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _checks
-from ..data_noise import DataNoise
-from ..optimizer import PLAIN, Optimizer
-from ..problem import Quadratic
-from ..row import BANDS
-from ..spectrum import Spectrum
-from ..stability import of_batches
-from ..step_size import KnownStepSize
-from . import batches_momentum
-from .pieces import pieces
-from .result import MOMENTS, Array
+from ..base import checks
+from ..model.noise import DataNoise
+from ..model.optimizer import PLAIN, Optimizer
+from ..model.problem import Quadratic
+from ..model.spectrum.spectrum import Spectrum
+from ..model.stability import of_batches
+from ..model.step_size import KnownStepSize
+from ..physics.layout import BANDS
+from . import momentum_batches
+from .levels import MOMENTS, Array, pieces
 
 #: Levels from which on the matrix is too large; compressed spectra have fewer.
 MOST_LEVELS = 4_000
@@ -76,7 +75,7 @@ def stationary_squares(
         )
     eta = step_size * spectrum.per_level(weights)
     x = eta * spectrum.eigenvalues
-    tau = _checks.real("label_std", label_std)
+    tau = checks.real("label_std", label_std)
     noise = eta / batch_size * (tau * tau)
     one = noise / ((1.0 - found.feedback) * (2.0 - x * (1.0 + 1.0 / batch_size)))
     return np.where(x > 0.0, spectrum.multiplicities * one, np.nan)
@@ -181,7 +180,7 @@ def squares_at(
 ) -> Iterator[Array]:
     """Yield the expected squared norms of the levels at ascending times."""
     if optimizer.has_velocity:
-        yield from batches_momentum.squares_at(problem, rule, times, weights, optimizer)
+        yield from momentum_batches.squares_at(problem, rule, times, weights, optimizer)
         return
     q, reached = problem.initial_squares, 0
     states = _walk(problem, rule, times, weights)
@@ -216,7 +215,7 @@ def _walk(
 
 def by_matrix(num_levels: int, num_steps: int) -> bool:
     """Whether a matrix is possible, and takes less time than one step after another."""
-    steps = num_steps * (batches_momentum.STEP + batches_momentum.LEVEL * num_levels)
+    steps = num_steps * (momentum_batches.STEP + momentum_batches.LEVEL * num_levels)
     return num_levels <= MOST_LEVELS and DIAGONAL * float(num_levels) ** 3 < steps
 
 
@@ -254,7 +253,7 @@ def moments_at_rest(
     spectrum, noise = problem.spectrum, problem.noise
     assert isinstance(noise, DataNoise)
     if optimizer.has_velocity:
-        squares = batches_momentum.stationary_squares(spectrum, eta, noise, weights, optimizer)
+        squares = momentum_batches.stationary_squares(spectrum, eta, noise, weights, optimizer)
     else:
         squares = stationary_squares(spectrum, eta, noise.batch_size, noise.label_std, weights)
     return moments_of(problem, np.nan_to_num(squares, nan=0.0))

@@ -1,23 +1,162 @@
 """The levels of a problem, and the moments of a sum over independent Gaussian coefficients."""
 
-from collections.abc import Iterator
-from typing import Any
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _checks
+from ..base import checks
+from ..base.values import Travels, may_underflow, same_values
 from ..kernels.ratio import ratio_moments
-from ..momentum_moves import momentum_transition
-from ..optimizer import PLAIN, Optimizer
-from ..problem import Quadratic
-from ..spectrum import Spectrum
-from ..stability import rest_covariance
-from ..step_size import KnownStepSize
-from ..transition import product, transition
-from .pieces import pieces
+from ..model.moves import momentum_transition, product, transition
+from ..model.optimizer import PLAIN, Optimizer
+from ..model.problem import Quadratic
+from ..model.spectrum.spectrum import Spectrum
+from ..model.stability import Stability, rest_covariance
+from ..model.step_size import ConstantStep, KnownStepSize
+
+# --- What the exact theory returns ---------------------------------------------------------------
+
 
 Array = NDArray[np.float64]
+#: Arrays at given times, or numbers at no time in particular.
+Value = TypeVar("Value", Array, float)
+
+
+@dataclass(frozen=True, eq=False)
+class Expected(Travels, Generic[Value]):
+    """Exact mean and standard deviation of the columns of a trace.
+
+    Attributes
+    ----------
+    step : ndarray of int64, shape (times,)
+        From `expected`; absent (None) from `stationary`, whose other attributes are floats.
+    alignment_mean, alignment_std : ndarray of float64, shape (times,)
+        NaN where the gradient is zero with certainty, or not finite.
+    loss_mean, loss_std, loss_dominant_mean, loss_dominant_std, loss_bulk_mean, loss_bulk_std :
+    ndarray of float64, shape (times,)
+    grad_sq_dominant_mean, grad_sq_bulk_mean : ndarray of float64, shape (times,)
+        Infinite past divergence.
+    unknown : tuple of str
+        Attributes that are NaN: what has no closed form under the problem's noise, which `estimate`
+        samples, and what was not asked for.
+    stability : Stability or None
+        How far a constant step size is from the largest stable one; None of a schedule.
+    """
+
+    step: NDArray[np.int64] | None
+    alignment_mean: Value
+    alignment_std: Value
+    loss_mean: Value
+    loss_std: Value
+    loss_dominant_mean: Value
+    loss_dominant_std: Value
+    loss_bulk_mean: Value
+    loss_bulk_std: Value
+    grad_sq_dominant_mean: Value
+    grad_sq_bulk_mean: Value
+    unknown: tuple[str, ...] = ()
+    stability: Stability | None = None
+
+    @property
+    @may_underflow
+    def alignment_of_means(self) -> Value:
+        """Share of the dominant band in the expected squared gradient.
+
+        Not the mean of the alignment, but close to it where both bands have many directions.
+        """
+        dominant, bulk = self.grad_sq_dominant_mean, self.grad_sq_bulk_mean
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share: Value = dominant / np.add(dominant, bulk)
+        return share
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Expected):
+            return NotImplemented
+        names = ("step", *MOMENTS, "stability")
+        return same_values(*([getattr(x, name) for name in names] for x in (self, other)))
+
+
+#: Attributes that are means or standard deviations.
+MOMENTS = tuple(name for name in Expected.__dataclass_fields__ if name.endswith(("_mean", "_std")))
+
+
+# --- Step sizes known in advance, cut where a size begins that many steps share ------------------
+
+
+#: Steps of one size from which on their closed form is taken.
+LONG = 32
+
+
+class Piece(NamedTuple):
+    """Some steps in a row.
+
+    Attributes
+    ----------
+    rule : KnownStepSize
+        A `ConstantStep` where all of them have one size.
+    start : int
+    ends : ndarray of int64
+        Ascending steps after `start` at which the state is wanted; the last is where it ends.
+    """
+
+    rule: KnownStepSize
+    start: int
+    ends: NDArray[np.int64]
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the state at each end has a closed form in the state at the start."""
+        return type(self.rule) is ConstantStep
+
+    @property
+    def num_steps(self) -> int:
+        """Number of steps."""
+        return int(self.ends[-1]) - self.start
+
+    def moves(self) -> Iterator[tuple[int, int]]:
+        """Yield beginning and end of the move to each of `ends`.
+
+        All from the start where that has a closed form, so that no error adds up, else each from
+        the one before.
+        """
+        now = self.start
+        for end in self.ends.tolist():
+            yield (self.start if self.is_constant else now), end
+            now = end
+
+
+def pieces(rule: KnownStepSize, times: NDArray[np.int64]) -> Iterator[Piece]:
+    """Yield the pieces of the steps up to the last of some times, which are ascending.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from suspalign_fast import Schedule
+    >>> from suspalign_fast.theory.levels import pieces
+    >>> sizes = Schedule(np.r_[0.3, np.full(50, 0.2), 0.1])
+    >>> [(x.is_constant, x.start, x.ends.tolist()) for x in pieces(sizes, np.array([20, 52]))]
+    [(False, 0, [1]), (True, 1, [20, 51]), (False, 51, [52])]
+    """
+    last = int(times.max(initial=0))
+    if last == 0:
+        return
+    if type(rule) is ConstantStep:
+        yield Piece(rule, 0, np.unique(times[times > 0]))
+        return
+    sizes = rule.values(0, last)
+    starts = np.flatnonzero(np.diff(sizes, prepend=np.nan) != 0.0)
+    stops = np.append(starts[1:], last)
+    shared = (stops - starts >= LONG) & (sizes[starts] > 0.0)
+    cuts = np.unique(np.concatenate([[0], starts[shared], stops[shared], [last]])).tolist()
+    of_one_size = set(starts[shared].tolist())
+    for start, stop in itertools.pairwise(cuts):
+        inside = np.unique(times[(times > start) & (times < stop)])
+        part = ConstantStep(float(sizes[start])) if start in of_one_size else rule
+        yield Piece(part, start, np.append(inside, stop))
 
 
 #: Levels from which on moments are taken from a compressed spectrum, and its tolerance.
@@ -56,7 +195,7 @@ class Levels:
 
     def __init__(self, problem: Quadratic, weights: tuple[float, float]) -> None:
         if not isinstance(problem, Quadratic):
-            raise _checks.wrong("problem", problem, "a Quadratic")
+            raise checks.wrong("problem", problem, "a Quadratic")
         if problem.noise.depends_on_state:
             raise ValueError(
                 "noise must not depend on the state for coefficients to be independent, got "
@@ -190,3 +329,72 @@ class Levels:
         dominant, bulk, spread = ratio_moments(variance, mean_sq, self.count, self.split)
         mean = dominant if dominant < bulk else 1.0 - bulk
         return mean, float(np.sqrt(spread))
+
+
+# --- Moments under momentum from few levels, as many as it takes ---------------------------------
+#
+# With momentum a direction swings: after t steps its moments have a phase that grows with t and
+# differs from eigenvalue to eigenvalue, until they have decayed by ``beta^t``. How fine levels must
+# be depends on beta, on the times and on how large the swings are beside the noise. So levels are
+# made finer until moments do not change any more, or until all eigenvalues may as well be taken.
+
+
+#: Logarithmic widths of bins and nodes in them, ever finer.
+RESOLUTIONS = ((0.7, 8), (0.5, 10), (0.25, 12), *((0.15 / 2**i, 16) for i in range(12)))
+#: Largest relative difference of the moments of two resolutions that will do.
+
+#: Few levels are at most this part of all.
+WORTH = 0.25
+#: Largest step size, as a part of the largest stable one, that they are made for.
+LARGEST_VELOCITY_STEP = 0.995
+
+
+def through_few_levels(
+    problem: Quadratic,
+    largest_step: float,
+    optimizer: Optimizer,
+    moments: Callable[[Quadratic], Array],
+) -> tuple[Quadratic, Array]:
+    """Return moments of a problem, and the problem of fewer levels that they were taken from.
+
+    Parameters
+    ----------
+    problem : Quadratic
+    largest_step : float
+        Weights of the update included.
+    optimizer : Optimizer
+    moments : function of a Quadratic
+
+    Returns
+    -------
+    few : Quadratic
+        The problem itself where it has few levels, where noise or initial state are not smooth in
+        lambda, where steps are not stable, or where nothing is saved.
+    found : ndarray
+    """
+    before = None
+    for few in _ever_finer(problem, largest_step, optimizer):
+        found = moments(few)
+        if before is not None and np.allclose(
+            found, before, rtol=TOLERANCE, atol=0.0, equal_nan=True
+        ):
+            return few, found
+        before = found
+    return problem, moments(problem)
+
+
+def _ever_finer(
+    problem: Quadratic, largest_step: float, optimizer: Optimizer
+) -> Iterator[Quadratic]:
+    """Yield problems of more and more levels, none where they do not stand for all."""
+    spectrum = problem.spectrum
+    largest = largest_step * float(spectrum.eigenvalues[0])
+    stable = largest <= LARGEST_VELOCITY_STEP * optimizer.largest
+    listed = not spectrum.is_compressed and spectrum.num_levels > MANY
+    if not (listed and stable and is_smooth(problem)):
+        return
+    for width, nodes in RESOLUTIONS:
+        few = spectrum.resolved(width, nodes)
+        if few.num_levels > WORTH * spectrum.num_levels:
+            return
+        yield Quadratic(few, problem.noise, problem.initial)

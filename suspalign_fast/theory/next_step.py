@@ -1,18 +1,119 @@
 """The alignment one step after a given state, and how it changes with the step size."""
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from .. import _checks
-from .._underflow import may_underflow
+from ..base import checks
+from ..base.lazy import optimize
+from ..base.values import may_underflow
 from ..kernels.ratio import ratio_moments
-from ..noise import check_length
-from ..problem import Quadratic
-from ..run import Update, update_weights
+from ..model.noise import check_length
+from ..model.problem import Quadratic
+from ..model.run import Update, update_weights
 from .levels import Array, Levels
+
+# --- The first change of sign of a smooth function of a positive number --------------------------
+
+
+#: Ratio of neighbouring points where a function can turn, and where it cannot.
+FINE, COARSE = 1.06, 1.25
+#: Relative distances of points around a turn.
+DISTANCES = 10.0 ** -np.arange(1.0, 6.1, 0.5)
+#: Evaluations that look for an extreme between two points.
+EXTREME_EVALUATIONS = 60
+
+
+def with_clusters(low: float, first: float, last: float, high: float, turns: Array) -> Array:
+    """Return ascending points from `low` to `high`.
+
+    Parameters
+    ----------
+    low, high : float
+    first, last : float
+        Between these points are close together.
+    turns : ndarray of float64
+        Around these they are closer still.
+    """
+    parts = [
+        _geometric(low, first, COARSE),
+        _geometric(max(low, first), last, FINE),
+        _geometric(max(low, last), high, COARSE),
+        turns,
+        *(turns * (1.0 + sign * DISTANCES[:, None]) for sign in (-1.0, 1.0)),
+    ]
+    points = np.unique(np.concatenate([part.ravel() for part in parts]))
+    return points[(points >= low) & (points <= high)]
+
+
+def _geometric(low: float, high: float, ratio: float) -> Array:
+    if not low < high:
+        return np.array([low])
+    return np.geomspace(low, high, 2 + int(np.log(high / low) / np.log(ratio)))
+
+
+def first_root(
+    function: Callable[[float], float], points: Array, sign: float, resolved: float
+) -> float | None:
+    """Return the first root at which a function changes its sign, None where there is none.
+
+    Parameters
+    ----------
+    function : callable
+    points : ndarray of float64, shape (points,)
+        Ascending; where it is evaluated.
+    sign : float
+        1 or -1, its sign before the first point.
+    resolved : float
+        Values up to this are taken for rounding.
+    """
+
+    def height(x: float) -> float:
+        """Positive before the root."""
+        return sign * function(x)
+
+    before, here = 0.0, float(points[0])
+    left, middle = np.inf, height(here)
+    if middle < -resolved:
+        return None if here == 0.0 else _bisect(height, before, here, resolved)
+    for x in points[1:].tolist():
+        right = height(x)
+        if np.isnan(right):
+            return None
+        if middle < left and middle < right:
+            lowest = _lowest(height, before, here, x)
+            if height(lowest) < -resolved:
+                return _bisect(height, before, lowest, resolved)
+        if right < -resolved:
+            return _bisect(height, here, x, resolved)
+        before, here, left, middle = here, x, middle, right
+    return None
+
+
+def _lowest(height: Callable[[float], float], low: float, at: float, high: float) -> float:
+    """Where a function is lowest between two points, with a lower one in between."""
+    found = optimize.minimize_scalar(
+        height,
+        bounds=(low, high),
+        method="bounded",
+        options={"maxiter": EXTREME_EVALUATIONS, "xatol": 1e-12 * high},
+    )
+    return float(found.x) if found.fun < height(at) else at
+
+
+def _bisect(height: Callable[[float], float], low: float, high: float, resolved: float) -> float:
+    """Root between a point before and one after it."""
+    if not height(low) > 0.0:
+
+        def cut(x: float) -> float:
+            value = height(x)
+            return value if value < -resolved else resolved
+
+        return float(optimize.brentq(cut, low, high, xtol=1e-300, rtol=1e-13))
+    return float(optimize.brentq(height, low, high, xtol=1e-300, rtol=1e-13))
 
 
 @may_underflow
@@ -50,7 +151,7 @@ def expected_next_alignment(
     >>> round(mean, 3), round(float(row.mean[0]), 3)
     (0.337, 0.384)
     """
-    eta = _checks.real("step_size", step_size)
+    eta = checks.real("step_size", step_size)
     return NextStep(problem, coefficients, update).alignment(eta)
 
 
@@ -132,8 +233,8 @@ class NextStep:
 
 def _started(problem: Quadratic, coefficients: ArrayLike) -> Quadratic:
     if not isinstance(problem, Quadratic):
-        raise _checks.wrong("problem", problem, "a Quadratic")
-    values = _checks.vector("coefficients", coefficients)
+        raise checks.wrong("problem", problem, "a Quadratic")
+    values = checks.vector("coefficients", coefficients)
     check_length(problem.spectrum, values, "coefficients")
     return Quadratic(problem.spectrum, problem.noise, values)
 
@@ -166,3 +267,88 @@ def _expansion(
         # The noise, half the second derivative times its variance.
         second += (kicks[0] - 4.0 * gained[0]) / dominant - (kicks[1] - 4.0 * gained[1]) / bulk
     return float(first), float(second)
+
+
+# --- The step size at which the expected alignment does not change -------------------------------
+
+
+#: Step sizes up to this many times 1 / lambda_1 are searched for an exact critical one.
+SEARCH_END = 1e6
+#: Relative changes of the alignment below this are rounding.
+RESOLVED = 1e-12
+
+
+@may_underflow
+def exact_critical_step_size(
+    problem: Quadratic,
+    coefficients: ArrayLike,
+    *,
+    update: Update = "full",
+) -> float:
+    """Return the step size at which the expected *alignment* of the next step does not change.
+
+    The closed form (`Trace.critical_step_size`) balances the expected odds
+    ``E|P_dom g'|^2 / E|P_bulk g'|^2`` instead; this is the first root of the exact change.
+
+    Parameters
+    ----------
+    problem : Quadratic
+        Its initial state is not used.
+    coefficients : array_like of float, shape (num_levels,) or (dim,)
+        Eigen-coefficients of the state.
+    update : {"full", "dominant", "bulk"} or tuple of two float
+        Weights of the dominant and the bulk part of the update.
+
+    Returns
+    -------
+    float
+        The smallest positive step size at which the change has a root and another sign after it.
+        Without one, +inf where the alignment falls and 0 where it rises for every step size up to
+        a million times 1 / lambda_1. NaN where the gradient is zero, or no step changes anything.
+
+    Notes
+    -----
+    Very small steps follow from the change's expansion to second order in the step size. Above
+    them it is evaluated at step sizes 6 % apart (25 % far above all 1 / lambda), closer together
+    around 1 / lambda of directions that carry much of a band's gradient, where it can turn
+    sharply, and at its extremes in between; the first change of sign is then bisected to 1e-13.
+    Two roots closer together than that may be missed, and changes below 1e-12 of the alignment
+    (or of 1 less it) are not resolved.
+    """
+    step = NextStep(problem, coefficients, update)
+    if (limit := step.one_sided()) is not None:
+        return limit
+    first, second = step.expansion()
+    if not np.isfinite(first) or (first == 0.0 and second == 0.0):
+        return float("nan")
+    falls = first < 0.0 or (first == 0.0 and second < 0.0)
+    sizes = _search_sizes(step, first, second)
+    root = first_root(step.change, sizes, -1.0 if falls else 1.0, RESOLVED)
+    if root is not None:
+        return root
+    return float("inf") if falls else 0.0
+
+
+def _search_sizes(step: NextStep, first: float, second: float) -> Array:
+    """Ascending step sizes at which a change of sign is looked for."""
+    heavy = _heavy_levels(step)
+    turns = 1.0 / step.rate[heavy]
+    top = 1.0 / step.rate.max()
+    noise = norm(np.sqrt(step.count) * step.lam * step.push)
+    low = min(top, step.gradient_norm() / noise if noise > 0.0 else np.inf)
+    if first * second < 0.0:
+        low = min(low, abs(first / second))
+    end = max(SEARCH_END * top, 10.0 * low)
+    last = min(end, 10.0 * turns.max(initial=top))
+    return with_clusters(max(0.03 * low, 1e-300), 0.05 * top, last, end, turns)
+
+
+def _heavy_levels(step: NextStep) -> NDArray[np.int64]:
+    """Levels that carry a hundredth of a band's squared gradient, at most eight of each."""
+    squares = step.count * (step.lam * step.mean) ** 2
+    heavy = []
+    for start, stop in ((0, step.split), (step.split, step.lam.size)):
+        part = np.where(step.rate[start:stop] > 0.0, squares[start:stop], 0.0)
+        order = np.argsort(part)[::-1][:8]
+        heavy.append(start + order[part[order] > 0.01 * part.sum()])
+    return np.concatenate(heavy)

@@ -72,6 +72,6 @@ def text(folder):
 @pytest.fixture(scope="session")
 def gpu(folder):
     """The module of blocks, for what is not compiled: imported after it is sure to work."""
-    from suspalign_fast.kernels import gpu_block
+    from suspalign_fast.kernels.gpu import together
 
-    return gpu_block
+    return together

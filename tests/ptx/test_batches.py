@@ -7,11 +7,11 @@ import pytest
 
 import suspalign_fast as sa
 from suspalign_fast.engines import make_engine
-from suspalign_fast.engines.batches import batches_of
-from suspalign_fast.kernels.data_noise import squared_norms
-from suspalign_fast.kernels.plan import BLOCK
-from suspalign_fast.row import NUM_SUMS, ROW_SIZE
-from suspalign_fast.run import Run
+from suspalign_fast.engines.steppers import batches_of
+from suspalign_fast.kernels.batches import squared_norms
+from suspalign_fast.kernels.blocks import BLOCK
+from suspalign_fast.model.run import Run
+from suspalign_fast.physics.layout import NUM_SUMS, ROW_SIZE
 
 from . import machine
 from .test_kernels import KEY, SEED, same_bits

@@ -8,13 +8,12 @@ import pytest
 import suspalign_fast as sa
 from suspalign_fast.engines import make_engine
 from suspalign_fast.engines.moves import PlainMoves
-from suspalign_fast.engines.shares import advance_known
+from suspalign_fast.engines.steppers import advance_known
 from suspalign_fast.kernels import domains
-from suspalign_fast.kernels.batch import fill_normals
-from suspalign_fast.kernels.move import moves_of
-from suspalign_fast.kernels.normals import seed_key
-from suspalign_fast.row import NUM_SUMS, ROW_SIZE
-from suspalign_fast.run import Run
+from suspalign_fast.kernels.normals import fill_normals, seed_key
+from suspalign_fast.kernels.sums import moves_of
+from suspalign_fast.model.run import Run
+from suspalign_fast.physics.layout import NUM_SUMS, ROW_SIZE
 
 from ..conftest import NOISES
 from . import machine
@@ -38,7 +37,7 @@ def problem_of(dim=300, num_dominant=40, noise="isotropic"):
 
 
 def engine_of(problem, step_size, num_steps, **options):
-    rule = sa.step_size.as_step_size(step_size)
+    rule = sa.model.step_size.as_step_size(step_size)
     return make_engine(Run(problem, rule, num_steps, seed=SEED, update=UPDATE, **options))
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import suspalign_fast as sa
-from suspalign_fast.engines.velocity_moves import VelocityMoves
-from suspalign_fast.kernels.move import moves_of
-from suspalign_fast.row import CROSS_COLUMNS, NUM_SUMS, ROW_SIZE
+from suspalign_fast.engines.moves import VelocityMoves
+from suspalign_fast.kernels.sums import moves_of
+from suspalign_fast.physics.layout import CROSS_COLUMNS, NUM_SUMS, ROW_SIZE
 
 from . import machine
 from .test_kernels import (

@@ -1,0 +1,14 @@
+"""What every layer uses and that knows nothing of SGD.
+
+===========  ===============================================================
+`checks`     checks of arguments: one sentence with name, value and what was expected
+`values`     equality, pickling and the code of functions, by value
+`registry`   registries: names for noise models, rules, optimizers, engines
+`threads`    how many threads may work
+`memory`     what memory a computation takes, against what is left
+`executors`  work handed to executors, and signals that end it
+`reports`    errors, progress, and where a result comes from
+`lazy`       parts of SciPy, loaded when they are first used
+`old_paths`  modules under the names that they had
+===========  ===============================================================
+"""

@@ -1,0 +1,11 @@
+"""Rows in memory and in files.
+
+============  ===============================================================
+`trace`       a trace: one row a recorded step, and its columns
+`summary`     a trace in a few numbers, read piece by piece
+`labelled`    columns as labelled arrays (xarray, netCDF)
+`trace_file`  reading the files of traces
+`writers`     where the rows of a run go: memory, a file, a file beside the engine
+`checkpoint`  what an engine needs to go on
+============  ===============================================================
+"""

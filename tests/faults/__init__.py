@@ -1,0 +1,1 @@
+"""Kills, fuzz, hostile and foreign files."""

@@ -1,0 +1,1 @@
+"""Kernels on a GPU, simulated where there is none."""

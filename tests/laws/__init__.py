@@ -1,0 +1,1 @@
+"""Laws of engines compared with one another and with theory."""

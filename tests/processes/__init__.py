@@ -1,0 +1,1 @@
+"""Processes: forks, pools, cold starts."""
