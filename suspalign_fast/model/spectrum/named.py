@@ -184,7 +184,7 @@ FAMILIES = {
 # --- Spectra that ship with the package ----------------------------------------------------------
 
 
-_PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[2]
 
 
 def digits_mlp_path() -> Path:
