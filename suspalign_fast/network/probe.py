@@ -1,7 +1,10 @@
 """A probe in a training loop: rows while a network trains, and their trace."""
 
+import functools
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,7 @@ from torch.optim import Optimizer
 from ..base import checks, reports, words
 from ..physics import rows
 from ..physics.row import RECORDED
+from ..storage import paths
 from ..traces.trace import KILLED, STATUSES, Trace
 from ..traces.trace_file import MeasuredWriter, load_trace
 from .loss import Batches, Loss, NotFiniteError
@@ -35,7 +39,7 @@ class Probe:
     path : path-like, optional
         A file for the rows, which other processes may read meanwhile.
     overwrite : bool
-        Whether a file that is there may be replaced.
+        Whether a file that is there may be replaced, once the first row is measured.
     append : bool
         Go on with the file that is at the path: its rows before `first_step` stay, those from there
         on are measured again. Where there is no file it is a new one.
@@ -115,14 +119,20 @@ class Probe:
             f"{type(model).__name__} of {self.settings.loss.dim:,} parameters, k = {k}, {curvature}"
         )
         self._writer: MeasuredWriter | None = None
+        self._new_writer: Callable[[], MeasuredWriter] | None = None
         if path is not None:
             shapes = {name: column.shape for name, column in rows.columns().items()}
             shapes[rows.TOP.name] = (k + 1,)
             if append:
                 self._recorded = self._rows_of(path)
-            self._writer = MeasuredWriter(
-                path, self.source, shapes, overwrite=overwrite or append, earlier=self._recorded
-            )
+            replaces = overwrite or append
+            paths.check_new(paths.real(path), overwrite=replaces)
+            self._new_writer = functools.partial(
+                MeasuredWriter,
+                path, self.source, shapes, overwrite=replaces, earlier=self._recorded,
+            )  # fmt: skip
+            if not Path(path).exists():  # one that is there stays until there is a row
+                self._writer = self._new_writer()
         elif append:
             raise ValueError("append must be False without a path, got True")
 
@@ -232,6 +242,8 @@ class Probe:
                 self.settings, self.batches, number, vectors, bar.update, warn=not self.rows
             )
         self._vectors, self._has_diverged = row.vectors, False
+        if self._writer is None and self._new_writer is not None:
+            self._writer = self._new_writer()
         values = {"step": step, "step_size": size} | row.columns()
         if self._writer is not None:
             self._writer.append({name: np.asarray([value]) for name, value in values.items()})

@@ -430,6 +430,28 @@ def test_append_to_what_is_no_file_of_rows_leaves_it(tmp_path):
         assert path.read_bytes() == text
 
 
+@pytest.mark.parametrize("how", ["overwrite", "append"])
+def test_a_file_that_is_there_stays_until_the_first_row(how, tmp_path):
+    path = tmp_path / "rows.h5"
+    probed = functools.partial(sa.network.Probe, num_dominant=2, batch_size=5, path=path)
+    with probed(perceptron(), CROSS_ENTROPY, classes()) as probe:
+        probe.observe(0.1)
+    before = path.read_bytes()
+    bad = perceptron()
+    with torch.no_grad():
+        bad[0].weight[0, 0] = float("nan")
+    again = probed(bad, CROSS_ENTROPY, classes(), **{how: True})
+    assert path.read_bytes() == before
+    assert len(again.trace) == 0
+    with pytest.raises(ValueError, match="finite"):
+        again.observe(0.1)
+    again.close("failed")
+    assert path.read_bytes() == before
+    with probed(perceptron(), CROSS_ENTROPY, classes(), **{how: True}) as probe:
+        probe.observe(0.2)
+    assert sa.load_trace(path).step_size.tolist() == [0.2]
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_training_goes_on_where_its_loss_is_not_finite(value, tmp_path):
     model, path = perceptron(), tmp_path / "rows.h5"
