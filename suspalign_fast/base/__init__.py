@@ -2,7 +2,9 @@
 
 ===========  ===============================================================
 `checks`     checks of arguments: one sentence with name, value and what was expected
-`values`     equality, pickling and the code of functions, by value
+`values`     equality and pickling, by value
+`code`       what a function computes, as a text
+`words`      texts of users and files, as they are printed
 `registry`   registries: names for noise models, rules, optimizers, engines
 `threads`    how many threads may work
 `memory`     what memory a computation takes, against what is left

@@ -1,4 +1,4 @@
-"""Errors that several layers raise."""
+"""Errors of several layers, progress bars, and where a result comes from."""
 
 import contextlib
 import functools

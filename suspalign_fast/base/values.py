@@ -1,4 +1,4 @@
-"""Equality by value of things that hold arrays."""
+"""Objects as values: equality, pickling and copying, numbers that are too small to hold."""
 
 import functools
 import os

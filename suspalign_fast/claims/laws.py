@@ -1,4 +1,4 @@
-"""What an engine must offer for single steps to be tried at its states."""
+"""Exact chances of what steps do, and what an engine must offer for steps to be tried."""
 
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -36,7 +36,7 @@ class Probed(Protocol):
         """Do `num_steps` steps and return the rows recorded on the way."""
 
     def sums_of(self, planes: Planes) -> Array:
-        """Sums of both bands of a state, laid out as ``row`` says, shape (bands, row_size)."""
+        """Sums of both bands of a state, as ``layout`` lays them out, shape (bands, row_size)."""
 
     def sums_after(
         self, planes: Planes, noise_step: int, step_size: float, update: tuple[float, float]

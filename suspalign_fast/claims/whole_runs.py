@@ -1,4 +1,4 @@
-"""The alignment of a run against its exact law, row by row."""
+"""A run against its exact law, row by row, and against what its rows predict."""
 
 import numpy as np
 from numpy.typing import NDArray

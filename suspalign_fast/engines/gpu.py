@@ -239,7 +239,7 @@ class GpuStepEngine(SteppingEngine):
         self, first_step: int, moves: Array, slots: NDArray[np.int64], key_0: Any, key_1: Any,
         out: Array,
     ) -> None:  # fmt: skip
-        """As `kernels.advance.advance_known`, in launches of as many steps as the table has."""
+        """As `steppers.advance_known`, in launches of as many steps as the table has."""
         if len(moves) == 0:
             return
         there = cuda.to_device(moves)
@@ -274,7 +274,7 @@ class GpuStepEngine(SteppingEngine):
         self, first_step: int, num_steps: int, ruling: Ruling, record: Record, key_0: Any,
         key_1: Any,
     ) -> tuple[int, int]:  # fmt: skip
-        """As `kernels.advance.advance_adaptive`, in one launch."""
+        """As `kernels.step.advance_adaptive`, in one launch."""
         moves = moves_of(ruling.step_size, ruling.weights)
         return self._launch_adaptive(
             self.way.threads, ruling, record,
@@ -337,7 +337,7 @@ class GpuJumpEngine(GpuStepEngine):
         self.stepper = Jumps(self, GpuJumpEngine._jump, weakref.proxy(self))
 
     def _jump(self, *arguments: Any) -> None:
-        """As `kernels.jump.jump_rows` and `kernels.momentum_jump.jump_velocity_rows`."""
+        """As `steppers.jump_rows` and `steppers.jump_velocity_rows`."""
         *coefficients, steps, key_0, key_1, out = arguments
         moves = len(coefficients[0])
         most = self.table.shape[1] if moves == 1 else 1
@@ -441,7 +441,7 @@ class GpuBatchEngine(GpuStepEngine):
         self, batches: Batches, first_step: int, num_steps: int, ruling: Ruling, record: Record,
         key_0: Any, key_1: Any,
     ) -> tuple[int, int]:  # fmt: skip
-        """As `kernels.data_steps.advance_batches`, in one launch."""
+        """As `kernels.batch_steps.advance_batches`, in one launch."""
         us = np.empty(num_steps + 1)
         squared_norms(first_step, key_0, key_1, batches.twice_d, batches.slope, us)
         numbers = np.array([batches.size, batches.label_std])

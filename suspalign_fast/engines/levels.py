@@ -183,7 +183,7 @@ class LevelsEngine(SteppingEngine):
         return self.sums_of(self.planes)
 
     def sums_of(self, planes: Mapping[str, Array]) -> Array:
-        """Sums of both bands of a state, laid out as ``row`` says, shape (bands, row_size)."""
+        """Sums of both bands of a state, as ``layout`` lays them out, shape (bands, row_size)."""
         sums = np.empty((NUM_BANDS, self.row_size))
         if VELOCITY in planes:
             velocity_levels.sum_velocity_levels(*planes.values(), self.levels, sums)

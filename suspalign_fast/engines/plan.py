@@ -1,4 +1,7 @@
-"""Shards: the problem of some directions that follow each other, cut out of a whole one."""
+"""How a problem is cut: into blocks and parts for the kernels, and into shards for workers.
+
+A shard is the problem of some directions that follow each other.
+"""
 
 import functools
 from collections.abc import Callable

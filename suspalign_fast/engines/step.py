@@ -1,4 +1,7 @@
-"""The default engine: every step of the sample path, compiled (docs/model.md, section 4)."""
+"""The engines `step`, every step of the sample path, and `jump`, one move a recorded row.
+
+Both have a coefficient for every direction (docs/model.md, sections 3 and 4).
+"""
 
 import functools
 import math
@@ -183,7 +186,7 @@ class StepEngine(SteppingEngine):
         return self.sums_of(self.planes)
 
     def sums_of(self, planes: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
-        """Sums of a state, laid out as ``row`` says, shape (lines, row_size)."""
+        """Sums of a state, as ``layout`` lays them out, shape (lines, row_size)."""
         if VELOCITY in planes:
             sums = np.empty((NUM_BANDS, self.row_size))
             momentum.sum_velocity(planes[STATE], self.plan, planes[VELOCITY], sums)

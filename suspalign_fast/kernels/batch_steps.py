@@ -302,7 +302,7 @@ def advance_batches_in_threads(
 
 # --- The engine `step` with a velocity, on mini-batches of data: one pass over both a step -------
 #
-# A batch is drawn as in `batch_steps`, from a normal of every block and those of its coordinates.
+# A batch is drawn as above, from a normal of every block and those of its coordinates.
 # With what it has along the state of a block, the gradient there is ``h = gain lambda c + spread s
 # z``; it moves coefficients and velocities as in `velocity`, and rows have three parts.
 

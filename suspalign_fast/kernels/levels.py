@@ -127,7 +127,7 @@ def from_lanes(values, lanes, lane):
 
 @inlined
 def add_level_sums(sums, q, weights, lane):
-    """Add a vector of ``Q`` to all sums, one for each of ``row.SUMS``."""
+    """Add a vector of ``Q`` to all sums, one for each of ``layout.SUMS``."""
     first = NUM_SUMS * lane
     return (
         fma(q, load(weights, first, HALF), sums[0]),
@@ -358,7 +358,7 @@ def advance_levels(q, levels, first_step, num_steps, ruling, record, key_0, key_
 # more.
 #
 # A level's normal is the noise along its direction, so that ``w = sum sqrt(lambda_l Q_l) xi_l``
-# (``data_noise``); its chi-square is the rest of the noise as ever.
+# (``batches``); its chi-square is the rest of the noise as ever.
 
 
 @inlined
@@ -447,7 +447,7 @@ def observe_level_batch(q, levels, batches, step, key_0, key_1, out):
 
 @kernel()
 def advance_level_batches(q, levels, batches, first_step, num_steps, ruling, record, key_0, key_1):
-    """Apply SGD steps on mini-batches of data to levels; as ``data_steps.advance_batches``."""
+    """Apply SGD steps on mini-batches of data to levels; as ``batch_steps.advance_batches``."""
     lam, std, lane, freedom, proposals, boosted, weights, bulk_at, depth, begin = levels
     size, label_std, twice_d, slope, traces = batches
     rule, observes, memory, sums, step_size, update = ruling

@@ -1,6 +1,6 @@
 """SGD steps on a block whose normals are there, with its power sums.
 
-`_make` turns a way to sum (``coordinates``) into the loops over a block.
+`_make` turns a way to sum (``sums``) into the loops over a block.
 """
 
 from typing import Any, NamedTuple
@@ -191,7 +191,7 @@ def observe_block(c, lam, std, normals, groups, out):
 
 
 class Work(NamedTuple):
-    """Edges, buffers with a row for every thread, and what `batch.make_scratch` makes."""
+    """Edges, buffers with a row for every thread, and what `normals.make_scratch` makes."""
 
     edges: NDArray[Any]
     prepared: NDArray[np.uint64]
@@ -217,7 +217,7 @@ def make_work(state, plan, threads, key_0, key_1):
 
 @inlined
 def scratch_of(work, worker):
-    """Scratch of a worker, as `batch.write_normals` takes it."""
+    """Scratch of a worker, as `normals.write_normals` takes it."""
     return work.prepared[worker], work.keys, work.words[worker]
 
 

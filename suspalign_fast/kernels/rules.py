@@ -82,7 +82,7 @@ class Row(NamedTuple):
 
 @inlined
 def row_of(step, table):
-    """Return the `Row` of a table of shape (NUM_BANDS, RULE_COLUMNS), laid out in ``row``."""
+    """Return the `Row` of a table of shape (NUM_BANDS, RULE_COLUMNS), as ``layout`` lays it out."""
     return Row(
         step,
         table[:, :POWER_END],

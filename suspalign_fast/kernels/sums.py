@@ -1,6 +1,6 @@
-"""A step as two numbers a band: ``c <- c + drift lambda c + spread s xi``.
+"""A step, and what a vector of coordinates adds to the sums of a row, without and with a velocity.
 
-Plain SGD with step size eta and a band's weight a has ``drift = spread = -eta a``. Whatever else a
+A step is two numbers a band: ``c <- c + drift lambda c + spread s xi``. Plain SGD with step size eta and a band's weight a has ``drift = spread = -eta a``. Whatever else a
 step may be (noise that scales with the loss, an estimate instead of the size) is another pair.
 """
 
@@ -89,7 +89,7 @@ def jumped(state, c, a, b, xi):
 
 @inlined
 def no_sums(zero):
-    """Sums of nothing, one for each of ``row.SUMS``; `zero` is a vector of zeros."""
+    """Sums of nothing, one for each of ``layout.SUMS``; `zero` is a vector of zeros."""
     return (zero, zero, zero, zero, zero, zero, zero)
 
 
@@ -254,8 +254,8 @@ def write_noisy(out, column, sums):
 # --- What a vector of coordinates with a velocity adds to the sums of a row ----------------------
 #
 # A row of a band has three parts of ROW_SIZE numbers, laid out alike: the sums of c^2, those of c v
-# and those of v^2. The three ways to sum are those of above; of c v and v^2 the direct
-# way takes only what rows have (`row.CROSS_SUMS`).
+# and those of v^2. The three ways to sum are those above; of c v and v^2 the direct
+# way takes only what rows have (`layout.CROSS_SUMS`).
 
 
 # --- direct sums ---------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 With the noisy gradient ``h = lambda c + s xi``, a step is ``c <- c + drift (p h + q v)`` and
 ``v <- beta v + h``; p, q and beta are the factors of the optimizer. Rows have three parts
-(`momentum_sums`).
+(`sums`).
 """
 
 import numba
@@ -174,7 +174,7 @@ def _advance_block(
 def advance_velocity_parts(
     first, last, state, plan, velocity, factors, first_step, moves, slots, key_0, key_1, table
 ):
-    """Apply steps of known moves to some of the parts; as ``advance.advance_parts``."""
+    """Apply steps of known moves to some of the parts; as ``step.advance_parts``."""
     work = make_work(state, plan, 1, key_0, key_1)
     scratch = scratch_of(work, 0)
     velocity_edges = load_edges(velocity, plan)
@@ -310,7 +310,7 @@ def _adaptive(
 def advance_velocity(
     state, plan, velocity, factors, first_step, num_steps, ruling, record, key_0, key_1
 ):
-    """Apply steps whose sizes a rule chooses from the row; as ``advance.advance_adaptive``."""
+    """Apply steps whose sizes a rule chooses from the row; as ``step.advance_adaptive``."""
     return _adaptive(
         _advance_alone, observe_alone, 1, state, plan, velocity, factors, first_step, num_steps,
         ruling, record, key_0, key_1,

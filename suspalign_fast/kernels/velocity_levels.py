@@ -12,7 +12,7 @@ directions, the columns of
 move as coordinates do, and the factor of what they become is that of the next state: its last entry
 is made of 2 x 2 minors, without cancellation. A level of a single coordinate has z_1 alone; one of
 two, or of a real number of them up to two, has all noise across along z_2. Mini-batches of data
-(``data_noise``) multiply the gradient by kd and its noise by rho.
+(``batches``) multiply the gradient by kd and its noise by rho.
 """
 
 import numpy as np
@@ -284,7 +284,7 @@ def advance_velocity_levels(
     key_0,
     key_1,
 ):
-    """Apply steps with a velocity to levels; as ``advance.advance_adaptive``."""
+    """Apply steps with a velocity to levels; as ``step.advance_adaptive``."""
     lam, std, lane, freedom, proposals, boosted, weights, bulk_at, depth, begin = levels
     rule, observes, memory, sums, step_size, update = ruling
     wanted, out, out_steps, out_sizes = record

@@ -104,7 +104,7 @@ class Noise(Travels, ABC):
         shape: NoiseShape | None,
         velocity: Velocity | None = None,
     ) -> physics.Prediction:
-        """Predict the alignment one step after each row; see `power_sums.predict_alignment`."""
+        """Predict the alignment one step after each row; see `physics.formulas`."""
         return physics.predict_alignment(
             power_sums, noise_sums, constants, step_size, update, shape, velocity
         )
@@ -378,7 +378,7 @@ class DataNoise(Noise):
         shape: NoiseShape | None,
         velocity: Velocity | None = None,
     ) -> Prediction:
-        """Predict the alignment one step after each row; see `batch_rows.predict_alignment`."""
+        """Predict the alignment one step after each row; see `physics.batches`."""
         return batches.predict_alignment(
             power_sums, noise_sums, constants, step_size, update, shape, self.batch_size,
             self.label_std, velocity,

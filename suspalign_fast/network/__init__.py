@@ -3,7 +3,8 @@
 It needs torch, the extra ``torch``; the rest of the package does not.
 
 ===========  ===============================================================
-`loss`       the loss of a network, its data and batches
+`data`       its data, whole or in batches
+`loss`       its loss, over all data or mini-batches
 `curvature`  products with its Hessian or Gauss-Newton matrix, and the top of it
 `lanczos`    the eigenvalue solver
 `row`        one row: its sums, and `measure_row`

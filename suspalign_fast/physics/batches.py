@@ -1,7 +1,7 @@
-"""What momentum makes of a row under mini-batches: the row of plain SGD with the same next step.
+"""Rows under mini-batches of data, without and with momentum: pure functions of their sums.
 
-With ``c~ = c - eta q v``, a step is ``c' = c~ - eta p h``, and h given the size of a batch's
-residuals is Gaussian with a mean and a covariance made of c alone (`batch_rows`). So every formula
+Momentum makes of a row the row of plain SGD with the same next step. With ``c~ = c - eta q v``, a step is ``c' = c~ - eta p h``, and h given the size of a batch's
+residuals is Gaussian with a mean and a covariance made of c alone (below). So every formula
 there holds with eta p in the place of eta and, of ten sums, with
 
     sum lambda^p c~^2 in the place of S_2, S_5 and S_8,
@@ -179,7 +179,7 @@ def predict_alignment(
     batch_size : int
     label_std : float
     velocity : Velocity, optional
-        That of momentum (`velocity_batches`).
+        That of momentum (above).
 
     Notes
     -----

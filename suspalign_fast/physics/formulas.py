@@ -80,7 +80,7 @@ def critical_step_size(
     update : tuple of two float
         Weights of the dominant and the bulk part of the update.
     velocity : Velocity, optional
-        That of momentum, which puts other sums in the place of S_3 and T (`velocity_rows`).
+        That of momentum, which puts other sums in the place of S_3 and T (`physics.velocity`).
 
     Returns
     -------

@@ -16,12 +16,15 @@ what they are given where there is no velocity.
 import numpy as np
 from numpy.typing import NDArray
 
+from .layout import CROSS_SUMS
 from .row import Velocity
 from .terms import pull_term, push_term
 
 Array = NDArray[np.float64]
-#: Sums of a band in the order of `row.CROSS_SUMS`.
-C1, C2, C3, V1, V2, X4, X5, W4 = range(8)
+#: Where the sums of a band lie among those of `layout.CROSS_SUMS`.
+C1, C2, C3, V1, V2, X4, X5, W4 = map(
+    CROSS_SUMS.labels.index, ("C1", "C2", "C3", "V1", "V2", "X4", "X5", "W4")
+)
 
 
 def for_odds(power_sums: Array, constants: Array, velocity: Velocity | None) -> tuple[Array, Array]:

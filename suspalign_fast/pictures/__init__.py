@@ -6,6 +6,7 @@
 `panels`      the panels of the picture of a trace
 `curves`      one curve against step
 `headings`    colours, headings and keys
+`figure`      loading Matplotlib, and the figure that notebooks show
 `caption`     what a picture says about its run
 `study_view`  what a picture shows of a study
 `points`      lines of a study

@@ -1,4 +1,7 @@
-"""Colours of Okabe and Ito (2008), which people of any colour vision tell apart, and greys."""
+"""Colours and words around a picture: headings, keys.
+
+Colours are those of Okabe and Ito (2008), which people of any colour vision tell apart, and greys.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -292,7 +292,7 @@ def resume(
 
     Warns
     -----
-    suspalign_fast.simulate.StartsOverWarning
+    suspalign_fast.running.simulate.StartsOverWarning
         If the run starts over; it says how many steps are computed again.
     """
     every = checks.real("checkpoint_every", checkpoint_every, positive=True)

@@ -3,6 +3,7 @@
 ============  ===============================================================
 `trace`       a trace: one row a recorded step, and its columns
 `summary`     a trace in a few numbers, read piece by piece
+`exact`       how exact theory is marked in a dataset
 `labelled`    columns as labelled arrays (xarray, netCDF)
 `trace_file`  reading the files of traces
 `writers`     where the rows of a run go: memory, a file, a file beside the engine

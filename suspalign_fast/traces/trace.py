@@ -143,7 +143,7 @@ class TraceColumns(ABC):
 
     @property
     def critical_step_size(self) -> Array:
-        """Critical step size under the run's update; see `power_sums.critical_step_size`.
+        """Critical step size under the run's update; see `physics.formulas.critical_step_size`.
 
         +inf where alignment falls and 0 where it rises for every step size.
         """
@@ -194,8 +194,8 @@ class Trace(Travels, TraceColumns):
     """Rows of a run, in memory or read from its file column by column on first use.
 
     Columns are attributes and items: ``trace.alignment`` or ``trace["alignment"]``, read-only
-    arrays. Made by `simulate` and `load_trace`; `physics.rows` makes one of rows from anywhere
-    else.
+    arrays. Made by `simulate` and `load_trace`; `Trace.measured` makes one of rows from
+    anywhere else.
 
     Attributes
     ----------
@@ -487,7 +487,7 @@ class Trace(Travels, TraceColumns):
     @property
     @may_underflow
     def regime(self) -> NDArray[np.str_]:
-        """Where each row's step size stands under the run's update; see `power_sums.regime`.
+        """Where each row's step size stands under the run's update; see `physics.formulas.regime`.
 
         "below" and "above" the critical step size, "self-correcting" or "rising" whatever the
         step size, "rising-below" and "falling-above" a reversed one.

@@ -1,4 +1,7 @@
-"""Where the rows of a run go: the base class, and the sink that keeps them in memory."""
+"""Where the rows of a run go: memory, a file, or a file beside the engine.
+
+`Sink` is what the driver writes to.
+"""
 
 import secrets
 import time
@@ -26,7 +29,7 @@ from ..storage.growing import Growing
 from ..storage.output import Column
 from . import labelled
 from .trace import STATUSES, Conditions, Trace
-from .trace_file import FORMAT, FORMAT_VERSION, TraceFile, load_trace, run_id_of
+from .trace_file import FORMAT, FORMAT_VERSION, TraceFile, run_id_of
 
 
 class Sink(ABC):
@@ -102,8 +105,6 @@ class MemoryTrace(Sink):
 
 # --- The trace file: rows appended to chunked HDF5 as the run goes on (docs/file-format.md) ------
 
-
-__all__ = ["TraceWriter", "load_trace"]
 
 CHUNK_ROWS = 4096
 #: Rows wait for a full chunk at most this many seconds.

@@ -375,7 +375,7 @@ def _draw(
 ):  # fmt: skip
     """Draw the normals of a step for a block a team, from `first` on; call with all threads.
 
-    Returns what a team's block has along its state beside them, see `data_noise.turn_of`.
+    Returns what a team's block has along its state beside them, see `kernels.batches.turn_of`.
     """
     team, column = thread // COLUMNS, thread % COLUMNS
     count = min(TEAMS, last - first)
@@ -419,7 +419,7 @@ _add_noisy_teams = _make_team_sum(from_kernel(add_noisy_totals))
 def make_batches(rule, observes, way):
     """Build the kernel of steps on mini-batches of sizes that a rule chooses.
 
-    As ``gpu_rules.make_adaptive``, with these differences. ``blocks`` are those of the plan, with
+    As ``rules.make_adaptive``, with these differences. ``blocks`` are those of the plan, with
     their band and coordinates, ``parts`` pieces of that list, of one band each. ``batches`` are an
     array of batch size and label_std, and the traces of `kernels.batches.Batches`; ``us`` are the
     chi-squares of the first step and all after it, one more than there are steps. ``norms`` and

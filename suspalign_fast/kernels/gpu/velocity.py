@@ -217,7 +217,7 @@ def sum_velocity_of_thread(thread, threads, planes, lam, std, start, stop, sums)
 # --- Kernels for a GPU of steps with a velocity, as those of ``plain`` without -------------------
 #
 # ``planes`` are coefficients and velocities, ``factors`` pull, carry and decay of the optimizer. A
-# row of a table holds the sums of a band without gaps (``velocity``).
+# row of a table holds the sums of a band without gaps.
 
 
 WIDTH = width_of(NUM_VELOCITY_SUMS)

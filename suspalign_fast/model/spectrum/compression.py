@@ -2,7 +2,7 @@
 
 Exact theory, and the law of every row of a run, are made of sums ``sum_i F(lambda_i)`` with smooth
 F, where noise and initial state are smooth functions of lambda. The eigenvalues of a narrow bin are
-replaced by the Gauss rule of their own measure (``gauss``), which keeps as many moments as it has
+replaced by the Gauss rule of their own measure (below), which keeps as many moments as it has
 numbers. Bins lie inside a band; zeros stay apart, and a bin of few eigenvalues stays as it is.
 
 The error is what two resolutions differ by: the largest relative difference from a much finer rule,
