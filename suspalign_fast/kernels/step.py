@@ -300,7 +300,8 @@ def sum_parts(state, plan, table):
 # step.
 #
 # Both blocks take their normals from one buffer, and where the rule observes the noisy gradient of
-# a step, the step takes the normals that the rule has seen. The numbers are those of ``advance_adaptive``.
+# a step, the step takes the normals that the rule has seen. The numbers are those of
+# ``advance_adaptive``.
 
 
 def is_small(plan: Plan) -> bool:

@@ -1,7 +1,8 @@
 """A step, and what a vector of coordinates adds to the sums of a row, without and with a velocity.
 
-A step is two numbers a band: ``c <- c + drift lambda c + spread s xi``. Plain SGD with step size eta and a band's weight a has ``drift = spread = -eta a``. Whatever else a
-step may be (noise that scales with the loss, an estimate instead of the size) is another pair.
+A step is two numbers a band: ``c <- c + drift lambda c + spread s xi``. Plain SGD with step size
+eta and a band's weight a has ``drift = spread = -eta a``. Whatever else a step may be (noise that
+scales with the loss, an estimate instead of the size) is another pair.
 """
 
 import numpy as np

@@ -1,8 +1,9 @@
 """Rows under mini-batches of data, without and with momentum: pure functions of their sums.
 
-Momentum makes of a row the row of plain SGD with the same next step. With ``c~ = c - eta q v``, a step is ``c' = c~ - eta p h``, and h given the size of a batch's
-residuals is Gaussian with a mean and a covariance made of c alone (below). So every formula
-there holds with eta p in the place of eta and, of ten sums, with
+Momentum makes of a row the row of plain SGD with the same next step. With ``c~ = c - eta q v``, a
+step is ``c' = c~ - eta p h``, and h given the size of a batch's residuals is Gaussian with a mean
+and a covariance made of c alone (below). So every formula of plain SGD holds with eta p in the
+place of eta and, of ten sums, with
 
     sum lambda^p c~^2 in the place of S_2, S_5 and S_8,
     sum lambda^p c c~ in that of S_3, S_6 and S_9,
