@@ -1,6 +1,7 @@
 """What code says, as a text that no version of Python changes: its source, where that is known."""
 
 import ast
+import dis
 import enum
 import functools
 import linecache
@@ -322,18 +323,31 @@ def _globals_of(function: types.FunctionType) -> dict[str, Any]:
     Of a module what the code may read from it, and so on.
     """
     names = sorted(set(_names(function.__code__)))
+    read = sorted(set(_names_read(function.__code__)))  # the others are attributes
     found: dict[str, Any] = {}
     left: list[tuple[str, dict[str, Any]]] = [("", function.__globals__)]
     modules = set()
     while left:
         place, known = left.pop()
-        for name in names:
+        for name in names if place else read:
             if name in known:
                 value = found[place + name] = known[name]
                 if isinstance(value, types.ModuleType) and value.__name__ not in modules:
                     modules.add(value.__name__)
                     left.append((f"{place}{name}.", vars(value)))
     return found
+
+
+def _names_read(code: types.CodeType) -> Iterator[str]:
+    """Names that code and what is inside it looks up among globals."""
+    yield from (i.argval for i in dis.get_instructions(code) if i.opname in _LOOK_UPS)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names_read(constant)
+
+
+#: Instructions that look up a name among globals.
+_LOOK_UPS = ("LOAD_GLOBAL", "LOAD_NAME")
 
 
 def _names(code: types.CodeType) -> Iterator[str]:

@@ -15,7 +15,7 @@ from ..model.spectrum.spectrum import Spectrum
 from ..pictures.grid_axis import value_text
 from ..running.cost import estimate_seconds, faster_engine, seconds_per_normal
 from ..studies.cases import DONE, ERROR, MISSING
-from ..studies.reading import read_study
+from ..studies.reading import is_own, read_study
 from ..traces.summary import Course, courses
 from ..traces.trace import Trace
 from .console import say, warn
@@ -155,7 +155,8 @@ def say_study(file: Path, *, follow: bool) -> None:
         if name in dataset.coords and name != "step":
             say(f"axis       {plain(name)}: {_values(dataset[name].values)}")
     steps = dataset["step"].values
-    say(f"steps      {steps.size:,}, from {steps[0]:,} to {steps[-1]:,}")
+    ends = f", from {steps[0]:,} to {steps[-1]:,}" if steps.size else ""
+    say(f"steps      {steps.size:,}{ends}")
     shown = [name for name in dataset.data_vars if name not in ("status", "error")]
     say(f"variables  {', '.join(map(plain, shown))}")
     if "status" in dataset:
@@ -173,7 +174,7 @@ def counted(found: Counter[str], names: dict[str, str] | None = None) -> str:
 
 def first_error(dataset: Any) -> None:
     """Quote the first of the runs that failed."""
-    if (dataset.status == ERROR).any():
+    if "error" in dataset and (dataset.status == ERROR).any():
         errors = filter(None, dataset.error.values.ravel().tolist())
         warn(f"the first error: {plain(next(errors, 'unknown'))}")
 
@@ -192,7 +193,7 @@ def _followed(file: Path) -> Any:
         while True:
             done = int(dataset.status.isin(DONE).sum()) if total else 0
             bar.update(done - bar.n)
-            if dataset.attrs.get("status") != "running":
+            if dataset.attrs.get("status") != "running" or not is_own(file):
                 return dataset
             dataset.close()
             time.sleep(FOLLOW_SECONDS)

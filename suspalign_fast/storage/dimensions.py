@@ -10,7 +10,7 @@ from .reader import Reader
 
 _IS_NONE = "This is a netCDF dimension but not a netCDF variable"
 #: Attributes that are of the format, not of a variable.
-_OF_FORMAT = {"CLASS", "NAME", "_Netcdf4Dimid", "_Netcdf4Coordinates", "_FillValue", "_Encoding"}
+_OF_FORMAT = {"CLASS", "NAME", "_Netcdf4Dimid", "_Netcdf4Coordinates", "_Encoding"}
 
 
 class Found(NamedTuple):

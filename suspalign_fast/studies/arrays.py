@@ -20,6 +20,10 @@ from ..storage.reader import Reader
 from .values import Values
 
 
+class ClosedError(OSError):
+    """A dataset was closed before its values were read."""
+
+
 class OpenFile:
     """A file that stays open for its arrays, and travels by its path.
 
@@ -31,19 +35,22 @@ class OpenFile:
 
     Attributes
     ----------
+    path : Path
     reader : Reader
     """
 
     def __init__(self, path: Path, what: str) -> None:
-        self._path, self._what = path, what
+        self.path, self._what = path, what
         self.reader = Reader(path, is_lasting=True)
         self._variables: dict[str, Variable] = {}
 
     def __reduce__(self) -> Any:
-        return type(self), (self._path, self._what)
+        return type(self), (self.path, self._what)
 
     def variable(self, name: str) -> Variable:
         """Return a dataset of the file."""
+        if not hasattr(self, "reader"):
+            raise ClosedError(f"{self.path} was closed: load() before what is wanted afterwards")
         if name not in self._variables:
             self._variables[name] = self.reader.variable(name)
         return self._variables[name]
@@ -53,8 +60,10 @@ class OpenFile:
         """Turn whatever a damaged file raises into one error that names it."""
         try:
             yield
+        except ClosedError:
+            raise
         except Exception as error:
-            raise OSError(f"{self._path} is a damaged {self._what}: {one_line(error)}") from error
+            raise OSError(f"{self.path} is a damaged {self._what}: {one_line(error)}") from error
 
     def close(self) -> None:
         """Close the file; what was read stays."""
@@ -139,6 +148,7 @@ def dataset(
             dims,
             indexing.LazilyIndexedArray(array) if isinstance(array, Plain) else array,
             dict(about),
+            {"source": str(file.path)},
         )
         for name, (dims, array, about) in arrays.items()
     }
@@ -146,5 +156,6 @@ def dataset(
     others = {name: v for name, v in variables.items() if name not in coordinates}
     made = xarray.Dataset(others, coords=coordinates, attrs=dict(attributes))
     made.set_close(file.close)
+    made.encoding["source"] = str(file.path)
     with file.damage_said():
         return xarray.open_dataset("", engine=Made, made=made)

@@ -19,6 +19,7 @@ from ..base.values import packed
 from ..model.problem import Quadratic
 from ..model.run import Recording, Run
 from ..model.step_size import KnownStepSize
+from ..physics.row import ColumnError, nan_for
 from ..running import cost
 from ..running.driver import Cancelled, run_in_memory, run_together
 from ..traces.trace import Trace
@@ -208,7 +209,13 @@ class Work(_OfPlan):
         return traces
 
     def _values(self, trace: Trace) -> dict[str, Array]:
-        return {name: trace[name] for name in self.plan.variables}
+        found: dict[str, Array] = {}
+        for name in self.plan.variables:
+            try:
+                found[name] = trace[name]
+            except ColumnError as error:  # as in files
+                found[name] = nan_for(error, len(trace))
+        return found
 
     def _exact(self, run: Run) -> dict[str, Array]:
         """Exact means and deviations along the steps, where there are any."""

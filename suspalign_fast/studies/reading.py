@@ -279,10 +279,10 @@ def _arrays(file: "OpenFile", known: Known) -> dict[str, Any]:
             arrays[name] = (*known.grid.axes, "seed"), texts
     foreign = set(found.dims) - set(arrays) - known.inner
     arrays |= {name: (found.dims[name], Plain(file, name)) for name in foreign}
-    return {
-        name: (dims, values, found.attributes.get(name, {}))
-        for name, (dims, values) in arrays.items()
-    }
+    about = {name: dict(attributes) for name, attributes in found.attributes.items()}
+    for attributes in about.values():
+        attributes.pop("_FillValue", None)  # what is not there yet is known by its status
+    return {name: (dims, values, about.get(name, {})) for name, (dims, values) in arrays.items()}
 
 
 def _attributes(file: storage.Reader, known: Known) -> dict[str, Any]:
@@ -452,12 +452,19 @@ def _of_others(path: Path) -> Any:
             name: (dims, Plain(file, name), _about(name, found.attributes[name]))
             for name, dims in found.dims.items()
         }
-        return dataset(file, arrays, file.reader.attributes())
+        made = dataset(file, arrays, file.reader.attributes())
+        decoded = load_xarray().decode_cf(made, decode_times=False)  # packed and missing values
+    decoded.set_close(file.close)
+    return decoded
 
 
 def _about(name: str, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what is said of a variable; what this package says of its own where texts are lost."""
+    known = {
+        key: value.item() if getattr(value, "size", 0) == 1 else value
+        for key, value in attributes.items()
+    }
     try:
-        return {**attributes_of(name), **attributes}
+        return {**attributes_of(name), **known}
     except KeyError:
-        return attributes
+        return known

@@ -211,7 +211,8 @@ def sweep(
         executors.check(executor)
     grid = Grid.of(over, seeds)
     plan = _plan(case, num_steps, record_every, record_at, variables, theory, path is not None)
-    plan = plan._replace(independent=bool(independent))
+    plan = plan._replace(independent=checks.truth("independent", independent))
+    checks.truth("overwrite", overwrite)
     if not grid.seeds and not theory:
         raise ValueError("seeds must have at least one seed where theory is False, got none")
     if twice := set(plan.variables) & set(grid.axes):

@@ -121,12 +121,13 @@ class Table:
         if ERROR not in found or found & set(DONE):
             return None
         failed = [run for run in runs if self.status[run] == ERROR]
-        return f"all {len(failed):,} runs", failed[0][:-1], self._errors[failed[0]]
+        some = "all " if len(failed) == len(runs) else f"{len(failed):,} of "
+        return f"{some}{len(runs):,} runs", failed[0][:-1], self._errors[failed[0]]
 
     def write(self, done: list[tuple[Item, Outcome]]) -> None:
         """Keep what came of some items."""
         for item, outcome in done:
-            for name in outcome.values[0] if outcome.values else ():
+            for name in dict.fromkeys(name for values in outcome.values for name in values):
                 self._put_runs(name, item, [values.get(name) for values in outcome.values])
             for name, rows in outcome.exact.items():
                 self._put(f"exact_{name}", item.place, rows)
@@ -155,8 +156,9 @@ class Table:
         """Return the labelled result."""
         xarray = labelled.load_xarray()
         found: dict[str, Any] = {
-            name: (self.dims(name), values, attributes_of(name, self.dims(name)))
+            name: (dims, values, attributes_of(name, dims), {"source": "sweep"})
             for name, values in self._values.items()
+            for dims in [self.dims(name)]
         }
         if self.grid.seeds:
             errors = np.full(self.status.shape, "", dtype=object)

@@ -32,8 +32,9 @@ def found(dataset: Any, name: str) -> tuple[str, str]:
     """Return column and kind of a variable that is known to be exact theory, else empty texts.
 
     It has the name and the mark that a sweep gave it: not if it was renamed, or if arithmetic
-    dropped its attributes. All its axes are still there, at a value each at least: it was not
-    averaged over one. In files of older versions the attributes of the study name the axes.
+    dropped its attributes, or where it comes from. All its axes are still there, at a value each
+    at least: it was not averaged over one. In files of older versions the attributes of the
+    study name the axes.
 
     Parameters
     ----------
@@ -51,7 +52,8 @@ def found(dataset: Any, name: str) -> tuple[str, str]:
     else:
         has_name = mark == _mark(column, kind, axes)
     is_whole = bool(axes) and all(axis in variable.coords for axis in axes)
-    return (column, kind) if has_name and is_whole else ("", "")
+    is_made = "source" in variable.encoding  # which arithmetic drops, and not the mark
+    return (column, kind) if has_name and is_whole and is_made else ("", "")
 
 
 def _parts(name: str) -> tuple[str, str]:

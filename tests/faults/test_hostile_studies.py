@@ -210,3 +210,23 @@ def test_parts_are_read_where_they_are_wanted(whole):
         np.testing.assert_array_equal(chosen, values[1:, [1]][:, :, [1, 0], -1])
         np.testing.assert_array_equal(study.loss[0, 0, 0, 3], values[0, 0, 0, 3])
         assert study.loss[:0].values.shape == (0, *values.shape[1:])
+
+
+def test_a_study_that_was_closed_is_not_called_damaged(tmp_path):
+    problem = sa.Quadratic(sa.Spectrum([2.0, 1.0], 1), initial=1.0)
+    sa.sweep(lambda: (problem, {"step_size": 1e-3}), {}, 5, path=tmp_path / "study.nc").close()
+    with sa.open_study(tmp_path / "study.nc") as study:
+        loss = study.loss
+    with pytest.raises(OSError, match=r"study.nc was closed: load\(\) before"):
+        loss.mean().load()
+
+
+def test_packed_values_of_others_are_unpacked(tmp_path):
+    problem = sa.Quadratic(sa.Spectrum([2.0, 1.0], 1), initial=1.0)
+    study = sa.sweep(lambda: (problem, {"step_size": 1e-3}), {}, 5)
+    packed = {"dtype": "int16", "scale_factor": 1e-3, "add_offset": 1.0, "_FillValue": -32768}
+    study.loss[0, 2] = np.nan
+    study[["loss"]].to_netcdf(tmp_path / "packed.nc", engine="h5netcdf", encoding={"loss": packed})
+    found = read_study(tmp_path / "packed.nc")
+    np.testing.assert_allclose(found.loss, study.loss, atol=1e-3)
+    assert np.isnan(found.loss[0, 2])

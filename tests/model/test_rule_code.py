@@ -307,3 +307,17 @@ def test_the_digest_of_a_run_follows_its_rule(tmp_path):
         for n in (1e-3, 1e-3, 2e-3)
     }
     assert len(digests) == 2
+
+
+def test_attributes_are_no_globals():
+    """A rule that reads ``row.loss_now`` has nothing to do with a global of that name."""
+    code = "def rule(row):\n    return row.loss_now * eta\n"
+    found = []
+    for value in (object(), [1.0], [2.0]):
+        names = {"loss_now": value, "eta": 0.1}
+        exec(compile(code, "<made>", "exec"), names)
+        found.append(described(names["rule"]))
+    assert len(set(found)) == 1
+    names = {"eta": 0.2}
+    exec(compile(code, "<made>", "exec"), names)
+    assert described(names["rule"]) != found[0]

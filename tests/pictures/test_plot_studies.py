@@ -14,6 +14,7 @@ import suspalign_fast as sa
 from suspalign_fast.cli.commands import main
 from suspalign_fast.pictures.grid_axis import GridAxis
 from suspalign_fast.pictures.study_view import view
+from suspalign_fast.traces import exact
 
 xarray = pytest.importorskip("xarray")
 pytest.importorskip("h5netcdf")
@@ -596,3 +597,17 @@ def test_texts_of_a_dataset_are_drawn_plain_and_without_a_warning(text, capfd):
         assert "\x1b" not in words(figure)
     captured = capfd.readouterr()
     assert captured == ("", "")
+
+
+@pytest.mark.parametrize(
+    "computed",
+    [lambda s: s * 2, np.log10, lambda s: s / s.isel(step=0), lambda s: s.cumsum("step")],
+    ids=["times", "log", "ratio", "sum"],
+)
+def test_what_is_computed_from_exact_theory_is_not_called_exact(computed, line):
+    with xarray.set_options(keep_attrs=True), np.errstate(all="ignore"):
+        made = computed(line[["loss", "exact_loss_mean", "exact_loss_std"]])
+    assert exact.found(line, "exact_loss_mean") == ("loss", "mean")
+    assert exact.found(made, "exact_loss_mean") == ("", "")
+    for same in (line.isel(step=slice(3)), line.sel(gap_ratio=GAPS[0]), line.copy(deep=True)):
+        assert exact.found(same, "exact_loss_mean") == ("loss", "mean")

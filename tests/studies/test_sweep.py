@@ -467,3 +467,60 @@ def test_threads_give_up_long_runs(kind):
         )
     killer.join()
     assert stopped.value.signal_number == signal.SIGINT
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+def test_a_first_seed_that_fails_takes_none_of_the_others_along(in_file, tmp_path):
+    problem = two_levels(5.0)
+    how = {"record_every": 5, "engine": "levels"}
+    sizes = {
+        seed: sa.simulate(problem, 1e-3, 5, seed=seed, **how).power_sums[-1, 0, 1]
+        for seed in range(96)
+    }
+    limit = sizes[0] * (1.0 - 1e-9)
+
+    @numba.njit
+    def rule(row):
+        return -1.0 if row.step == 5 and row.power_sums[0, 1] > limit else 1e-3
+
+    def case():
+        return problem, {"engine": "levels", "step_size": rule}
+
+    path = tmp_path / "study.nc" if in_file else None
+    again = {"path": path} if in_file else {}
+    with sa.sweep(case, {}, 10, seeds=range(96), record_every=5, **again) as study:
+        failed = np.array([sizes[seed] > limit for seed in range(96)])
+        assert failed[0]
+        assert 0 < failed.sum() < 96
+        np.testing.assert_array_equal(study.status == "error", failed)
+        assert np.isnan(study.alignment.values[failed]).all()
+        assert np.isfinite(study.alignment.values[~failed]).all()
+    if in_file:
+        sa.sweep(case, {}, 10, seeds=range(97), record_every=5, path=path).close()
+
+
+def test_a_column_that_fails_is_nan_in_a_study_as_in_a_file():
+    row = sa.row
+
+    @row.derived("fails_here", unit="1", meaning="nothing")
+    def fails_here(part):
+        raise RuntimeError("no such column")
+
+    try:
+        with pytest.warns(RuntimeWarning, match="fails_here"):
+            study = sa.sweep(
+                lambda: (two_levels(5.0), {"step_size": 1e-3}),
+                {},
+                5,
+                variables=("loss", "fails_here"),
+            )
+    finally:
+        row.remove("fails_here")
+    assert np.isnan(study.fails_here).all()
+    assert np.isfinite(study.loss).all()
+
+
+@pytest.mark.parametrize("name", ["independent", "overwrite"])
+def test_switches_are_true_or_false(name):
+    with pytest.raises(ValueError, match=f"{name} must be True or False"):
+        sa.sweep(two_levels, AXES, 5, **{name: "False"})
