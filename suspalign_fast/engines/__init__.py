@@ -22,10 +22,12 @@ from ..model.run import Run
 from ..model.step_size import refuse_foreign
 from ..physics.rows import Rows
 from .base import Engine
-from .levels import LevelsEngine
+from .step import JumpEngine, StepEngine
+
+# isort: split
+from .levels import LevelsEngine  # engines register in the order in which they are imported
 from .reference import ReferenceEngine
 from .sharded import ShardedEngine
-from .step import JumpEngine, StepEngine
 
 __all__ = [
     "Engine",

@@ -145,7 +145,7 @@ def _critical_parts(
             (1, _SMALL_CUBE, s2, s3, numerator),
             (2, _SMALL_FOURTH, s3, s4, denominator),
         ):
-            d, b = (a**power for a in update)
+            d, b = (a if power == 1 else a * a for a in update)
             size = d * upper[0] * s2[1] + b * upper[1] * s2[0]
             lost = d * least * lower[0] * s2[1] + b * least * lower[1] * s2[0] + underflow
             known &= (lost <= 1e-10 * np.abs(difference)) | (lost <= 1e-30 * size)

@@ -232,7 +232,7 @@ def open_study(path: paths.AnyPath) -> Any:
     OSError
         If it is not the file of a study.
     ImportError
-        If xarray or h5netcdf is not installed.
+        If xarray is not installed.
 
     Examples
     --------

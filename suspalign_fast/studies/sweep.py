@@ -203,8 +203,6 @@ def sweep(
     {'gap_ratio': 2, 'step_size': 2, 'seed': 3, 'step': 6}
     """
     labelled.load_xarray()
-    if path is not None:
-        labelled.check_reader()
     if isinstance(executor, ProcessPoolExecutor):
         _check_travels(case, executor)
     if executor is not None:

@@ -29,11 +29,6 @@ def load_xarray() -> Any:
     return _package("xarray", "labelled results")
 
 
-def check_reader() -> None:
-    """Raise ImportError if xarray cannot read files for want of h5netcdf."""
-    _package("h5netcdf", "studies in files")
-
-
 def _package(name: str, what: str) -> Any:
     """Return a module of the extra `studies`, which something needs."""
     try:

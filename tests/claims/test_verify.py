@@ -277,7 +277,7 @@ def test_an_engine_says_whether_it_can_be_probed(problem, monkeypatch):
     from suspalign_fast.engines.reference import ReferenceEngine
 
     monkeypatch.setattr(LevelsEngine, "can_be_probed", False)
-    with pytest.raises(ValueError, match="engine must be one of step, jump, got 'levels'"):
+    with pytest.raises(ValueError, match="engine must be one of 'step', 'jump', got 'levels'"):
         sa.verify(problem, 3e-3, 10, engine="levels")
     monkeypatch.setattr(ReferenceEngine, "can_be_probed", True)
     with pytest.raises(TypeError, match="engine 'reference' cannot try single steps"):
