@@ -1,5 +1,6 @@
 """Draw the pictures of the repository again: all of them, or those named.
 
+``docs/architecture.png`` is drawn by ``studies/architecture.py``,
 ``docs/two_phases.png`` is what ``suspalign run`` draws, ``docs/engines.png`` what
 ``studies/engines_plot.py`` does, ``docs/compression.png`` what ``studies/compressed_plot.py`` does,
 ``docs/mini-batches.png`` what ``studies/mini_batches.py`` does,
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import report
 from studies import (
+    architecture,
     compressed_plot,
     engines_plot,
     mini_batches,
@@ -84,6 +86,7 @@ def benchmarks(path):
 
 
 PICTURES = {draw.__name__: draw for draw in (two_phases, engines, compression, benchmarks, study)}
+PICTURES["architecture"] = architecture.draw
 PICTURES["mini-batches"] = mini_batches_of_data
 PICTURES["momentum-effects"] = momentum_effects.draw
 PICTURES["networks"] = networks_in_training

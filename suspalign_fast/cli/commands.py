@@ -19,7 +19,7 @@ from ..model.run import DTYPES, UPDATES, EngineName, Run, update_weights
 from ..model.stability import Weights
 from ..model.step_size import as_step_size
 from ..physics.row import columns
-from ..pictures.figure import load as load_matplotlib
+from ..pictures.load import load as load_matplotlib
 from ..pictures.trace import is_own_picture, plot_trace
 from ..running.cost import first_engine, settled
 from ..running.driver import UnstableWarning

@@ -15,12 +15,6 @@ It needs torch, the extra ``torch``; the rest of the package does not.
 ===========  ===============================================================
 """
 
-from .online import OnlineEstimate, estimate_online
-from .probe import Probe
-from .row import NetworkRow, measure_row
-from .sign_test import Verification, verify
-from .surrogate import surrogate
-
 try:
     import torch as _torch  # noqa: F401
 except ImportError as _error:
@@ -29,6 +23,11 @@ except ImportError as _error:
         "(pip install 'suspalign-fast[torch]')"
     ) from _error
 
+from .online import OnlineEstimate, estimate_online
+from .probe import Probe
+from .row import NetworkRow, measure_row
+from .sign_test import Verification, verify
+from .surrogate import surrogate
 
 __all__ = [
     "NetworkRow",

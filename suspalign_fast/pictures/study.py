@@ -9,9 +9,9 @@ import numpy as np
 from ..base import checks
 from ..base.words import drawn, printable
 from . import headings, heat, points
-from .figure import load
 from .grid_axis import value_text
 from .headings import QUIET
+from .load import load
 from .study_view import STEP, View, row_of, view
 from .trace import DOTS_PER_INCH, check_ending, check_size, save
 

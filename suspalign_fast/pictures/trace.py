@@ -8,7 +8,7 @@ from ..base import checks
 from ..storage import paths
 from ..traces.trace import Trace
 from . import caption, headings, panels
-from .figure import load
+from .load import load
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

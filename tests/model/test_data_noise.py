@@ -330,7 +330,7 @@ def test_an_unstable_step_size_is_said_before_the_run():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sa.simulate(problem, 0.9 * edge(problem), 5, engine="levels")
-        sa.simulate(sa.Quadratic(problem.spectrum, sa.IsotropicNoise(0.1)), 3.0, 5)
+        sa.simulate(sa.Quadratic(problem.spectrum, sa.IsotropicNoise(0.1)), 0.3, 5)
 
 
 def test_compressed_levels_have_the_law_of_all():

@@ -289,7 +289,7 @@ def test_a_name_from_a_file_cannot_break_the_heading():
     run = Run(trace.run.problem, rule, trace.run.num_steps, engine="levels")
     figure = plot_trace(Trace.from_columns(run, "complete", {n: trace[n] for n in RECORDED}))
     figure.savefig(io.BytesIO(), format="png")
-    assert "step size by $x^??" in words(figure)
+    assert r"step size by \$x^??" in words(figure)
 
 
 @pytest.mark.parametrize("name", ["critical", "online", "schedule", "constant"])
@@ -575,7 +575,7 @@ def suspalign(tmp_path, monkeypatch):
 
 def test_options_of_the_picture_reach_it(suspalign, tmp_path, monkeypatch):
     asked = []
-    for module in ("commands", "picture"):
+    for module in ("commands", "plot"):
         monkeypatch.setattr(
             f"suspalign_fast.cli.{module}.plot_trace",
             lambda trace, path, **how: asked.append(how) or plot_trace(trace, path, **how),
