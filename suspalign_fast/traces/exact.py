@@ -65,7 +65,7 @@ def _parts(name: str) -> tuple[str, str]:
 
 
 def _mark(column: str, kind: str, dims: Sequence[str]) -> str:
-    return f"{KINDS[kind]} of {column} at each {', '.join(dims)}"
+    return f"{KINDS[kind]} of {column} at each {', '.join(sorted(dims))}"
 
 
 def _axes_of(mark: Any) -> list[str]:

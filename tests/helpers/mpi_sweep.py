@@ -4,9 +4,8 @@ mpiexec -n 3 python -m mpi4py.futures tests/helpers/mpi_sweep.py
 """
 
 import suspalign_fast as sa
-
-from ..studies.test_sweep import AXES, HOW, assert_errors_are_kept, sometimes, two_levels
-from .study_kills import digest
+from tests.helpers.study_kills import digest
+from tests.studies.test_sweep import AXES, HOW, assert_errors_are_kept, sometimes, two_levels
 
 
 def main():

@@ -66,7 +66,7 @@ def die_in(place):
     if place == "before it is in place":
         paths.Replacement.put = _die
     elif place == "after it is in place":
-        growing.files.sync_folder = _die
+        growing.paths.sync_folder = _die
     elif place == "between values and status":
         StudyFile.write = counted(write, lambda *_: setattr(StudyFile, "_put_texts", _die))
     elif place == "in the middle of the values":
@@ -120,7 +120,7 @@ def check(path, before, expected, tally):
         return before
     try:
         with sa.open_study(path) as study:
-            study = study.load()
+            study = study.load().sel({name: expected[name] for name in AXES})  # in their order
     except OSError:
         tally.unreadable += 1
         return before

@@ -55,9 +55,13 @@ else:
 """
 
 
+#: Runs of the page are short: they are extended before there is a checkpoint.
+QUIET = "import warnings\nwarnings.filterwarnings('ignore', '.*steps are computed again')\n"
+
+
 def run(code, folder):
     process = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
+        [sys.executable, "-W", "error", "-c", QUIET + code],
         cwd=folder, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr[-3000:]
