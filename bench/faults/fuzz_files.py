@@ -227,7 +227,8 @@ def make_bases(folder: Path) -> list[Path]:
 _STOPPED = """
 import os, sys
 import suspalign_fast as sa
-from suspalign_fast import driver, store
+from suspalign_fast.running import driver
+from suspalign_fast.traces import writers as store
 store.COMMIT_INTERVAL = 0.0
 bounded = driver._bounded
 def stopping(stretch, engine):

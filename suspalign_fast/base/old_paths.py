@@ -176,6 +176,10 @@ class _Package(ModuleType):
         if not (is_old and name in self.__dict__):
             super().__setattr__(name, value)
 
+    def __reduce__(self) -> Any:
+        """Travel by name, as modules do: pickles of whole functions hold it."""
+        return importlib.import_module, (self.__name__,)
+
 
 def install() -> None:
     """Let old names be imported."""

@@ -91,7 +91,7 @@ def test_what_a_share_raises_is_raised_once_all_have_ended(bad):
 
 WAITING = """
 import os
-from suspalign_fast import _threads
+from suspalign_fast.base import threads as _threads
 before = dict(os.environ)
 def look():
     print(os.environ.get("GOMP_SPINCOUNT"))

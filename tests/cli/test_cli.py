@@ -415,7 +415,7 @@ def test_readers_that_leave_early_are_no_error(suspalign, tmp_path):
 
 STOPPED = """
 import os, signal, sys
-from suspalign_fast import driver
+from suspalign_fast.running import driver
 from suspalign_fast.cli import main
 bounded = driver._bounded
 def stopping(stretch, engine):

@@ -266,7 +266,8 @@ KILLED = """
 import os, sys
 import numpy as np
 import suspalign_fast as sa
-from suspalign_fast import store, driver
+from suspalign_fast.running import driver
+from suspalign_fast.traces import writers as store
 store.COMMIT_INTERVAL = 0.0
 bounded = driver._bounded
 def dying(stretch, engine):

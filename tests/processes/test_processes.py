@@ -33,7 +33,8 @@ def run_script(script, *arguments, timeout=120, **options):
 SETUP = """
 import os, signal, sys, threading, time
 import suspalign_fast as sa
-from suspalign_fast import driver, store
+from suspalign_fast.running import driver
+from suspalign_fast.traces import writers as store
 problem = sa.Quadratic(sa.Spectrum.linear_bands(3000, 50), sa.IsotropicNoise(0.5), initial=1.0)
 _bounded, _done = driver._bounded, []
 def at(step, action, stretch=50):
@@ -373,6 +374,8 @@ def test_a_disk_that_is_full_when_a_run_goes_on(tmp_path, compression, expected)
     whole = path.read_bytes()
     script = f"""
 limit({len(whole) // 2})
+import warnings
+warnings.filterwarnings("ignore", ".*steps are computed again")
 try:
     sa.resume(sys.argv[1], num_steps={STEPS})
 except OSError as error:

@@ -645,7 +645,7 @@ FULL = """
 import resource, sys
 import numpy as np
 import suspalign_fast as sa
-from suspalign_fast import executors
+from suspalign_fast.base import executors
 from tests.studies.test_sweep import AXES, two_levels
 executors.BATCH_SECONDS = 1e-9
 how = dict(num_steps=900, seeds=range(4), theory=True)

@@ -182,7 +182,8 @@ def test_a_live_file_opens_with_swmr(path, monkeypatch):
 KILLED = """
 import os, sys
 import suspalign_fast as sa
-from suspalign_fast import driver, store
+from suspalign_fast.running import driver
+from suspalign_fast.traces import writers as store
 store.COMMIT_INTERVAL = 0.0
 bounded = driver._bounded
 def dying(stretch, engine):
