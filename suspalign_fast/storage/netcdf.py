@@ -56,20 +56,6 @@ def attach(dataset: h5py.Dataset, scales: Sequence[h5py.Dataset]) -> None:
         h5ds.attach_scale(dataset.id, scale.id, axis)
 
 
-def dimensions_of(dataset: h5py.Dataset) -> tuple[str, ...]:
-    """Return the names of the dimensions of a dataset, empty where it has none.
-
-    Raises
-    ------
-    RuntimeError, KeyError
-        If it names scales that are not there.
-    """
-    if h5ds.is_scale(dataset.id):
-        return (str(dataset.name).rpartition("/")[2],)
-    scales = [dim[0].name or "" if len(dim) else "" for dim in dataset.dims]
-    return tuple(str(name).rpartition("/")[2] for name in scales)
-
-
 def describe(dataset: h5py.Dataset, texts: Mapping[str, str]) -> None:
     """Write texts of fixed length as attributes."""
     for name, value in texts.items():

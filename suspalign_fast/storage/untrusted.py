@@ -9,10 +9,7 @@ is therefore opened through a view in which the superblock says that it was clos
 import io
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
-
-from .paths import open_regular
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 SIZE = 48
@@ -111,34 +108,6 @@ class PatchedFile(io.RawIOBase):
             view[: len(patch)] = patch
         self._at += len(view)
         return len(view)
-
-
-class ClosedFile(PatchedFile):
-    """A file that nobody writes, closed even where a killed writer left it; it travels by its path.
-
-    Parameters
-    ----------
-    path : Path
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        descriptor = open_regular(path, follow=True)
-        try:
-            block = Superblock(os.pread(descriptor, SIZE, 0), os.fstat(descriptor).st_size)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        super().__init__(descriptor, block.closed() if block.is_being_written else b"")
-
-    def __reduce__(self) -> Any:
-        return type(self), (self._path,)
-
-    def close(self) -> None:
-        """Close the file."""
-        if not self.closed:
-            os.close(self._descriptor)
-        super().close()
 
 
 _WORD = 0xFFFFFFFF

@@ -256,14 +256,16 @@ def as_stored(path: paths.AnyPath) -> Any:
     check_format(file.reader)
     with file.damage_said():
         known = Known.of_open(file.reader)
-        return dataset(file, _arrays(file, known), _attributes(file.reader, known))
+        found = dimensions.find(file.reader)
+        about = _attributes(file.reader, known, found)
+        return dataset(file, _arrays(file, known, found), about)
 
 
-def _arrays(file: "OpenFile", known: Known) -> dict[str, Any]:
+def _arrays(file: "OpenFile", known: Known, found: dimensions.Found) -> dict[str, Any]:
     """Return dimensions, values and attributes of all that a study shows."""
     from .arrays import Plain, Runs
 
-    found, sums = dimensions.find(file.reader), known.sums(file.reader)
+    sums = known.sums(file.reader)
     arrays: dict[str, Any] = {}
     for name, values in known.coordinates.items():
         is_text = isinstance(values[0], str)
@@ -285,10 +287,10 @@ def _arrays(file: "OpenFile", known: Known) -> dict[str, Any]:
     return {name: (dims, values, about.get(name, {})) for name, (dims, values) in arrays.items()}
 
 
-def _attributes(file: storage.Reader, known: Known) -> dict[str, Any]:
+def _attributes(file: storage.Reader, known: Known, found: dimensions.Found) -> dict[str, Any]:
     """Return what a file says of itself, and which variables of others it has that stay there."""
     about = file.attributes()
-    left_out = set(dimensions.find(file).left_out) - set(known.dims) - known.inner
+    left_out = set(found.left_out) - set(known.dims) - known.inner
     left_out -= set(known.values_in(left_out))
     if left_out:
         about["left_out"] = ", ".join(sorted(left_out))
