@@ -38,7 +38,7 @@ def copy(tmp_path):
     ids=["unchanged", "division", "array"],
 )
 def test_a_kernel_that_got_worse(study, copy, added, status, said):
-    path = copy / "suspalign_fast" / "kernels" / "gpu_thread.py"
+    path = copy / "suspalign_fast" / "kernels" / "gpu" / "threads.py"
     source = path.read_text()
     source, count = re.subn(END, rf"\1{added}\2", source)
     assert count == 1
