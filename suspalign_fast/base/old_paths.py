@@ -42,7 +42,6 @@ engines.reference: engines.plain_normals
 engines.sharded: engines.shard
 engines.step: engines.jump
 engines.steppers: engines.batches engines.shares
-kernels.batch_steps: kernels.data_steps kernels.momentum_batches
 kernels.batches: kernels.data_noise
 kernels.blocks: kernels.edges kernels.plan
 kernels.chi_square: kernels.level_draws
@@ -52,16 +51,15 @@ kernels.gpu.threads: kernels.gpu_thread
 kernels.gpu.together: kernels.gpu_block
 kernels.gpu.velocity: kernels.gpu_velocity kernels.gpu_velocity_thread
 kernels.jump: kernels.momentum_jump
-kernels.levels: kernels.data_levels
+kernels.level_steps: kernels.data_levels kernels.momentum_levels
 kernels.loops: kernels.block kernels.work
 kernels.normals: kernels.batch kernels.box_muller
 kernels.powers: kernels.double_double kernels.momentum_powers
 kernels.rules: kernels.built_in_rules
-kernels.step: kernels.advance kernels.small
+kernels.step: kernels.advance kernels.data_steps kernels.small
+kernels.step: kernels.momentum kernels.momentum_batches
 kernels.sums: kernels.coordinates kernels.momentum_sums kernels.move
 kernels.vector_operations: kernels.vector_arithmetic kernels.vector_memory
-kernels.velocity: kernels.momentum
-kernels.velocity_levels: kernels.momentum_levels
 model.built_in_steps: built_in_steps
 model.devices: devices
 model.least_squares: least_squares

@@ -1,6 +1,5 @@
 """The engines `step` and `jump` on a GPU: same noise, same rows, same checkpoints."""
 
-import weakref
 from typing import Any
 
 import numpy as np
@@ -163,9 +162,9 @@ class GpuStepEngine(SteppingEngine):
         rule = self.run.step_size
         if isinstance(rule, AdaptiveStepSize):
             self._make_adaptive(rule, processors)
-            self.stepper = AdaptiveSteps(self, GpuStepEngine._advance_adaptive, weakref.proxy(self))
+            self.stepper = AdaptiveSteps(self, GpuStepEngine._advance_adaptive)
         else:
-            self.stepper = KnownSteps(self, GpuStepEngine._advance_known, weakref.proxy(self))
+            self.stepper = KnownSteps(self, GpuStepEngine._advance_known)
 
     def _compile_rule(self) -> None:
         """Compile the kernel of a rule: one that does not compile is refused before work starts."""
@@ -183,6 +182,10 @@ class GpuStepEngine(SteppingEngine):
             ) from None
 
     # --- what every engine does ------------------------------------------------------------
+
+    def model(self, planes: Any = None) -> tuple[Any, ...]:
+        """Return the engine: kernels here are its methods."""
+        return (self,)
 
     @property
     def planes(self) -> dict[str, NDArray[Any]]:  # type: ignore[override]
@@ -334,11 +337,11 @@ class GpuJumpEngine(GpuStepEngine):
         self._move = tuple(
             cuda.device_array(dim, np.float64) for _ in range(self._arrays_of_moves())
         )
-        self.stepper = Jumps(self, GpuJumpEngine._jump, weakref.proxy(self))
+        self.stepper = Jumps(self, GpuJumpEngine._jump)
 
     def _jump(self, *arguments: Any) -> None:
         """As `steppers.jump_rows` and `steppers.jump_velocity_rows`."""
-        *coefficients, steps, key_0, key_1, out = arguments
+        coefficients, steps, key_0, key_1, out = arguments
         moves = len(coefficients[0])
         most = self.table.shape[1] if moves == 1 else 1
         move = (self._move,) if self.run.optimizer.has_velocity else self._move
@@ -410,9 +413,8 @@ class GpuBatchEngine(GpuStepEngine):
     def _prepare(self, processors: int) -> None:
         batches = batches_of(self.run.problem)
         assert batches is not None
-        self.stepper: BatchSteps = BatchSteps(
-            self, GpuBatchEngine._advance, weakref.proxy(self), batches
-        )
+        self.stepper: BatchSteps = BatchSteps(self, GpuBatchEngine._advance)
+        self._batches: Batches = batches
         rule = self.stepper.rule
         #: Blocks that a cooperative launch may have; the simulator has one at a time.
         self.blocks: int = 1 if gpu_batches.SIMULATED else min(processors, len(self.parts))
@@ -434,14 +436,15 @@ class GpuBatchEngine(GpuStepEngine):
         ruling = stepper.ruling._replace(sums=stepper.ruling.sums.copy())
         none = np.empty(0, np.int64)
         record = Record(none, np.empty((0, NUM_BANDS, self.row_size)), none, np.empty(0))
-        stepper.kernel(*stepper.model, self.step, 0, ruling, record, *self.key)
+        stepper.kernel(self, self.step, 0, ruling, record, *self.key)
         return ruling.sums
 
     def _advance(
-        self, batches: Batches, first_step: int, num_steps: int, ruling: Ruling, record: Record,
-        key_0: Any, key_1: Any,
+        self, first_step: int, num_steps: int, ruling: Ruling, record: Record, key_0: Any,
+        key_1: Any,
     ) -> tuple[int, int]:  # fmt: skip
-        """As `kernels.batch_steps.advance_batches`, in one launch."""
+        """As `kernels.step.advance_batches`, in one launch."""
+        batches = self._batches
         us = np.empty(num_steps + 1)
         squared_norms(first_step, key_0, key_1, batches.twice_d, batches.slope, us)
         numbers = np.array([batches.size, batches.label_std])

@@ -1,6 +1,7 @@
 """Two random numbers a level and row, whatever the dimension (``kernels.levels``)."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,17 +9,24 @@ from numpy.typing import NDArray
 from ..base import memory
 from ..base import threads as _threads
 from ..base.registry import ENGINES
-from ..kernels import levels, velocity_levels
-from ..kernels import levels as data_levels
-from ..kernels.batches import Batches, make_batches
+from ..kernels import level_steps, levels
 from ..kernels.levels import Levels, make_levels
 from ..kernels.normals import seed_key
 from ..model.problem import Quadratic
 from ..model.run import Run
+from ..model.step_size import AdaptiveStepSize
 from ..physics.layout import NUM_BANDS, ROW_SIZE, sum_weights
 from ..physics.rows import Rows
 from .base import STATE, VELOCITY
-from .steppers import AdaptiveSteps, BatchSteps, Jumps, SteppingEngine, batches_of
+from .steppers import (
+    AdaptiveSteps,
+    BatchSteps,
+    Jumps,
+    SteppingEngine,
+    batches_of,
+    moves_of_run,
+    sums_after_step,
+)
 
 Array = NDArray[np.float64]
 #: Arrays with an entry for every level that the engine holds at once.
@@ -27,6 +35,16 @@ ARRAYS = 48
 ACROSS = "across"
 #: Lanes of a part: what threads share.
 PART = 2048
+#: Steps under a rule, and what it observes: (has a velocity, noise is of mini-batches).
+KERNELS = {
+    (False, False): (level_steps.advance_levels, level_steps.observe_levels),
+    (False, True): (level_steps.advance_level_batches, level_steps.observe_level_batch),
+    (True, False): (level_steps.advance_velocity_levels, level_steps.observe_velocity_levels),
+    (True, True): (
+        level_steps.advance_velocity_level_batches,
+        level_steps.observe_velocity_level_batch,
+    ),
+}
 
 
 #: Seconds of a row, and of a level in it.
@@ -34,22 +52,28 @@ ROW_SECONDS, LEVEL_SECONDS = 1e-7, 5e-9
 
 
 def levels_of(
-    problem: Quadratic, part: slice = slice(None), begin: int = 0, freedom: Array | None = None
+    problem: Quadratic,
+    part: slice = slice(None),
+    begin: int = 0,
+    has_velocity: bool = False,
 ) -> Levels:
     """Return a slice of a problem's levels as kernels take them, the first lane being `begin`.
 
-    Chi-squares have as many degrees of freedom as a level has directions, less one, by default.
+    Chi-squares have as many degrees of freedom as a level has directions, less one; with a velocity
+    less two where it has more than two.
     """
     spectrum = problem.spectrum
     lam, std = spectrum.eigenvalues[part], problem.stds[part]
     first, last, _ = part.indices(spectrum.num_levels)
+    counts = spectrum.multiplicities[part].astype(np.float64)
     return make_levels(
         lam,
         std,
-        spectrum.multiplicities[part].astype(np.float64) - 1.0 if freedom is None else freedom,
+        np.where(has_velocity & (counts > 2.0), counts - 2.0, counts - 1.0),
         np.array(sum_weights(lam, std)),
         min(max(spectrum.num_dominant_levels - first, 0), last - first),
         begin,
+        counts <= 2.0 if has_velocity else None,
     )
 
 
@@ -78,8 +102,7 @@ class Jump:
     def __call__(
         self,
         q: Array,
-        a: Array,
-        b: Array,
+        coefficients: Array,
         steps: NDArray[np.int64],
         key_0: np.uint32,
         key_1: np.uint32,
@@ -87,15 +110,15 @@ class Jump:
     ) -> None:
         """Move levels to each of some steps; as ``kernels.levels.jump_levels``."""
         if not self.parts:
-            levels.jump_levels(q, self.whole, a, b, steps, key_0, key_1, out)
+            levels.jump_levels(q, self.whole, coefficients, steps, key_0, key_1, out)
             return
         table = np.empty((len(self.parts), *out.shape))
 
         def move(first: int, last: int) -> None:
             for at in range(first, last):
                 part, some = self.parts[at]
-                rows = (np.ascontiguousarray(values[:, part]) for values in (a, b))
-                levels.jump_levels(q[part], some, *rows, steps, key_0, key_1, table[at])
+                rows = np.ascontiguousarray(coefficients[:, :, part])
+                levels.jump_levels(q[part], some, rows, steps, key_0, key_1, table[at])
 
         _threads.share(len(self.parts), self.threads, move)
         out[:] = table.sum(axis=0)
@@ -132,28 +155,30 @@ class LevelsEngine(SteppingEngine):
         spectrum = problem.spectrum
         count = spectrum.num_levels
         memory.check(f"engine 'levels' with {count:,} levels", ARRAYS * 8 * count)
+        has_velocity = run.optimizer.has_velocity
+        if has_velocity:
+            self._check_counts()
         self.levels: Levels = levels_of(problem)
         self.planes = {STATE: self._initial_state(self.key)}
-        batches = batches_of(problem)
-        self.jumps: bool = run.is_foreseeable and not run.optimizer.has_velocity
-        if run.optimizer.has_velocity:
-            self._prepare_velocity(batches)
-            self.advance(0)
-            return
-        # Else all levels take each step together, in one thread.
-        if batches is not None:
-            kernel = data_levels.advance_level_batches
-            self.stepper = BatchSteps(self, kernel, self.state, self.levels, batches)
-        elif self.jumps:
+        if has_velocity:
+            self.levels = levels_of(problem, has_velocity=True)
+            np.sqrt(self.state, out=self.state)
+            self.planes |= {name: np.zeros_like(self.state) for name in (VELOCITY, ACROSS)}
+        self._batches = batches_of(problem)
+        self._factors: tuple[float, ...] = tuple(run.optimizer.factors)
+        self.jumps: bool = run.is_foreseeable and not has_velocity
+        if self.jumps:
             self.threads = 1 if serial else _threads.allowed()
-            jump = Jump(problem, self.levels, self.threads)
-            self.stepper = Jumps(self, jump, self.state)
-        else:
-            self.stepper = AdaptiveSteps(self, levels.advance_levels, self.state, self.levels)
+            self.stepper = Jumps(self, Jump(problem, self.levels, self.threads))
+        else:  # all levels take each step together, in one thread
+            kernel, self._observe = KERNELS[has_velocity, self._batches is not None]
+            chosen_by_a_rule = isinstance(run.step_size, AdaptiveStepSize)
+            make = AdaptiveSteps if chosen_by_a_rule and self._batches is None else BatchSteps
+            self.stepper = make(self, kernel)
         self.advance(0)  # compiles, so that a progress bar starts with the steps
 
-    def _prepare_velocity(self, batches: Batches | None) -> None:
-        """Set up norms of levels and what their velocities have along and across them."""
+    def _check_counts(self) -> None:
+        """Raise ValueError where a level has too few directions for a velocity across."""
         counts = self.run.problem.spectrum.multiplicities.astype(np.float64)
         if ((counts > 1.0) & (counts < 2.0)).any():
             raise ValueError(
@@ -161,17 +186,14 @@ class LevelsEngine(SteppingEngine):
                 f"{self.run.optimizer!r}, as those of Spectrum.resolved, got "
                 f"{self.run.problem.spectrum!r}"
             )
-        rest = np.where(counts > 2.0, counts - 2.0, counts - 1.0)
-        self.levels = levels_of(self.run.problem, freedom=rest)
-        merged = self.levels.lane[counts <= 2.0]
-        np.sqrt(self.state, out=self.state)
-        for name in (VELOCITY, ACROSS):
-            self.planes[name] = np.zeros_like(self.state)
-        no_batches = make_batches(1, 0.0, np.zeros((NUM_BANDS, 3)))
-        self.stepper = BatchSteps(
-            self, velocity_levels.advance_velocity_levels, *self.planes.values(), self.levels,
-            merged, tuple(self.run.optimizer.factors), batches or no_batches, batches is not None,
-        )  # fmt: skip
+
+    def model(self, planes: Mapping[str, NDArray[Any]] | None = None) -> tuple[Any, ...]:
+        """Return what a kernel takes first: planes, levels, the optimizer's factors, batches."""
+        planes = self.planes if planes is None else planes
+        if self.jumps:
+            return (planes[STATE],)
+        three = (planes.get(name, planes[STATE]) for name in (STATE, VELOCITY, ACROSS))
+        return *three, self.levels, self._factors, self._batches
 
     @property
     def width(self) -> int:
@@ -185,10 +207,9 @@ class LevelsEngine(SteppingEngine):
     def sums_of(self, planes: Mapping[str, Array]) -> Array:
         """Sums of both bands of a state, as ``layout`` lays them out, shape (bands, row_size)."""
         sums = np.empty((NUM_BANDS, self.row_size))
-        if VELOCITY in planes:
-            velocity_levels.sum_velocity_levels(*planes.values(), self.levels, sums)
-        else:
-            levels.sum_levels(planes[STATE], self.levels, sums)
+        kernel = level_steps.sum_velocity_levels if VELOCITY in planes else level_steps.sum_levels
+        three = (planes.get(name, planes[STATE]) for name in (STATE, VELOCITY, ACROSS))
+        kernel(*three, self.levels, sums)
         return sums
 
     def sums_after(
@@ -200,15 +221,15 @@ class LevelsEngine(SteppingEngine):
     ) -> Array:
         """Sums one step after a state, with the noise of step `noise_step`; changes nothing."""
         scratch = {name: values.copy() for name, values in planes.items()}
-        if isinstance(self.stepper, BatchSteps):
-            return self.stepper.after(scratch, noise_step, step_size, update)
+        if self._batches is not None or VELOCITY in planes:
+            return sums_after_step(self, scratch, noise_step, step_size, update)
         eta = step_size * self.run.problem.spectrum.per_level(update)
         problem = self.run.problem
         a, b = 1.0 - eta * problem.spectrum.eigenvalues, eta * problem.stds
         sums = np.empty((1, NUM_BANDS, ROW_SIZE))
-        levels.jump_levels(
-            scratch[STATE], self.levels, a[None], b[None], np.array([noise_step]), *self.key, sums
-        )
+        move = np.array([a, b])[:, None]
+        at = np.array([noise_step])
+        levels.jump_levels(scratch[STATE], self.levels, move, at, *self.key, sums)
         return sums[0]
 
     def scaled(
@@ -236,14 +257,7 @@ class LevelsEngine(SteppingEngine):
 
     def observe(self, out: Array) -> None:
         """Write the sums of the next step's noisy gradient."""
-        if VELOCITY in self.planes:
-            model = self.stepper.model
-            velocity_levels.observe_velocity_levels(*model, self.step, *self.key, out)
-            return
-        if isinstance(self.stepper, BatchSteps):
-            data_levels.observe_level_batch(*self.stepper.model, self.step, *self.key, out)
-            return
-        levels.observe_levels(self.state, self.levels, self.step + 1, *self.key, out)
+        self._observe(*self.model(), self.step, *self.key, out)
 
     @classmethod
     def rows_of(cls, runs: Sequence[Run]) -> list[Rows] | None:
@@ -253,17 +267,16 @@ class LevelsEngine(SteppingEngine):
         if problem.spectrum.num_levels > PART or steps_alone:
             return None
         engine = cls(runs[0], serial=True)
-        assert isinstance(engine.stepper, Jumps)
-        moves, steps = engine.stepper.moves, engine.recorded_steps(runs[0].num_steps)
+        moves, steps = moves_of_run(runs[0], 1), engine.recorded_steps(runs[0].num_steps)
         keys = np.array([seed_key(run.seed) for run in runs])
         states = np.empty((len(runs), engine.width))
         sums = np.empty((len(runs), 1 + steps.size, NUM_BANDS, ROW_SIZE))
         for state, key, row in zip(states, keys, sums[:, 0], strict=True):
             state[:] = engine._initial_state(key)
-            levels.sum_levels(state, engine.levels, row)
-        for batch, (a, b) in moves.to(steps):
+            row[:] = engine.sums_of({STATE: state})
+        for batch, coefficients in moves.to(steps):
             out = np.empty((len(runs), steps[batch].size, NUM_BANDS, ROW_SIZE))
-            levels.jump_ensemble(states, engine.levels, a, b, steps[batch], keys, out)
+            levels.jump_ensemble(states, engine.levels, coefficients, steps[batch], keys, out)
             sums[:, 1:][:, batch] = out
         steps = np.concatenate([[0], steps])
         sizes = moves.sizes_at(steps)

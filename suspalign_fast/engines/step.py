@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from ..base import memory
 from ..base import threads as _threads
 from ..base.registry import ENGINES
-from ..kernels import batch_steps, domains
+from ..kernels import domains
 from ..kernels import step as advance
-from ..kernels import velocity as momentum
 from ..kernels.blocks import BLOCK, Plan
 from ..kernels.normals import fill_normals, seed_key
 from ..kernels.powers import NUM_PARTS
@@ -24,7 +23,7 @@ from ..kernels.step import advance_small, is_small
 from ..kernels.sums import moves_of
 from ..model.run import Run
 from ..model.step_size import AdaptiveStepSize, ConstantStep, KnownStepSize
-from ..physics.layout import NUM_BANDS, ROW_SIZE
+from ..physics.layout import NUM_BANDS
 from .base import STATE, VELOCITY
 from .plan import Shard, check_directions, given_coefficients, level_ends, make_plan
 from .steppers import (
@@ -42,8 +41,20 @@ from .steppers import (
     jump_rows,
     jump_rows_by_size,
     jump_velocity_rows,
+    sums_after_step,
 )
 
+#: Kernels of a rule: (has a velocity, noise is of mini-batches, in threads).
+RULE_KERNELS = {
+    (False, False, False): advance.advance_adaptive,
+    (False, False, True): advance.advance_adaptive_in_threads,
+    (True, False, False): advance.advance_velocity,
+    (True, False, True): advance.advance_velocity_in_threads,
+    (False, True, False): advance.advance_batches,
+    (False, True, True): advance.advance_batches_in_threads,
+    (True, True, False): advance.advance_velocity_batches,
+    (True, True, True): advance.advance_velocity_batches_in_threads,
+}
 #: Blocks from which on threads that meet at every step bring more than they cost.
 MIN_BLOCKS = 24
 #: Work of a coordinate and step, in normals, and with a velocity.
@@ -85,7 +96,10 @@ class StepEngine(SteppingEngine):
         if shard is not None:
             self.lines: int = len(self._plan.parts)
         self._batches = batches_of(run.problem)
+        self._factors: tuple[float, ...] = tuple(run.optimizer.factors)
         self.planes = {STATE: initial_state(run, shard)}
+        if run.optimizer.has_velocity:
+            self.planes[VELOCITY] = np.zeros_like(self.state)
         self._prepare()
         self.advance(0)  # compiles, so that a progress bar starts with the steps
 
@@ -132,43 +146,28 @@ class StepEngine(SteppingEngine):
         return 8 * run.problem.spectrum.num_levels * observes
 
     def _prepare(self) -> None:
-        model = self.state, self.plan
-        if self.run.optimizer.has_velocity:
-            self._prepare_velocity(model)
-            return
-        batches = self._batches
-        if batches is None and isinstance(self.run.step_size, KnownStepSize):
-            self.stepper = KnownSteps(self, self._finished(advance_known), *model)
-            return
-        if batches is None and is_small(self.plan):
-            self.stepper = AdaptiveSteps(self, advance_small, *model)
-            return
-        in_threads = self._meets_at_every_step()
-        if batches is not None:
-            kernels = batch_steps.advance_batches, batch_steps.advance_batches_in_threads
-            self.stepper = BatchSteps(self, kernels[in_threads], *model, batches)
-        else:
-            kernels = advance.advance_adaptive, advance.advance_adaptive_in_threads
-            self.stepper = AdaptiveSteps(self, kernels[in_threads], *model)
-
-    def _prepare_velocity(self, model: tuple[NDArray[Any], Plan]) -> None:
-        velocity = self.planes[VELOCITY] = np.zeros_like(self.state)
-        more = *model, velocity, tuple(self.run.optimizer.factors)
-        batches = self._batches
-        if batches is None and isinstance(self.run.step_size, KnownStepSize):
-            self.stepper = KnownSteps(self, advance_velocity_known, *more)
-            return
-        in_threads = self._meets_at_every_step()
-        kernels: tuple[Any, Any]
-        if batches is not None:
-            kernels = (
-                batch_steps.advance_velocity_batches,
-                batch_steps.advance_velocity_batches_in_threads,
+        if self._batches is None and isinstance(self.run.step_size, KnownStepSize):
+            known = (
+                advance_velocity_known
+                if self.run.optimizer.has_velocity
+                else self._finished(advance_known)
             )
-            self.stepper = BatchSteps(self, kernels[in_threads], *more, batches)
+            self.stepper = KnownSteps(self, known)
+        elif self._batches is None and not self.run.optimizer.has_velocity and is_small(self.plan):
+            self.stepper = AdaptiveSteps(self, advance_small)
         else:
-            kernels = momentum.advance_velocity, momentum.advance_velocity_in_threads
-            self.stepper = AdaptiveSteps(self, kernels[in_threads], *more)
+            in_threads = self._meets_at_every_step()
+            kernel = RULE_KERNELS[
+                self.run.optimizer.has_velocity, self._batches is not None, in_threads
+            ]
+            make = AdaptiveSteps if self._batches is None else BatchSteps
+            self.stepper = make(self, kernel)
+
+    def model(self, planes: Mapping[str, NDArray[Any]] | None = None) -> tuple[Any, ...]:
+        """Return what a kernel takes first: planes, the cut, the optimizer's factors, batches."""
+        planes = self.planes if planes is None else planes
+        state = planes[STATE]
+        return state, planes.get(VELOCITY, state), self.plan, self._factors, self._batches
 
     def _meets_at_every_step(self) -> bool:
         """Whether threads share a step, whose sums decide on the next one."""
@@ -187,13 +186,11 @@ class StepEngine(SteppingEngine):
 
     def sums_of(self, planes: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
         """Sums of a state, as ``layout`` lays them out, shape (lines, row_size)."""
-        if VELOCITY in planes:
-            sums = np.empty((NUM_BANDS, self.row_size))
-            momentum.sum_velocity(planes[STATE], self.plan, planes[VELOCITY], sums)
-            return sums
-        table = np.zeros((len(self._plan.parts), 1, ROW_SIZE))
-        out = np.empty((1, self.lines, ROW_SIZE))
-        advance.sum_parts(planes[STATE], self.plan, table)
+        state = planes[STATE]
+        table = np.zeros((len(self._plan.parts), 1, self.row_size))
+        out = np.empty((1, self.lines, self.row_size))
+        kernel = advance.sum_velocity_parts if VELOCITY in planes else advance.sum_parts
+        kernel(state, planes.get(VELOCITY, state), self.plan, table)
         self._finished(advance_known).finish(self.plan, table, out)
         return out[0]
 
@@ -207,16 +204,12 @@ class StepEngine(SteppingEngine):
         """Sums one step after a state, with the noise of step `noise_step`; changes nothing."""
         for name, values in planes.items():
             np.copyto(self._scratch[name], values)
-        if isinstance(self.stepper, BatchSteps):
-            return self.stepper.after(self._scratch, noise_step, step_size, update)
-        state, sums = self._scratch[STATE], np.empty((1, NUM_BANDS, self.row_size))
-        step = noise_step, moves_of(np.array([step_size]), update), np.zeros(1, np.int64)
-        if VELOCITY in planes:
-            factors = tuple(self.run.optimizer.factors)
-            velocity = self._scratch[VELOCITY]
-            advance_velocity_known(state, self.plan, velocity, factors, *step, *self.key, sums)
-        else:
-            advance_known(state, self.plan, *step, *self.key, sums)
+        if self._batches is not None:
+            return sums_after_step(self, self._scratch, noise_step, step_size, update)
+        known = advance_velocity_known if VELOCITY in planes else advance_known
+        sums = np.empty((1, NUM_BANDS, self.row_size))
+        moves, slots = moves_of(np.array([step_size]), update), np.zeros(1, np.int64)
+        known(*self.model(self._scratch), noise_step, moves, slots, *self.key, sums)
         return sums[0]
 
     def scaled(
@@ -246,12 +239,9 @@ class StepEngine(SteppingEngine):
 
     def observe(self, out: NDArray[np.float64]) -> None:
         """Write the sums of the next step's noisy gradient."""
-        if self._batches is not None:
-            batch_steps.observe_batch(
-                self.state, self.plan, self._batches, self.step, *self.key, out
-            )
-            return
-        advance.observe(self.state, self.plan, self.step, *self.key, out)
+        observe = advance.observe if self._batches is None else advance.observe_batch
+        state = self.state  # what a step has of the velocity is not in its gradient
+        observe(state, state, *self.model()[2:], self.step, *self.key, out)
 
 
 def initial_state(run: Run, shard: Shard | None = None) -> NDArray[Any]:
@@ -313,17 +303,22 @@ class JumpEngine(StepEngine):
         return 16 * run.problem.spectrum.num_levels * (1 + weighted + irregular)
 
     def _prepare(self) -> None:
-        model = self.state, self.plan
         if self.run.optimizer.has_velocity:
-            velocity = self.planes[VELOCITY] = np.zeros_like(self.state)
-            ends = level_ends(self.run.problem.spectrum)
-            self.stepper = Jumps(self, jump_velocity_rows, *model, velocity, ends)
-            return
-        if _is_of_one_size(self.run):
-            self.stepper = JumpsOfOneSize(self, self._finished(jump_rows_by_size), *model)
+            self.stepper = Jumps(self, jump_velocity_rows)
+        elif _is_of_one_size(self.run):
+            self.stepper = JumpsOfOneSize(self, self._finished(jump_rows_by_size))
         else:
-            ends = level_ends(self.run.problem.spectrum)
-            self.stepper = Jumps(self, self._finished(jump_rows), *model, ends)
+            self.stepper = Jumps(self, self._finished(jump_rows))
+
+    def model(self, planes: Mapping[str, NDArray[Any]] | None = None) -> tuple[Any, ...]:
+        """Return what a kernel takes first: planes, the cut, and where levels end."""
+        planes = self.planes if planes is None else planes
+        state = planes[STATE]
+        return state, planes.get(VELOCITY, state), self.plan, self._level_ends
+
+    @functools.cached_property
+    def _level_ends(self) -> NDArray[np.int64]:
+        return level_ends(self.run.problem.spectrum)
 
 
 def _is_of_one_size(run: Run) -> bool:

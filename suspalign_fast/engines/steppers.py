@@ -1,9 +1,10 @@
 """The three ways from row to row: steps of known sizes, steps that a rule chooses, and jumps.
 
-An engine has a state, and a stepper that takes it on by calling a kernel of the engine:
-``kernel(*model, ...)``, where the model is the state and what the problem is to the kernel.
+An engine has planes, which are its state, and a stepper that takes it on by calling a kernel:
+``kernel(*model, ...)``, where the model is the planes and what the problem is to the kernel.
 """
 
+import inspect
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -14,8 +15,7 @@ from numpy.typing import NDArray
 
 from ..base import threads
 from ..base import threads as _threads
-from ..kernels import jump, step, velocity
-from ..kernels import jump as momentum_jump
+from ..kernels import jump, step
 from ..kernels.batches import Batches, make_batches
 from ..kernels.blocks import Plan
 from ..kernels.rules import Record, Ruling
@@ -46,69 +46,64 @@ def keep_parts(plan: Plan, table: NDArray[np.float64], out: NDArray[np.float64])
 
 
 class Shared:
-    """A kernel for all parts: ``kernel(first, last, state, plan, *arguments, table)``.
+    """A kernel for all parts: ``kernel(first, last, state, velocity, plan, *arguments, table)``.
 
     Parameters
     ----------
     kernel : callable
+    steps : str
+        Name of its argument that has an entry for every step.
     finish : callable
         ``finish(plan, table, out)`` makes rows of what the parts left in the table.
     """
 
-    def __init__(self, kernel: Any, finish: Any = step.add_parts) -> None:
+    def __init__(self, kernel: Any, steps: str, finish: Any = step.add_parts) -> None:
         self.kernel: Any = kernel
+        self.steps: str = steps
         self.finish: Any = finish
+        names = list(inspect.signature(kernel.py_func).parameters)
+        self.names: list[str] = names[names.index("plan") + 1 :]
 
     def apart(self) -> "Shared":
         """Return the same with rows that keep the parts apart."""
-        return Shared(self.kernel, keep_parts)
+        return Shared(self.kernel, self.steps, keep_parts)
 
-    def __call__(self, state: NDArray[Any], plan: Plan, *arguments: Any) -> None:
-        """Call the kernel and write the sums of all parts to the last argument, which has rows.
-
-        The fourth argument from the end has an entry for every step.
-        """
+    def __call__(
+        self, state: NDArray[Any], velocity: NDArray[Any], plan: Plan, *arguments: Any
+    ) -> None:
+        """Call the kernel and write the sums of all parts to the last argument, which has rows."""
         *most, out = arguments
-        steps = most[-3].size
+        steps = most[self.names.index(self.steps)].size
         parts = plan.parts.shape[0]
         table = np.empty((parts, *out.shape[::2]))
 
         def work(first: int, last: int) -> None:
-            self.kernel(first, last, state, plan, *most, table)
+            self.kernel(first, last, state, velocity, plan, *most, table)
 
         is_worth_it = plan.blocks.shape[0] * steps >= MIN_WORK
         threads.share(parts, plan.threads if is_worth_it else 1, work)
         self.finish(plan, table, out)
 
 
-#: Steps of known moves: (state, plan, first_step, moves, slots, key_0, key_1, out).
-advance_known = Shared(step.advance_parts)
-#: The same with a velocity: (state, plan, velocity, factors, first_step, moves, slots, key_0, ...).
-advance_velocity_known = Shared(velocity.advance_velocity_parts)
-#: Moves to recorded rows: (state, plan, level_ends, a, b, steps, key_0, key_1, out).
-jump_rows = Shared(jump.jump_parts)
-#: Moves of one step size: (state, plan, lengths, eta, weights, log, steps, key_0, key_1, out).
-jump_rows_by_size = Shared(jump.jump_parts_by_size)
-#: Moves with a velocity: (state, plan, velocity, level_ends, seven of moves, steps, key_0, ...).
-jump_velocity_rows = Shared(momentum_jump.jump_velocity_parts)
+#: Steps of known moves, without and with a velocity.
+advance_known = Shared(step.advance_parts, "slots")
+advance_velocity_known = Shared(step.advance_velocity_parts, "slots")
+#: Moves to recorded rows, without and with a velocity, and moves of one step size.
+jump_rows = Shared(jump.jump_parts, "steps")
+jump_velocity_rows = Shared(jump.jump_velocity_parts, "steps")
+jump_rows_by_size = Shared(jump.jump_parts_by_size, "steps")
 
 
 Array = NDArray[np.float64]
 
 
 class Stepper(ABC):
-    """Takes an engine from row to row; ``kernel(*model, ...)`` does the arithmetic."""
+    """Takes an engine from row to row; ``kernel(*engine.model(), ...)`` does the arithmetic."""
 
-    def __init__(self, engine: Engine, kernel: Any, *model: Any) -> None:
+    def __init__(self, engine: "SteppingEngine", kernel: Any) -> None:
         # The engine owns this object: a reference back would keep its state in memory.
-        self.engine: Engine = weakref.proxy(engine)
+        self.engine: SteppingEngine = weakref.proxy(engine)
         self.kernel: Any = kernel
-        self.model: tuple[Any, ...] = model
-
-    def model_on(self, planes: Mapping[str, NDArray[Any]]) -> tuple[Any, ...]:
-        """Return the model with other planes, by their names, in the place of the engine's."""
-        own = {id(plane): name for name, plane in self.engine.planes.items()}
-        return tuple(planes[own[id(a)]] if id(a) in own else a for a in self.model)
 
     def mutable(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that steps change, beside the planes of the state."""
@@ -132,8 +127,8 @@ class KnownSteps(Stepper):
     ``kernel(*model, first_step, moves, slots, *key, sums)``.
     """
 
-    def __init__(self, engine: Engine, kernel: Any, *model: Any) -> None:
-        super().__init__(engine, kernel, *model)
+    def __init__(self, engine: "SteppingEngine", kernel: Any) -> None:
+        super().__init__(engine, kernel)
         assert isinstance(engine.run.step_size, KnownStepSize)
         self.rule: KnownStepSize = engine.run.step_size
 
@@ -149,7 +144,7 @@ class KnownSteps(Stepper):
         sums = np.empty((recorded.size, self.engine.lines, self.engine.row_size))
         sizes = self.rule.values(first, first + num_steps + 1)
         moves = moves_of(sizes[:-1], self.engine.run.update)
-        self.kernel(*self.model, first, moves, slots, *self.engine.key, sums)
+        self.kernel(*self.engine.model(), first, moves, slots, *self.engine.key, sums)
         return Rows.from_sums(recorded, sizes[recorded - first], sums)
 
 
@@ -160,8 +155,8 @@ class AdaptiveSteps(Stepper):
     rows recorded.
     """
 
-    def __init__(self, engine: Engine, kernel: Any, *model: Any) -> None:
-        super().__init__(engine, kernel, *model)
+    def __init__(self, engine: "SteppingEngine", kernel: Any) -> None:
+        super().__init__(engine, kernel)
         run = engine.run
         self.rule: AdaptiveStepSize = self.rule_of(run)
         self.ruling: Ruling = Ruling(
@@ -212,7 +207,7 @@ class AdaptiveSteps(Stepper):
             np.empty(capacity),
         )
         done, count = self.kernel(
-            *self.model, first, num_steps, self.ruling, record, *self.engine.key
+            *self.engine.model(), first, num_steps, self.ruling, record, *self.engine.key
         )
         rows = Rows.from_sums(record.steps[:count], record.sizes[:count], record.sums[:count])
         if np.isfinite(self.ruling.sums[:, :ROW_SIZE]).all():
@@ -228,28 +223,28 @@ class AdaptiveSteps(Stepper):
         check_step_size(step, size, rows, raised)
 
 
+def moves_of_run(run: Run, threads: int) -> Moves:
+    """Return the moves of a run's levels from row to row."""
+    if run.optimizer.has_velocity:
+        return VelocityMoves(run, threads)
+    assert isinstance(run.step_size, KnownStepSize)
+    spectrum = run.problem.spectrum
+    rate, push = (
+        spectrum.weighted(values, run.update) for values in (spectrum.eigenvalues, run.problem.stds)
+    )
+    return PlainMoves(run.step_size, rate, push, threads)
+
+
 class Jumps(Stepper):
     """Moves from recorded row to recorded row.
 
-    ``kernel(*model, *coefficients, steps, *key, sums)``, of which there are two, a and b, or seven
+    ``kernel(*model, coefficients, steps, *key, sums)``, of which there are two, a and b, or seven
     with a velocity.
     """
 
-    def __init__(self, engine: Engine, kernel: Any, *model: Any) -> None:
-        super().__init__(engine, kernel, *model)
-        self.moves: Moves = self._moves_of(engine.run, engine.threads)
-
-    @staticmethod
-    def _moves_of(run: Run, threads: int) -> Moves:
-        if run.optimizer.has_velocity:
-            return VelocityMoves(run, threads)
-        assert isinstance(run.step_size, KnownStepSize)
-        spectrum = run.problem.spectrum
-        rate, push = (
-            spectrum.weighted(values, run.update)
-            for values in (spectrum.eigenvalues, run.problem.stds)
-        )
-        return PlainMoves(run.step_size, rate, push, threads)
+    def __init__(self, engine: "SteppingEngine", kernel: Any) -> None:
+        super().__init__(engine, kernel)
+        self.moves: Moves = moves_of_run(engine.run, engine.threads)
 
     def mutable(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that moves change."""
@@ -265,8 +260,8 @@ class Jumps(Stepper):
         sums = np.empty((recorded.size, self.engine.lines, self.engine.row_size))
         for batch, coefficients in self.moves.to(recorded):
             self.kernel(
-                *self.model, *coefficients, recorded[batch], *self.engine.key, sums[batch]
-            )  # fmt: skip
+                *self.engine.model(), coefficients, recorded[batch], *self.engine.key, sums[batch]
+            )
         return Rows.from_sums(recorded, self.moves.sizes_at(recorded), sums)
 
 
@@ -276,8 +271,8 @@ class JumpsOfOneSize(Stepper):
     ``kernel(*model, lengths, eta, weights, log, steps, *key, sums)``.
     """
 
-    def __init__(self, engine: Engine, kernel: Any, *model: Any) -> None:
-        super().__init__(engine, kernel, *model)
+    def __init__(self, engine: "SteppingEngine", kernel: Any) -> None:
+        super().__init__(engine, kernel)
         run = engine.run
         assert isinstance(run.step_size, ConstantStep)
         self.size: float = run.step_size.value
@@ -302,10 +297,8 @@ class JumpsOfOneSize(Stepper):
         sums = np.empty((steps.size, self.engine.lines, self.engine.row_size))
         if steps.size:
             lengths = np.diff(steps, prepend=self.now[0]).astype(np.float64)
-            self.kernel(
-                *self.model, lengths, self.size, self.weights, self.log, steps, *self.engine.key,
-                sums,
-            )  # fmt: skip
+            moves = lengths, self.size, self.weights, self.log, steps
+            self.kernel(*self.engine.model(), *moves, *self.engine.key, sums)
             self.now[0] = steps[-1]
         return Rows.from_sums(steps, np.full(steps.size, self.size), sums)
 
@@ -321,6 +314,10 @@ class SteppingEngine(Engine):
     stepper: Stepper
     #: Threads of Numba's pool that its kernel uses.
     kernel_threads: int = 1
+
+    @abstractmethod
+    def model(self, planes: Mapping[str, NDArray[Any]] | None = None) -> tuple[Any, ...]:
+        """Return what a kernel takes first: planes, the engine's by default, and the problem."""
 
     @abstractmethod
     def initial_sums(self) -> Array:
@@ -403,24 +400,28 @@ class BatchSteps(AdaptiveSteps):
         fill_constants_at_row(self.ruling.sums, self.engine.run)
         return super().start(sums)
 
-    def after(
-        self, planes: Mapping[str, Array], step: int, size: float, update: tuple[float, float]
-    ) -> Array:
-        """Do one step of a size from a state, which it changes, and return the sums after it."""
-        model = self.model_on(planes)
-        table = rule_table(self.engine.run)
-        rule = KnownRule(ConstantStep(size), 1)
-        memory = rule.memory(self.engine.run.problem)
-        ruling = Ruling(rule.address, False, memory, table, np.array([size]), np.array(update))
-        record = Record(
-            np.array([step + 1]),
-            np.empty((2, NUM_BANDS, self.engine.row_size)),
-            np.empty(2, np.int64),
-            np.empty(2),
-        )
-        self.kernel(*model, step, 1, ruling, record, *self.engine.key)
-        return record.sums[0]
-
     def _check(self, step: int, rows: Rows | None) -> None:
         if not isinstance(self.rule, KnownRule):
             super()._check(step, rows)
+
+
+def sums_after_step(
+    engine: SteppingEngine,
+    planes: Mapping[str, Array],
+    step: int,
+    size: float,
+    update: tuple[float, float],
+) -> Array:
+    """Let an engine's kernel of a rule do a step from planes, which change; return their sums."""
+    rule = KnownRule(ConstantStep(size), 1)
+    memory = rule.memory(engine.run.problem)
+    table = rule_table(engine.run)
+    ruling = Ruling(rule.address, False, memory, table, np.array([size]), np.array(update))
+    record = Record(
+        np.array([step + 1]),
+        np.empty((2, NUM_BANDS, engine.row_size)),
+        np.empty(2, np.int64),
+        np.empty(2),
+    )
+    engine.stepper.kernel(*engine.model(planes), step, 1, ruling, record, *engine.key)
+    return record.sums[0]

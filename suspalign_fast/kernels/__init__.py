@@ -21,6 +21,7 @@ Steps:
 
 - `blocks`: how coordinates are cut into parts and blocks, and the three ways to sum.
 - `sums`: what a vector of coordinates adds to the sums of a row, without and with a velocity.
+- `batches`: a step on a mini-batch of data, as two numbers, and how a batch is drawn.
 - `loops`: the loops over a block that stays in cache, and working memory of the threads.
 
 Step-size rules:
@@ -30,13 +31,13 @@ Step-size rules:
 Engines:
 
 - `step`: the engine `step`, of known sizes and under a rule.
-- `velocity`: the same with a velocity.
-- `batches`: a step on a mini-batch of data, as the two numbers of a move.
-- `batch_steps`: the engine `step` on mini-batches, without and with a velocity.
 - `powers`: coefficients of moves of many steps.
 - `jump`: the engine `jump`, one move a recorded row.
-- `levels`: the engine `levels`, one move of a whole level, also on mini-batches.
-- `velocity_levels`: the same with a velocity.
+- `levels`: the engine `levels`, one move of a whole level a recorded row.
+- `level_steps`: steps of levels under a rule, with a velocity, on mini-batches.
+
+Of each loop there is one, made by a factory without and with a velocity, for additive noise and
+for mini-batches; what is exported are its entry points.
 
 The folder `gpu` has the kernels on a GPU.
 

@@ -8,6 +8,17 @@ A batch of B samples makes the gradient
 with ``P = S_1 + tau^2`` and ``w = sum sqrt(lambda_i) c_i zeta_i`` over both bands, zeta the normals
 of the step and u a chi-square of B degrees of freedom (docs/model.md, section 6). It is the step of
 additive noise with ``s = sqrt(lambda)``, of which drift and spread are multiplied by kd and rho.
+
+The engine `step` draws a batch block by block. A step needs w over all coordinates before it can
+move the first, which would take a pass of its own if the normals of the coordinates decided it.
+Here every block has one normal xi more, the noise along the block's own part ``v = s c`` of the
+state, and ``w = sum |v| xi`` is a sum over blocks, whose norms the last step has left. The normals
+z of its coordinates then only say what is orthogonal to v:
+
+    zeta = z + (xi - v'z / |v|) v / |v|,
+
+independent standard normals as before, and in the gradient nothing but another multiple of
+``lambda c`` for each block.
 """
 
 import math
@@ -19,9 +30,28 @@ from numpy.typing import NDArray
 from ..physics.layout import CONSTANTS_AT, NUM_BANDS
 from . import domains
 from .chi_square import candidate, chi_square, proposals_for
-from .jit import inlined, kernel
-from .simd import fma, to_double
-from .sums import DRIFT, SPREAD
+from .jit import inlined, internal, kernel
+from .normals import (
+    BATCH,
+    COUNTERS,
+    GROUP,
+    LANES,
+    box_muller,
+    scratch_of,
+    write_normals,
+    write_words_of,
+)
+from .simd import (
+    fma,
+    horizontal_sum,
+    load,
+    load_doubles,
+    lower_half,
+    store,
+    to_double,
+    upper_half,
+    zeros,
+)
 
 #: Columns of S_1, S_3, S_4 and, being R_6, S_7 in a row; of N_1, N_2 and K among the constants.
 S1, S3, S4, S7 = 0, 2, 3, 6
@@ -115,15 +145,6 @@ def gradient(c, lam, std, gain, spread, z):
 
 
 @inlined
-def set_batch_move(moves, step_size, weights, kd, rho):
-    """Set the first move of both bands to that of a batch."""
-    for band in range(NUM_BANDS):
-        minus_eta = -(weights[band] * step_size)
-        moves[0, band, DRIFT] = minus_eta * kd
-        moves[0, band, SPREAD] = minus_eta * rho
-
-
-@inlined
 def write_constants(table, row, size, label_std, traces):
     """Write N_1, N_2 and K of the noise at a row to a rule's table.
 
@@ -137,3 +158,49 @@ def write_constants(table, row, size, label_std, traces):
         table[band, CONSTANTS_AT + N2] = (s4 + p * traces[band, N2]) * share
         squares = p * (p * traces[band, K] - 2.0 * s7) + s4 * s4
         table[band, CONSTANTS_AT + K] = squares * share * share
+
+
+# --- What a batch has along each block, and across it --------------------------------------------
+
+
+@inlined
+def _add_product(total, c, std, z, i):
+    return add_product(total, load_doubles(c, i, LANES), load(std, i, LANES), z)
+
+
+@kernel()
+def draw_block(normals, c, std, first_group, groups, step, scratch):
+    """Write a block's normals of a step; return their ``v'z``, summed up while they are made."""
+    words = write_words_of(first_group, groups, domains.STEP, step, scratch)
+    s0 = zeros(0.0, LANES)
+    s1 = zeros(0.0, LANES)
+    s2 = zeros(0.0, LANES)
+    s3 = zeros(0.0, LANES)
+    for i in range(0, GROUP * groups, 2 * COUNTERS):
+        z0, z1 = box_muller(load(words, i, COUNTERS), load(words, i + COUNTERS, COUNTERS))
+        store(normals, i, z0)
+        store(normals, i + COUNTERS, z1)
+        s0 = _add_product(s0, c, std, lower_half(z0), i)
+        s1 = _add_product(s1, c, std, upper_half(z0), i + LANES)
+        s2 = _add_product(s2, c, std, lower_half(z1), i + 2 * LANES)
+        s3 = _add_product(s3, c, std, upper_half(z1), i + 3 * LANES)
+    return horizontal_sum((s0 + s1) + (s2 + s3))
+
+
+@internal()
+def draw_batch(step, work, key_0, key_1, batches, out):
+    """Draw what a batch has along each block; write kd and rho."""
+    size, label_std, twice_d, slope, _ = batches
+    p = label_std * label_std
+    w = 0.0
+    for first in range(0, work.rows.shape[0], BATCH * GROUP):
+        count = min(BATCH * GROUP, work.rows.shape[0] - first)
+        write_normals(
+            work.xi, first, first // GROUP, (count - 1) // GROUP + 1, domains.BATCH_BLOCK, step,
+            scratch_of(work, 0),
+        )  # fmt: skip
+        for b in range(first, first + count):
+            p += work.rows[b, S1]
+            w += work.norms[b] * np.float64(work.xi[b])
+    u = squared_norm(step, key_0, key_1, twice_d, slope)
+    out[0], out[1] = factors(p, w, u, size, label_std)

@@ -116,12 +116,12 @@ def return_edges(edges, state, plan, first, last):
 
 
 @inlined
-def coefficients_of(state, plan, b, edges):
+def coefficients_of(state, blocks, b, edges):
     """A block's state: in place, or the buffer of an edge."""
-    edge = plan.blocks[b, EDGE]
+    edge = blocks[b, EDGE]
     if edge != 0:
         return edges[edge - 1]
-    return state[plan.blocks[b, START] : plan.blocks[b, STOP]]
+    return state[blocks[b, START] : blocks[b, STOP]]
 
 
 @inlined
@@ -133,7 +133,7 @@ def block_values(where, everywhere, shared):
 
 
 @inlined
-def groups_of(plan, b):
+def groups_of(blocks, b, first_group):
     """First group of a block, in the whole problem, and how many it touches."""
-    first = plan.blocks[b, START] // GROUP
-    return plan.first_group + first, (plan.blocks[b, STOP] - 1) // GROUP + 1 - first
+    first = blocks[b, START] // GROUP
+    return first_group + first, (blocks[b, STOP] - 1) // GROUP + 1 - first

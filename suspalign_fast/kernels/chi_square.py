@@ -194,23 +194,48 @@ NUM_PROPOSALS = 4
 FEW = 8
 
 
+class Draws(NamedTuple):
+    """Working memory of draws, and what was drawn, for each of the steps ahead.
+
+    Attributes
+    ----------
+    prepared, keys, words : ndarray
+        Prepared counters, round keys and words (`normals`).
+    xi, chi : ndarray of float64, shape (depth * lanes,)
+        Normals and chi-squares.
+    ahead : ndarray of uint64, shape (depth,)
+        The steps they belong to.
+    """
+
+    prepared: NDArray[np.uint64]
+    keys: NDArray[np.uint64]
+    words: NDArray[np.uint32]
+    xi: NDArray[np.float64]
+    chi: NDArray[np.float64]
+    ahead: NDArray[np.uint64]
+
+
 @inlined
-def draw_work(size, depth, key_0, key_1):
-    """Working memory of draws: prepared counters, round keys, words; normals and chi-squares."""
+def make_draws(size, depth, key_0, key_1):
+    """Return memory for the draws of so many lanes at `depth` steps."""
     groups = size // LANES
-    prepared = np.zeros((groups + 1) * PREPARED + 1, np.uint64)
-    words = np.empty(4 * LANES * (BATCH + 1), np.uint32)
-    return (
-        prepared, round_keys(key_0, key_1), words,
-        np.zeros(depth * size), np.zeros(depth * size), np.empty(depth, np.uint64),
-    )  # fmt: skip
+    return Draws(
+        np.zeros((groups + 1) * PREPARED + 1, np.uint64),
+        round_keys(key_0, key_1),
+        np.empty(4 * LANES * (BATCH + 1), np.uint32),
+        np.zeros(depth * size),
+        np.zeros(depth * size),
+        np.empty(depth, np.uint64),
+    )
 
 
 @internal()
-def draw_step(
-    begin, proposals, freedom, boosted, step, key_0, key_1, prepared, keys, words, xi, chi
-):
-    """Draw the normals and chi-squares of all lanes at a step; the first one has number `begin`."""
+def _draw_step(levels, draws, key_0, key_1):
+    """Draw the normals and chi-squares of all lanes at a step."""
+    # Taken out once: every look into a tuple counts references.
+    _, _, _, freedom, proposals, boosted, _, _, _, _, begin = levels
+    prepared, keys, words, xi, chi, ahead = draws
+    step = ahead[0]
     groups = freedom.size // LANES
     high = np.uint64(step) >> WORD_BITS
     if prepared[-1] != high + np.uint64(1):
@@ -247,13 +272,15 @@ def draw_step(
 
 
 @internal()
-def draw_steps(begin, lane_of, proposals, freedom, boosted, steps, key_0, key_1, xi, chi):
+def draw_steps(levels, draws, key_0, key_1):
     """Draw the normals and chi-squares of every level's lane at LANES steps."""
+    _, _, lanes, freedom, proposals, boosted, _, _, _, _, begin = levels
+    _, _, _, xi, chi, steps = draws
     normals = np.empty(LANES)
     squares = np.empty(LANES)
     step = load(steps, 0, LANES)
     like = zeros(0.0, HALF)
-    for lane in lane_of:
+    for lane in lanes:
         first = NUM_PROPOSALS * (lane // LANES * LANES) + lane % LANES
         twice_d = broadcast(proposals[first], like)
         slope = broadcast(proposals[first + LANES], like)
@@ -281,31 +308,21 @@ def draw_steps(begin, lane_of, proposals, freedom, boosted, steps, key_0, key_1,
 
 
 @inlined
-def draw(
-    begin, lane_of, proposals, freedom, boosted, ahead, key_0, key_1, prepared, keys, words, xi, chi
-):
+def draw_ahead(levels, draws, key_0, key_1):
     """Draw for the steps ahead: one, or LANES."""
-    if ahead.size == 1:
-        draw_step(
-            begin, proposals, freedom, boosted, ahead[0], key_0, key_1, prepared, keys, words, xi,
-            chi,
-        )  # fmt: skip
+    if draws.ahead.size == 1:
+        _draw_step(levels, draws, key_0, key_1)
     else:
-        draw_steps(begin, lane_of, proposals, freedom, boosted, ahead, key_0, key_1, xi, chi)
+        draw_steps(levels, draws, key_0, key_1)
 
 
 @inlined
-def draw_until(
-    step, drawn, begin, lane_of, proposals, freedom, boosted, ahead, key_0, key_1, prepared, keys,
-    words, xi, chi,
-):  # fmt: skip
+def draw_until(step, drawn, levels, draws, key_0, key_1):
     """Draw for `step` and those that follow, unless it is before `drawn`; return what is then."""
     if step < drawn:
         return drawn
+    ahead = draws.ahead
     for i in range(ahead.size):
         ahead[i] = step + i
-    draw(
-        begin, lane_of, proposals, freedom, boosted, ahead, key_0, key_1, prepared, keys, words,
-        xi, chi,
-    )  # fmt: skip
+    draw_ahead(levels, draws, key_0, key_1)
     return step + ahead.size

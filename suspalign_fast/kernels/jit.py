@@ -3,9 +3,11 @@
 import contextlib
 import functools
 import hashlib
+import itertools
 import os
 import pickle
 import re
+import secrets
 import shutil
 import stat
 import tempfile
@@ -18,6 +20,7 @@ import llvmlite
 import numba
 from numba import extending
 from numba.core import caching, sigutils
+from numba.core.bytecode import FunctionIdentity
 from numba.core.ccallback import CFunc
 
 from ..base.reports import NotCompiledError
@@ -272,6 +275,22 @@ def use_package_cache(caching_module: Any) -> None:
 
 
 use_package_cache(caching)
+
+
+def start_symbols_anywhere() -> None:
+    """Let Numba number the functions that this process compiles from a random number on.
+
+    A closure that is not inlined, and every loop in threads, is a symbol of its kernel's object
+    file: the name of the function, a number, and the types of its arguments. Kernels of one factory
+    share names and types. Were two processes to number alike, one that loads the object of each
+    would have one symbol for two functions, and the wrong one would be called.
+    """
+    FunctionIdentity._unique_ids = itertools.count(secrets.randbits(56))
+
+
+start_symbols_anywhere()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=start_symbols_anywhere)
 
 
 def kernel(**options: Any) -> Decorator:

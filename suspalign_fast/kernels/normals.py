@@ -233,6 +233,12 @@ def make_scratch(key_0, key_1):
 
 
 @inlined
+def scratch_of(work, worker):
+    """Scratch of a worker, whose arrays lie in `work`."""
+    return work.prepared[worker], work.keys, work.words[worker]
+
+
+@inlined
 def _prepare_vector(prepared, offset, first_counter, high, keys):
     """Two rounds of the words that only the coordinate decides, of every other counter."""
     pairs = iota(np.uint64(0), LANES)

@@ -7,11 +7,15 @@ Every operation below also takes plain scalars, so a function written with them 
 """
 
 from .vector_operations import (
+    add_lanes,
     arithmetic_shift,
+    broadcast_each,
+    choose,
     double_from_bits,
     float_bits,
     float_from_bits,
     fma,
+    fma_each,
     high_half,
     lanes_not_below,
     load,
@@ -19,6 +23,7 @@ from .vector_operations import (
     low_half,
     low_word,
     prefetch,
+    repeat,
     rounded_like,
     select_zero,
     signed_to_float,
@@ -29,6 +34,7 @@ from .vector_operations import (
     unsigned_to_double,
     unsigned_to_float,
     word_product,
+    write_lanes,
     zero_where_zero,
 )
 from .vectors import (
@@ -44,12 +50,16 @@ from .vectors import (
 
 __all__ = [
     "Vector",
+    "add_lanes",
     "arithmetic_shift",
     "broadcast",
+    "broadcast_each",
+    "choose",
     "double_from_bits",
     "float_bits",
     "float_from_bits",
     "fma",
+    "fma_each",
     "high_half",
     "horizontal_sum",
     "interleave",
@@ -61,6 +71,7 @@ __all__ = [
     "low_word",
     "lower_half",
     "prefetch",
+    "repeat",
     "rounded_like",
     "select_zero",
     "signed_to_float",
@@ -72,6 +83,7 @@ __all__ = [
     "unsigned_to_float",
     "upper_half",
     "word_product",
+    "write_lanes",
     "zero_where_zero",
     "zeros",
 ]

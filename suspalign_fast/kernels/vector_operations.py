@@ -4,7 +4,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 
 from .jit import intrinsic
-from .vectors import Vector, spread_scalar
+from .vectors import Vector, spread_scalar, sum_lanes
 
 _INDEX = ir.IntType(32)
 
@@ -127,6 +127,91 @@ def _llvm_call(name):
 def fma(typingctx, a, b, c):
     """``a * b + c`` rounded once."""
     return a(a, a, a), _llvm_call("fma")
+
+
+# --- Tuples of vectors: one line for all sums ----------------------------------------------------
+
+
+@intrinsic
+def broadcast_each(typingctx, numbers, like):
+    """Every number of a tuple in all lanes of a vector like ``like``."""
+    result = types.UniTuple(like, numbers.count)
+
+    def codegen(context, builder, sig, args):
+        kind = context.get_value_type(like)
+        values = cgutils.unpack_tuple(builder, args[0])
+        vectors = [spread_scalar(builder, value, kind) for value in values]
+        return context.make_tuple(builder, sig.return_type, vectors)
+
+    return result(numbers, like), codegen
+
+
+@intrinsic
+def fma_each(typingctx, a, factors, sums):
+    """``a * factor + sum`` for every sum of a tuple and its factor, each rounded once."""
+    multiply_add = _llvm_call("fma")
+    one = a(a, a, a)
+
+    def codegen(context, builder, sig, args):
+        pairs = zip(*(cgutils.unpack_tuple(builder, values) for values in args[1:]), strict=True)
+        made = [multiply_add(context, builder, one, [args[0], *pair]) for pair in pairs]
+        return context.make_tuple(builder, sig.return_type, made)
+
+    return sums(a, factors, sums), codegen
+
+
+def repeat(count):
+    """Return a function that makes a tuple of a vector, so many times."""
+
+    @intrinsic
+    def repeated(typingctx, vector):
+        def codegen(context, builder, sig, args):
+            return context.make_tuple(builder, sig.return_type, count * list(args))
+
+        return types.UniTuple(vector, count)(vector), codegen
+
+    return repeated
+
+
+def choose(positions):
+    """Return a function that takes the entries of a tuple at these positions."""
+
+    @intrinsic
+    def chosen(typingctx, values):
+        def codegen(context, builder, sig, args):
+            made = [builder.extract_value(args[0], position) for position in positions]
+            return context.make_tuple(builder, sig.return_type, made)
+
+        return types.UniTuple(values.dtype, len(positions))(values), codegen
+
+    return chosen
+
+
+def _for_lanes(columns, combine):
+    """Return a function that writes the horizontal sum of each sum to its column of a row."""
+
+    @intrinsic
+    def write(typingctx, row, sums):
+        def codegen(context, builder, sig, args):
+            data = context.make_array(row)(context, builder, args[0]).data
+            for column, value in zip(columns, cgutils.unpack_tuple(builder, args[1]), strict=True):
+                pointer = builder.gep(data, [ir.Constant(ir.IntType(64), column)])
+                builder.store(combine(builder, pointer, sum_lanes(builder, value)), pointer)
+            return context.get_dummy_value()
+
+        return types.none(row, sums), codegen
+
+    return write
+
+
+def add_lanes(columns):
+    """Return ``add(row, sums)``: the lanes of every sum are added to its column of a row."""
+    return _for_lanes(columns, lambda b, pointer, value: b.fadd(b.load(pointer), value))
+
+
+def write_lanes(columns):
+    """Return ``write(row, sums)``: a column of a row is set to the lanes of its sum."""
+    return _for_lanes(columns, lambda _, __, value: value)
 
 
 @intrinsic

@@ -141,17 +141,22 @@ lower_half = _half(0, "The first half of a vector's lanes.")
 upper_half = _half(1, "The second half of a vector's lanes.")
 
 
+def sum_lanes(builder, value):
+    """Add the upper half of a vector to its lower half until one lane is left."""
+    lanes = value.type.count
+    while lanes > 1:
+        lanes //= 2
+        lower = _shuffle(builder, value, value, range(lanes))
+        upper = _shuffle(builder, value, value, range(lanes, 2 * lanes))
+        value = builder.fadd(lower, upper)
+    return builder.extract_element(value, ir.Constant(_INDEX, 0))
+
+
 @intrinsic
 def horizontal_sum(typingctx, a):
     """Sum of the lanes: upper half added to lower half until one lane is left."""
 
     def codegen(context, builder, sig, args):
-        value, lanes = args[0], a.lanes
-        while lanes > 1:
-            lanes //= 2
-            lower = _shuffle(builder, value, value, range(lanes))
-            upper = _shuffle(builder, value, value, range(lanes, 2 * lanes))
-            value = builder.fadd(lower, upper)
-        return builder.extract_element(value, ir.Constant(_INDEX, 0))
+        return sum_lanes(builder, args[0])
 
     return a.dtype(a), codegen

@@ -139,6 +139,9 @@ CROSS_COLUMNS = tuple(
     for power, takes_noise, is_of_both in CROSS_SUMS.terms
 )
 
+#: Columns of a row of three parts that kernels sum, in their order.
+VELOCITY_COLUMNS = (*range(NUM_SUMS), *sorted(CROSS_COLUMNS))
+
 
 def cross_sums_of(sums: Array) -> Array:
     """Return the sums of `CROSS_SUMS` of rows of three parts, none of rows of one."""

@@ -9,7 +9,7 @@ import pytest
 from ..ptx import pinned_compilers
 
 ROOT = Path(__file__).parents[2]
-KERNELS = sorted((ROOT / "suspalign_fast" / "kernels").glob("gpu*.py"))
+KERNELS = sorted((ROOT / "suspalign_fast" / "kernels").joinpath("gpu").glob("*.py"))
 
 
 @pytest.fixture

@@ -74,10 +74,10 @@ def test_every_candidate_would_pass_the_exact_test(step):
 def test_steps_in_lanes_are_the_numbers_of_levels_in_lanes(first):
     @numba.njit
     def many_steps(levels, steps, key_0, key_1, xi, chi):
-        chi_square.draw_steps(
-            0, levels.lane, levels.proposals, levels.freedom, levels.boosted, steps, key_0, key_1,
-            xi, chi,
-        )  # fmt: skip
+        draws = chi_square.make_draws(levels.lam.size, LANES, key_0, key_1)
+        draws.ahead[:] = steps
+        chi_square.draw_steps(levels, draws, key_0, key_1)
+        xi[:], chi[:] = draws.xi, draws.chi
 
     levels = levels_of([0.0, 1.0, 0.3, 2.0, 2.1, 50.0], num_dominant=2)
     steps = np.arange(first, first + LANES).astype(np.uint64)

@@ -160,21 +160,30 @@ def names_of(code):
 
 #: What kernels import from beyond their folder: the layout of a row, and its formulas.
 DIGESTED = ("physics.layout", "physics.terms")
-#: Modules of the folder, as those of the folder for GPUs name them.
-OF_KERNELS = {path.stem for path in KERNELS.glob("*.py")}
 
 
-def imported_from_elsewhere(tree):
+def imported_from_elsewhere(path):
     """Names that a file of kernels imports from files that the digest does not cover."""
-    return {
-        name.asname or name.name.split(".")[0]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        and getattr(node, "module", None) not in DIGESTED
-        for name in node.names
-        if (isinstance(node, ast.ImportFrom) and node.level > 1 and name.name != "terms")
-        or (getattr(node, "module", None) or name.name).startswith("suspalign_fast")
-    }
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            folder = path.parents[node.level - 1].relative_to(PACKAGE.parent) if node.level else ""
+            module = ".".join([*Path(folder).parts, *([node.module] if node.module else [])])
+            imported = {f"{module}.{name.name}": name.asname or name.name for name in node.names}
+        elif isinstance(node, ast.Import):
+            imported = {name.name: name.asname or name.name for name in node.names}
+        else:
+            continue
+        names |= {
+            name
+            for module, name in imported.items()
+            if module.startswith("suspalign_fast.")
+            and not module.startswith(("suspalign_fast.kernels.", *COVERED))
+        }
+    return names
+
+
+COVERED = tuple(f"suspalign_fast.{name}" for name in DIGESTED)
 
 
 def constants_of(tree):
@@ -207,7 +216,7 @@ def test_kernels_take_nothing_from_files_that_the_digest_does_not_cover():
         names.setdefault(Path(code.co_filename).resolve(), set()).update(names_of(code))
     for path in jit.digested_sources():
         tree = ast.parse(path.read_text())
-        elsewhere = imported_from_elsewhere(tree)
+        elsewhere = imported_from_elsewhere(path)
         assert not elsewhere & names.get(path, set()), path
         assert not elsewhere & constants_of(tree), path
     for name in DIGESTED:
