@@ -14,9 +14,10 @@ from ..base import checks, memory, reports, threads
 from ..model import devices
 from ..model.optimizer import PLAIN, Optimizer
 from ..model.problem import Quadratic
-from ..model.run import MAX_STEPS, EngineName, Run, Update
+from ..model.run import EngineName, Run, Update
 from ..model.step_size import ConstantStep, Schedule, StepSizeLike, as_step_size
 from ..physics.row import columns
+from ..theory.expected import checked_steps
 from ..theory.levels import MOMENTS, Expected
 from ..traces import labelled
 from ..traces.trace import Trace
@@ -370,11 +371,9 @@ def estimate(
     """
     count = checks.integer("runs", runs, 2, MOST_RUNS)
     first = checks.integer("seed", seed, 0, 2**64 - count)
-    times = np.atleast_1d(checks.array("steps", steps, "integers of at least 0"))
-    if times.ndim != 1 or times.size == 0 or times.dtype.kind not in "iu" or times.min() < 0:
-        raise checks.wrong("steps", steps, "integers of at least 0, one or a flat array of them")
-    at, place = np.unique(times.astype(np.int64), return_inverse=True)
-    last = checks.integer("steps", int(at[-1]), 0, MAX_STEPS)
+    times = checked_steps(steps, least=1)
+    at, place = np.unique(times, return_inverse=True)
+    last = int(at[-1])
     rule: Any = as_step_size(step_size)
     if isinstance(rule, Schedule):
         rule = Schedule(rule.sizes[:last])
@@ -395,7 +394,7 @@ def estimate(
     if type(rule) is ConstantStep:
         run = traces[0].run
         stable = problem.noise.stability(problem.spectrum, rule.value, run.update, run.optimizer)
-    return Expected(times.astype(np.int64), **moments, stability=stable)
+    return Expected(times, **moments, stability=stable)
 
 
 def _moment(traces: Sequence[Trace], name: str, at: NDArray[np.int64]) -> Array:

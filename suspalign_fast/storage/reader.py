@@ -7,7 +7,6 @@ types for pointers to Python objects. Links are followed only inside the file.
 import contextlib
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
@@ -92,12 +91,7 @@ class Reader:
     def __enter__(self) -> "Reader":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -44,18 +44,11 @@ class Plan(NamedTuple):
     """What is the same in every run of a sweep."""
 
     case: Callable[..., Any]
-    num_steps: int
-    record_every: int
-    record_at: NDArray[np.int64] | None
+    recording: Recording
     variables: tuple[str, ...]
     theory: bool
     is_stored: bool = False
     independent: bool = False
-
-    @property
-    def recording(self) -> Recording:
-        """Which steps become rows."""
-        return Recording(self.num_steps, self.record_every, self.record_at)
 
     def digest(self, run: Run) -> str:
         """Return what tells a point from others."""
@@ -64,7 +57,7 @@ class Plan(NamedTuple):
     @property
     def steps(self) -> NDArray[np.int64]:
         """Steps of the rows."""
-        return np.concatenate([[0], self.recording.recorded_steps(0, self.num_steps)])
+        return np.concatenate([[0], self.recording.recorded_steps(0, self.recording.num_steps)])
 
     @property
     def moments(self) -> tuple[str, ...]:
@@ -85,9 +78,7 @@ class Plan(NamedTuple):
         engine = options.pop("engine", "step")
         run = Run(
             problem,
-            num_steps=self.num_steps,
-            record_every=self.record_every,
-            record_at=self.record_at,
+            **self.recording._asdict(),
             engine=cost.first_engine(engine),
             seed=seeds[0] if seeds else 0,
             **options,

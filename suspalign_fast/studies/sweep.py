@@ -20,9 +20,7 @@ from ..base.executors import ExecutorStoppedError, Signals, in_batches, workers_
 from ..base.threads import one_thread
 from ..base.values import packed
 from ..engines import make_engine
-from ..model.problem import Quadratic
-from ..model.run import Run
-from ..model.spectrum.spectrum import Spectrum
+from ..model.run import Recording
 from ..storage.paths import AnyPath
 from ..traces import labelled
 from .cases import MISSING, NOT_IMPORTED, Item, Look, Plan, Work
@@ -207,9 +205,17 @@ def sweep(
         _check_travels(case, executor)
     if executor is not None:
         executors.check(executor)
+    if not callable(case):
+        raise checks.wrong("case", case, "a function that returns a Quadratic")
     grid = Grid.of(over, seeds)
-    plan = _plan(case, num_steps, record_every, record_at, variables, theory, path is not None)
-    plan = plan._replace(independent=checks.truth("independent", independent))
+    plan = Plan(
+        case,
+        _recording(num_steps, record_every, record_at),
+        labelled.check_variables(variables),
+        bool(theory),
+        is_stored=path is not None,
+        independent=checks.truth("independent", independent),
+    )
     checks.truth("overwrite", overwrite)
     if not grid.seeds and not theory:
         raise ValueError("seeds must have at least one seed where theory is False, got none")
@@ -260,23 +266,12 @@ def _table(plan: Plan, grid: Grid, path: AnyPath | None, overwrite: bool) -> Tab
     return StudyFile(path, plan, grid, overwrite=overwrite)
 
 
-def _plan(
-    case: Any,
-    num_steps: int,
-    record_every: int,
-    record_at: Any,
-    variables: Any,
-    theory: bool,
-    is_stored: bool,
-) -> Plan:
-    """Return what is the same in all runs, checked."""
-    if not callable(case):
-        raise checks.wrong("case", case, "a function that returns a Quadratic")
-    names = labelled.check_variables(variables)
-    tiny = Quadratic(Spectrum([2.0, 1.0], 1))
-    run = Run(tiny, 1.0, num_steps, record_every=record_every, record_at=record_at)  # type: ignore[arg-type]
-    recording = run.num_steps, run.record_every, run.record_at
-    return Plan(case, *recording, names, bool(theory), is_stored)
+def _recording(num_steps: Any, record_every: Any, record_at: Any) -> Recording:
+    """Return which steps become rows, checked."""
+    spec = {"num_steps": num_steps, "record_every": record_every}
+    if record_at is not None:
+        spec["record_at"] = record_at
+    return Recording.from_spec(spec, lambda _: record_at)
 
 
 def _check_same(table: StudyFile, pool: Executor, heed: Callable[[], None]) -> None:

@@ -4,7 +4,6 @@ import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -185,12 +184,7 @@ class Table:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         """Keep what is there."""
 
 
@@ -203,5 +197,5 @@ def attributes_of(name: str, dims: tuple[str, ...]) -> dict[str, str]:
 def provenance(plan: Plan) -> Mapping[str, str]:
     """Return what was simulated, by which version and when."""
     case = f"{plan.case.__module__}.{getattr(plan.case, '__qualname__', plan.case)}"
-    spec = json.dumps({"case": case, "num_steps": plan.num_steps})
+    spec = json.dumps({"case": case, "num_steps": plan.recording.num_steps})
     return {**reports.provenance(), "spec": spec}

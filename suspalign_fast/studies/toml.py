@@ -15,6 +15,7 @@ from ..base import checks, words
 from ..base.checks import describe
 from ..model import texts
 from ..model.problem import Quadratic
+from ..model.run import Recording
 from ..model.spectrum.named import FAMILIES
 from ..model.spectrum.spectrum import Spectrum
 from ..model.texts import Part
@@ -63,13 +64,6 @@ def one_or_more_texts(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(listed, list | tuple) or not all(isinstance(part, str) for part in listed):
         raise checks.wrong(name, value, "a text or a list of texts")
     return tuple(listed)
-
-
-def truth(name: str, value: Any) -> bool:
-    """Return true or false."""
-    if not isinstance(value, bool):
-        raise checks.wrong(name, value, "true or false")
-    return value
 
 
 # --- Values of an axis: a list, or a range like ``{from = 1, to = 100, num = 5, scale = "log"}``.
@@ -416,7 +410,7 @@ def _case(table: dict[str, Any], folder: str) -> StudyCase:
         checks.real("initial", initial),
         options,
         table.get("momentum"),
-        truth("nesterov", table.get("nesterov", False)),
+        checks.truth("nesterov", table.get("nesterov", False)),
         folder,
     )
 
@@ -468,9 +462,9 @@ def _kept(table: dict[str, Any]) -> dict[str, Any]:
     if "variables" in table:
         found["variables"] = one_or_more_texts("variables", table["variables"])
     if "theory" in table:
-        found["theory"] = truth("theory", table["theory"])
+        found["theory"] = checks.truth("theory", table["theory"])
     if "independent" in table:
-        found["independent"] = truth("independent", table["independent"])
+        found["independent"] = checks.truth("independent", table["independent"])
     if "until" in table:
         until = known("[until]", table["until"], UNTIL)
         if "stderr" not in until:
@@ -482,14 +476,8 @@ def _kept(table: dict[str, Any]) -> dict[str, Any]:
 def _try(study: Study) -> None:
     """Make the runs of some points, so that what is wrong is told before anything runs."""
     how = study.how
-    plan = Plan(
-        study.case,
-        study.num_steps,
-        how.get("record_every", 1),
-        how.get("record_at"),
-        how.get("variables", ()),
-        False,
-    )
+    recording = Recording(study.num_steps, how.get("record_every", 1), how.get("record_at"))
+    plan = Plan(study.case, recording, how.get("variables", ()), theory=False)
     first = {name: values[0] for name, values in study.over.items()}
     for point in [first, *_others(study, first)]:
         try:

@@ -6,7 +6,6 @@ A run counts as done once its status is written, after its values have left this
 import itertools
 import json
 import math
-from types import TracebackType
 from typing import Any, NoReturn
 
 import h5py
@@ -344,12 +343,7 @@ class StudyFile(Table):
         """Say that all that was asked for is done."""
         self._is_finished = True
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         try:
             if self._place is not None and self._place.is_open:
                 status = Status.COMPLETE if self._is_finished else Status.INTERRUPTED

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..base import checks
 from ..base.values import Travels, may_underflow, same_values
 from ..kernels.ratio import ratio_moments
 from ..model.moves import momentum_transition, product, transition
+from ..model.noise import check_length
 from ..model.optimizer import PLAIN, Optimizer
 from ..model.problem import Quadratic
 from ..model.spectrum.spectrum import Spectrum
@@ -180,7 +181,7 @@ def with_few_levels(problem: Quadratic, largest_step: float) -> Quadratic:
         few = spectrum.compress(TOLERANCE)
     except ValueError:  # eigenvalues that no few nodes stand for
         return problem
-    return Quadratic(few, problem.noise, problem.initial)
+    return problem.with_parts(few, problem.noise, problem.initial)
 
 
 def is_smooth(problem: Quadratic) -> bool:
@@ -191,9 +192,23 @@ def is_smooth(problem: Quadratic) -> bool:
 
 
 class Levels:
-    """A problem's levels and the moments that follow from those of their coefficients."""
+    """A problem's levels and the moments that follow from those of their coefficients.
 
-    def __init__(self, problem: Quadratic, weights: tuple[float, float]) -> None:
+    Parameters
+    ----------
+    problem : Quadratic
+    weights : tuple of two float
+        Of the update.
+    coefficients : array_like of float, shape (num_levels,) or (dim,), optional
+        The state at step 0, in place of the problem's own.
+    """
+
+    def __init__(
+        self,
+        problem: Quadratic,
+        weights: tuple[float, float],
+        coefficients: ArrayLike | None = None,
+    ) -> None:
         if not isinstance(problem, Quadratic):
             raise checks.wrong("problem", problem, "a Quadratic")
         if problem.noise.depends_on_state:
@@ -202,6 +217,9 @@ class Levels:
                 f"{problem.noise!r}; see theory.expected and simulate(..., engine='levels')"
             )
         spectrum, initial, stds = problem.spectrum, problem.initial, problem.stds
+        if coefficients is not None:
+            initial = checks.vector("coefficients", coefficients)
+            check_length(spectrum, initial, "coefficients")
         if isinstance(initial, np.ndarray) and initial.size != spectrum.num_levels:
             stds = np.repeat(stds, spectrum.multiplicities)
             spectrum = spectrum.expand()
@@ -397,4 +415,4 @@ def _ever_finer(
         few = spectrum.resolved(width, nodes)
         if few.num_levels > WORTH * spectrum.num_levels:
             return
-        yield Quadratic(few, problem.noise, problem.initial)
+        yield problem.with_parts(few, problem.noise, problem.initial)

@@ -11,7 +11,6 @@ from ..base import checks
 from ..base.lazy import optimize
 from ..base.values import may_underflow
 from ..kernels.ratio import ratio_moments
-from ..model.noise import check_length
 from ..model.problem import Quadratic
 from ..model.run import Update, update_weights
 from .levels import Array, Levels
@@ -167,7 +166,7 @@ class NextStep:
     """
 
     def __init__(self, problem: Quadratic, coefficients: ArrayLike, update: Update) -> None:
-        levels = Levels(_started(problem, coefficients), update_weights(update))
+        levels = Levels(problem, update_weights(update), coefficients)
         self.split: int = levels.split
         self.lam, self.count, self.mean = levels.lam, levels.count, levels.mean
         self.rate, self.push = levels.rate, levels.push
@@ -229,14 +228,6 @@ class NextStep:
             mean_sq, variance = (self.lam * mean) ** 2, (eta * self.lam * self.push) ** 2
             dominant, bulk, spread = ratio_moments(variance, mean_sq, self.count, self.split)
         return float(dominant), float(bulk), float(spread)
-
-
-def _started(problem: Quadratic, coefficients: ArrayLike) -> Quadratic:
-    if not isinstance(problem, Quadratic):
-        raise checks.wrong("problem", problem, "a Quadratic")
-    values = checks.vector("coefficients", coefficients)
-    check_length(problem.spectrum, values, "coefficients")
-    return Quadratic(problem.spectrum, problem.noise, values)
 
 
 def norm(values: Array) -> Any:

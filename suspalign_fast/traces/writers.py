@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -53,12 +52,7 @@ class Sink(ABC):
     def __enter__(self) -> "Sink":
         return self
 
-    def __exit__(  # noqa: B027
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:  # noqa: B027
         pass
 
 
@@ -308,12 +302,7 @@ class TraceWriter(Sink):
     def __enter__(self) -> "TraceWriter":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         try:
             if self._place.is_open:
                 self.flush()
@@ -380,11 +369,6 @@ class Beside(Sink):
         """Return the trace of a finished run."""
         return self._writer.trace()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         self._thread.shutdown()
-        self._writer.__exit__(kind, error, traceback)
+        self._writer.__exit__(*failure)
