@@ -129,8 +129,8 @@ traces.checkpoint: checkpoint
 traces.labelled: labelled labels
 traces.summary: summary
 traces.trace: conditions trace trace_columns
-traces.trace_file: measured_file row_file trace_file
-traces.writers: beside sink store
+traces.trace_file: row_file trace_file
+traces.writers: beside measured_file sink store
 """
 
 

@@ -233,14 +233,11 @@ def execute(
             return run_in_memory(run, engine=make(run), progress=progress)
         target = paths.real(path)
         with _lock.exclusive(target) as lock:
-            paths.check_new(target, overwrite=overwrite)
-            checkpoint.check_place(target)
-            run.to_json()  # refuses what a file cannot hold
-            simulator = make(run)
             writer = TraceWriter(
                 target, run, overwrite=overwrite, compression=compression, lock=lock
             )
-            return run_to_file(simulator, writer, every, progress)
+            checkpoint.check_place(target)
+            return run_to_file(make(run), writer, every, progress)
 
 
 def resume(

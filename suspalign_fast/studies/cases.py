@@ -78,7 +78,7 @@ class Plan(NamedTuple):
         engine = options.pop("engine", "step")
         run = Run(
             problem,
-            **self.recording._asdict(),
+            **vars(self.recording),
             engine=cost.first_engine(engine),
             seed=seeds[0] if seeds else 0,
             **options,

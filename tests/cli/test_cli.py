@@ -201,7 +201,7 @@ def test_follow_shows_a_run_until_it_ends(suspalign, spectrum_file, tmp_path, mo
     problem = sa.Quadratic(sa.Spectrum.load(spectrum_file))
     path = tmp_path / "live.h5"
     run = Run(problem, sa.ConstantStep(1e-3), 50)
-    engine, writer = make_engine(run), TraceWriter(path, run)
+    engine, writer = make_engine(run), TraceWriter(path, run).__enter__()
     monkeypatch.setattr("suspalign_fast.traces.writers.COMMIT_INTERVAL", 0.0)
     looks = 0
 
