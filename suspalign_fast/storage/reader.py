@@ -14,6 +14,7 @@ import numpy as np
 from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t
 from numpy.typing import NDArray
 
+from ..base import words
 from . import lock
 from .dataset import Stored, Variable
 from .paths import AnyPath, absolute, open_regular
@@ -147,8 +148,7 @@ class Reader:
         except (KeyError, ValueError):
             return ""
         except Exception as error:  # whatever libhdf5 makes of damage
-            reason = " ".join(str(error).split())
-            raise OSError(f"{self.path} is a damaged HDF5 file: {reason}") from error
+            raise OSError(f"{self.path} is a damaged HDF5 file: {words.plain(error)}") from error
 
     def dataset(self, name: str) -> Stored:
         """Return a dataset that is safe to read.

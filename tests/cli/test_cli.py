@@ -352,7 +352,7 @@ def test_the_minimum_of_the_loss_is_that_of_the_loss(suspalign, tmp_path):
 def test_a_summary_reads_a_trace_piece_by_piece(suspalign, tmp_path, monkeypatch):
     suspalign("run", "--no-plot")
     whole = suspalign("info", "trace.h5").output
-    monkeypatch.setattr("suspalign_fast.traces.summary.PIECE", 7)
+    monkeypatch.setattr("suspalign_fast.traces.trace.PIECE", 7)
     reads = []
     real = Trace.read
     monkeypatch.setattr(
