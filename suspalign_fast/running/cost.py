@@ -36,7 +36,6 @@ def estimate_seconds(run: Run, num_threads: int | None, normal: float) -> float:
 
     Parameters
     ----------
-    run : Run
     num_threads : int or None
         None for all.
     normal : float

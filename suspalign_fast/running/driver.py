@@ -65,12 +65,10 @@ def run_in_memory(
 
     Parameters
     ----------
-    run : Run
     engine : Engine, optional
         Of the run, at its start; made here without one.
     serial : bool
         In the calling thread alone.
-    progress : bool
     stop : Event, optional
         Set by another thread to have the run given up by `Cancelled`.
     """

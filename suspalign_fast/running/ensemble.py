@@ -31,17 +31,7 @@ from .driver import run_in_memory, run_together, warn_unstable
 class LabelledRuns:
     """Columns of runs that record the same steps.
 
-    Parameters
-    ----------
-    runs : list of Run
-    names : sequence of str
-
-    Raises
-    ------
-    MemoryError
-        If the columns cannot fit.
-    ImportError
-        If xarray is not installed.
+    Raises MemoryError if the columns cannot fit. Raises ImportError if xarray is not installed.
     """
 
     def __init__(self, runs: list[Run], names: Iterable[str]) -> None:

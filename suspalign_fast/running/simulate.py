@@ -216,13 +216,8 @@ def execute(
 
     Parameters
     ----------
-    run : Run
     path, overwrite, compression, checkpoint_every, num_threads, executor, progress
         As in `simulate`.
-
-    Returns
-    -------
-    Trace
     """
     every = checks.real("checkpoint_every", checkpoint_every, positive=True)
     checks.choice("compression", compression, COMPRESSIONS)

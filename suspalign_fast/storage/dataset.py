@@ -120,10 +120,7 @@ class Stored:
     def rows(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Read rows ``start ... stop - 1``, by default all.
 
-        Raises
-        ------
-        ValueError
-            If a chunk is missing or damaged.
+        Raises ValueError if a chunk is missing or damaged.
         """
         if not self.shape:
             return self._plain()
@@ -259,10 +256,7 @@ class Variable(Stored):
     def region(self, bounds: Sequence[tuple[int, int]]) -> NDArray[Any]:
         """Read what lies between two indices along every axis.
 
-        Raises
-        ------
-        ValueError
-            If something of it is damaged.
+        Raises ValueError if something of it is damaged.
         """
         if self._chunk is None:
             return self._as_values(self._plain()[tuple(slice(*b) for b in bounds)])

@@ -26,19 +26,15 @@ MAX_ATTRIBUTE = 2**20
 class Reader:
     """An HDF5 file open for reading, also while another process writes it.
 
+    Raises OSError if it does not exist or is not an HDF5 file.
+
     Parameters
     ----------
-    path : path-like
     live : bool, optional
         Whether a writer has it open; by default the file's lock tells.
     is_lasting : bool, optional
         Whether it stays open while others may write to the file: libhdf5 then neither locks it nor
         knows that it is the same file.
-
-    Raises
-    ------
-    OSError
-        If it does not exist or is not an HDF5 file.
 
     Attributes
     ----------
@@ -126,22 +122,15 @@ class Reader:
     def attribute(self, node: str, name: str) -> Any:
         """Read an attribute of the root ("") or a group: text as str, numbers as int or float.
 
-        Raises
-        ------
-        KeyError
-            If there is none of that name.
-        ValueError
-            If it is not a single text or number of bounded size.
+        Raises KeyError if there is none of that name. Raises ValueError if it is not a single text
+        or number of bounded size.
         """
         return attribute_of(self._group(node), name)
 
     def format_name(self) -> str:
         """What the root says the file is in its attribute "format"; empty where it does not.
 
-        Raises
-        ------
-        OSError
-            If its attributes are damaged.
+        Raises OSError if its attributes are damaged.
         """
         try:
             return str(self.attribute("", "format"))
@@ -153,24 +142,16 @@ class Reader:
     def dataset(self, name: str) -> Stored:
         """Return a dataset that is safe to read.
 
-        Raises
-        ------
-        KeyError
-            If there is none of that name.
-        ValueError
-            If it is not of 64-bit numbers, needs other filters, or claims more than the file holds.
+        Raises KeyError if there is none of that name. Raises ValueError if it is not of 64-bit
+        numbers, needs other filters, or claims more than the file holds.
         """
         return Stored(self, name, self._opened_dataset(name))
 
     def variable(self, name: str) -> Variable:
         """Return a dataset of numbers or texts, parts of which may never have been written.
 
-        Raises
-        ------
-        KeyError
-            If there is none of that name.
-        ValueError
-            If it is of another type, needs other filters, or its chunks are too large.
+        Raises KeyError if there is none of that name. Raises ValueError if it is of another type,
+        needs other filters, or its chunks are too large.
         """
         return Variable(self, name, self._opened_dataset(name))
 

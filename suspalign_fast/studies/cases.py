@@ -123,10 +123,7 @@ class _OfPlan:
     def plan(self) -> Plan:
         """The plan.
 
-        Raises
-        ------
-        ValueError
-            If its case cannot be imported here.
+        Raises ValueError if its case cannot be imported here.
         """
         if self._case:
             try:
@@ -155,7 +152,6 @@ class Work(_OfPlan):
 
     Parameters
     ----------
-    plan : Plan
     stop : Event, optional
         Set to have work of this process given up by `driver.Cancelled`.
     """

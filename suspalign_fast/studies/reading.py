@@ -66,10 +66,7 @@ class Known(NamedTuple):
     def of(cls, path: Path) -> "Known":
         """Read it from a file whose lock is ours.
 
-        Raises
-        ------
-        OSError
-            If it is not the file of a study, or damaged.
+        Raises OSError if it is not the file of a study, or damaged.
         """
         with storage.Reader(path, live=False) as file:
             check_format(file)
@@ -150,10 +147,7 @@ class Known(NamedTuple):
     def values(self, name: str, variable: storage.Variable, sums: Any) -> Values:
         """Return the values of a variable, of runs or of exact theory.
 
-        Raises
-        ------
-        ValueError
-            If it is not of the grid.
+        Raises ValueError if it is not of the grid.
         """
         is_there, shape = self.is_there(name), variable.shape
         if variable.dtype != np.float64 or shape[: is_there.ndim + 1] != (
@@ -380,10 +374,7 @@ _NETCDF = "_NCProperties"
 def is_study(path: Path) -> bool:
     """Whether a file is that of a sweep, or other netCDF, as ``Dataset.to_netcdf`` writes it.
 
-    Raises
-    ------
-    OSError
-        If it cannot be read.
+    Raises OSError if it cannot be read.
     """
     if _is_older(path):
         return True
@@ -395,10 +386,7 @@ def is_study(path: Path) -> bool:
 def is_own(path: Path) -> bool:
     """Whether a file is one that a sweep writes, or wrote.
 
-    Raises
-    ------
-    OSError
-        If it cannot be read.
+    Raises OSError if it cannot be read.
     """
     with Reader(path) as file:
         return file.format_name() == FORMAT and not _is_copy(file)
@@ -423,12 +411,8 @@ def _names(file: Reader) -> list[str]:
 def read_study(path: Path) -> Any:
     """Open the dataset of a study, also while a sweep writes its file.
 
-    Raises
-    ------
-    OSError
-        If the file cannot be read, or is none of a study.
-    ImportError
-        If xarray is not installed.
+    Raises OSError if the file cannot be read, or is none of a study. Raises ImportError if xarray
+    is not installed.
     """
     xarray = load_xarray()
     if _is_older(path):

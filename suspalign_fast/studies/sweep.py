@@ -53,10 +53,7 @@ class Until(NamedTuple):
     def of(cls, given: Any, variables: Sequence[str]) -> "Until":
         """Return what a user gave.
 
-        Raises
-        ------
-        ValueError
-            If it is not a mapping like ``{"stderr": 0.01}``.
+        Raises ValueError if it is not a mapping like ``{"stderr": 0.01}``.
         """
         if not isinstance(given, Mapping) or "stderr" not in given or set(given) - set(cls._fields):
             raise checks.wrong(

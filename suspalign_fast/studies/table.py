@@ -24,11 +24,6 @@ SEEDS = 64
 class Table:
     """The results of a sweep in memory, and the base of those in files.
 
-    Parameters
-    ----------
-    plan : Plan
-    asked : Grid
-
     Attributes
     ----------
     grid : Grid

@@ -35,10 +35,7 @@ MOST = 10**6
 def known(where: str, table: Any, keys: Collection[str]) -> dict[str, Any]:
     """Return a table, checked to be one of known keys.
 
-    Raises
-    ------
-    ValueError
-        If it is none, or has another key.
+    Raises ValueError if it is none, or has another key.
     """
     if not isinstance(table, Mapping):
         raise checks.wrong(where, table, "a table")
@@ -361,10 +358,7 @@ def load(path: str | os.PathLike[str]) -> Study:
 def of_table(content: Mapping[str, Any], folder: str | os.PathLike[str] = "") -> Study:
     """Return the study of a table, in which relative paths start in a folder.
 
-    Raises
-    ------
-    ValueError
-        As `load`.
+    Raises ValueError as `load`.
     """
     table = known("a study", content, KEYS)
     if "problem" not in table:

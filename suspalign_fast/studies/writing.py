@@ -46,24 +46,17 @@ class StudyFile(Table):
     It is locked from here on; what an earlier call left in it is known at once, and is written
     again by `begin`, to a new file that takes the old one's place.
 
+    Raises ValueError if the file is of another study. Raises OSError if it is not of a study, is
+    damaged or cannot be written.
+
     Parameters
     ----------
-    path : path-like
-    plan : Plan
-    asked : Grid
     overwrite : bool, optional
         Whether what an earlier call left is given up: once the new file is laid out beside it.
 
     Attributes
     ----------
     digests : ndarray of str, shape (*points,)
-
-    Raises
-    ------
-    ValueError
-        If the file is of another study.
-    OSError
-        If it is not of a study, is damaged or cannot be written.
     """
 
     def __init__(

@@ -48,24 +48,17 @@ def stationary_squares(
 ) -> Array:
     """Return the expected squared norms of the levels in the stationary state.
 
+    Raises ValueError if an argument is not as described, or the step size is not stable.
+
     Parameters
     ----------
-    spectrum : Spectrum
-    step_size : float
-    batch_size : int
     label_std : float
         Standard deviation tau of the labels' noise.
-    weights : tuple of two float
 
     Returns
     -------
     ndarray of float64, shape (levels,)
         NaN in levels that do not move: those of a weight or an eigenvalue of zero.
-
-    Raises
-    ------
-    ValueError
-        If an argument is not as described, or the step size is not stable.
     """
     found = of_batches(spectrum, step_size, batch_size, weights)
     if not found.is_stable:

@@ -377,18 +377,14 @@ def through_few_levels(
 
     Parameters
     ----------
-    problem : Quadratic
     largest_step : float
         Weights of the update included.
-    optimizer : Optimizer
-    moments : function of a Quadratic
 
     Returns
     -------
     few : Quadratic
         The problem itself where it has few levels, where noise or initial state are not smooth in
         lambda, where steps are not stable, or where nothing is saved.
-    found : ndarray
     """
     before = None
     for few in _ever_finer(problem, largest_step, optimizer):

@@ -44,23 +44,12 @@ def stationary_squares(
 ) -> Array:
     """Return the expected squared norms of the levels in the stationary state.
 
-    Parameters
-    ----------
-    spectrum : Spectrum
-    step_size : float
-    noise : DataNoise
-    weights : tuple of two float
-    optimizer : Optimizer
+    Raises ValueError if the step size is not stable.
 
     Returns
     -------
     ndarray of float64, shape (levels,)
         NaN in levels that do not move: those of a weight or an eigenvalue of zero.
-
-    Raises
-    ------
-    ValueError
-        If the step size is not stable.
     """
     found = of_batches(spectrum, step_size, noise.batch_size, weights, optimizer)
     if not found.is_stable:

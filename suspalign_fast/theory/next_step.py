@@ -31,7 +31,6 @@ def with_clusters(low: float, first: float, last: float, high: float, turns: Arr
 
     Parameters
     ----------
-    low, high : float
     first, last : float
         Between these points are close together.
     turns : ndarray of float64
@@ -61,7 +60,6 @@ def first_root(
 
     Parameters
     ----------
-    function : callable
     points : ndarray of float64, shape (points,)
         Ascending; where it is evaluated.
     sign : float

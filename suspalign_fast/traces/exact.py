@@ -35,11 +35,6 @@ def found(dataset: Any, name: str) -> tuple[str, str]:
     dropped its attributes, or where it comes from. All its axes are still there, at a value each
     at least: it was not averaged over one. In files of older versions the attributes of the
     study name the axes.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-    name : str
     """
     column, kind = _parts(name)
     if kind not in KINDS or column not in columns():

@@ -21,10 +21,7 @@ POWERS = {sums.name: sums.dimension for sums in (*SUMS, CROSS_SUMS)}
 def load_xarray() -> Any:
     """Return the module.
 
-    Raises
-    ------
-    ImportError
-        If it is not installed; the message says how to.
+    Raises ImportError if it is not installed; the message says how to.
     """
     return _package("xarray", "labelled results")
 
@@ -48,10 +45,7 @@ def seeds_of(seeds: Sequence[int]) -> NDArray[Any]:
 def check_variables(variables: Any) -> tuple[str, ...]:
     """Return names of columns that were asked for, one or a sequence.
 
-    Raises
-    ------
-    ValueError
-        If they are no names, or a trace has no such column, or one is named twice.
+    Raises ValueError if they are no names, or a trace has no such column, or one is named twice.
     """
     expected = "names of columns of a trace"
     if not isinstance(variables, Iterable) or isinstance(variables, bytes):

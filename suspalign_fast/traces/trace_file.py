@@ -166,7 +166,6 @@ class RowFile:
 
     Parameters
     ----------
-    path : Path
     run_id : str
         What the writer called the file.
     live : bool, optional

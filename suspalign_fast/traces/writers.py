@@ -125,7 +125,6 @@ class RowWriter:
         Links followed.
     conditions : Conditions
         They say which columns there are.
-    run_id : str
     lock : Lock, optional
         Locks of the writer, to which that of the new file is added.
     """
@@ -194,24 +193,19 @@ class TraceWriter(RowWriter, Sink):
     made when a `with` block begins, and gets its name once it is laid out, so that no reader sees a
     part of it.
 
+    Raises OSError if the file exists and may not be replaced, or cannot be written. Raises
+    ValueError if a file cannot hold the run.
+
     Parameters
     ----------
     path : Path
         Links followed.
-    run : Run
     overwrite : bool
         Whether an existing file may be replaced.
     compression : {"gzip", "none"}
         Of rows and spectrum.
     lock : Lock, optional
         Locks of the run, to which that of the new file is added.
-
-    Raises
-    ------
-    OSError
-        If the file exists and may not be replaced, or cannot be written.
-    ValueError
-        If a file cannot hold the run.
     """
 
     def __init__(
@@ -246,7 +240,6 @@ class TraceWriter(RowWriter, Sink):
             Loaded from the file.
         run : Run
             The same run, perhaps with more steps.
-        lock : Lock, optional
         """
         assert trace.path is not None
         with storage.Reader(trace.path, live=False) as old:
@@ -437,10 +430,6 @@ class Beside(Sink):
 
     One call's rows wait at most: whatever else is asked for comes after they are written, and an
     error of theirs is raised then.
-
-    Parameters
-    ----------
-    writer : TraceWriter
     """
 
     def __init__(self, writer: TraceWriter) -> None:
