@@ -244,7 +244,7 @@ def simulate_ensemble(
 def _in_order(
     pool: Executor, work: Callable[[list[Run]], list[Trace]], lists: list[list[Run]], ahead: int
 ) -> Iterator[list[Trace]]:
-    """Yield what comes of lists of runs in their order; no more than some wait to be taken."""
+    """Yield the traces of lists of runs in their order; at most `ahead` lists wait to be taken."""
     waiting: deque[Future[list[Trace]]] = deque()
     for some in lists:
         waiting.append(pool.submit(work, some))
@@ -255,7 +255,7 @@ def _in_order(
 
 
 def _together(runs: list[Run], workers: int) -> list[list[Run]]:
-    """Cut runs into lists that a worker does at once: small ones whose seeds alone differ."""
+    """Cut runs into lists; those in one list differ in their seeds alone and run at once."""
     most = max(1, min(MAX_ROWS // runs[0].num_rows, len(runs) // (SHARES * workers)))
     lists: list[list[Run]] = []
     for run in runs:
@@ -275,7 +275,7 @@ def _is_same_but_seed(run: Run, other: Run) -> bool:
 
 
 def _listed(name: str, value: Any) -> list[Any] | Any:
-    """Return sequences of runs as lists, anything else as it is, for `Run` to judge."""
+    """Return a sequence as a list, anything else as it is: `Run` checks it."""
     if isinstance(value, np.ndarray):
         return list(value) if value.ndim else value
     one = str | bytes | bytearray | memoryview | Mapping | Set

@@ -11,7 +11,7 @@ from ..base import words
 from . import foreign, lock, paths
 from .output import Output
 
-#: Bytes of a file beside what is known of its size.
+#: Bytes that a file may need beyond its known size.
 ROOM = 2**16
 
 

@@ -66,7 +66,7 @@ class Lock:
             self.release()
 
     def _acquire(self, path: Path, flags: int) -> bool:
-        """Hold the lock of a file; return False, with a warning, where there are no locks."""
+        """Lock a file; return False, with a warning, on a file system without locks."""
         try:
             holder = io.FileIO(path, "r+", opener=_opener(flags))
         except OSError as error:

@@ -35,7 +35,7 @@ TEXTS = {
     "status": STATUS_LENGTH, "error": ERROR_LENGTH, "digest": DIGEST_LENGTH,
     "theory": STATUS_LENGTH,
 }  # fmt: skip
-#: Those that only sweeps read: of a point, what it is, and whether all its theory is there.
+#: Texts of a point that only sweeps read: its digest, and whether all its theory is there.
 INNER = ("digest", "theory")
 #: What "theory" says where it is.
 THERE = "there"
@@ -293,7 +293,7 @@ def _attributes(file: storage.Reader, known: Known, found: dimensions.Found) -> 
 
 @contextmanager
 def _damage_said(path: Path) -> Iterator[None]:
-    """Say of whatever a file that is not ours makes the libraries raise that it is damaged."""
+    """Turn any error from reading a file into one that says the file is damaged."""
     try:
         yield
     except Exception as error:
@@ -393,7 +393,7 @@ def is_own(path: Path) -> bool:
 
 
 def _is_copy(file: Reader) -> bool:
-    """Whether it is what xarray wrote of a study: it has the attributes, not the digests."""
+    """Whether xarray wrote it from a study: it then has the attributes, but no digests."""
     return _NETCDF in _names(file) and not file.has("digest")
 
 
@@ -445,7 +445,7 @@ def _of_others(path: Path) -> Any:
 
 
 def _about(name: str, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what is said of a variable; what this package says of its own where texts are lost."""
+    """Return the attributes of a variable, filled up with those that this package gives its own."""
     known = {
         key: value.item() if getattr(value, "size", 0) == 1 else value
         for key, value in attributes.items()

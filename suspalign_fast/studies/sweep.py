@@ -252,7 +252,7 @@ def sweep(
 
 #: Pieces of work for each worker, at least.
 SHARES = 8
-#: What is said of a sweep that a signal ends: one in memory, one with a file.
+#: Messages of a sweep that a signal ends: in memory, and with a file.
 _STOPPED = "the sweep was stopped", "the sweep was stopped; the same call goes on with it"
 
 
@@ -292,7 +292,7 @@ def _run(
     progress: bool,
     heed: Callable[[], None],
 ) -> None:
-    """Do what is missing of a table."""
+    """Run what a table lacks."""
     places, seeds = table.asked_places(), table.grid.find(table.asked)["seed"]
     workers = workers_of(pool)
     together = table.asked.num_runs // (SHARES * workers)
@@ -326,7 +326,7 @@ def _needed(
     places: list[Place],
     heed: Callable[[], None],
 ) -> dict[Place, int]:
-    """Return how many runs points need, as pilots of theirs say, which are not kept."""
+    """Return how many runs each point needs; pilot runs tell, which are not kept."""
     most, start, counts = len(table.asked.seeds), 0, dict[Place, int]()
     found: dict[Place, list[Any]] = {place: [] for place in places if most > enough.first}
     pilot = work.of(table.plan._replace(variables=(enough.variable,), is_stored=False))
@@ -379,7 +379,7 @@ def _check_travels(case: Any, executor: Executor) -> None:
 
 
 def _warn_of_failure(table: Table) -> None:
-    """Warn where nothing that was asked for could be done: the result has no number."""
+    """Warn if every run failed: the result then has no numbers."""
     if failure := table.failure():
         what, place, error = failure
         at = _text(table.grid.point(place))

@@ -26,7 +26,7 @@ from .sweep import sweep
 # --- Tables of a TOML file: which keys they may have, and of which type --------------------------
 
 
-#: What is not given.
+#: Stands for a key that is absent.
 MISSING = object()
 #: Values of an axis, seeds and rows, at most.
 MOST = 10**6
@@ -468,7 +468,7 @@ def _kept(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _try(study: Study) -> None:
-    """Make the runs of some points, so that what is wrong is told before anything runs."""
+    """Make the runs of some points without running them, so that errors come first."""
     how = study.how
     recording = Recording(study.num_steps, how.get("record_every", 1), how.get("record_at"))
     plan = Plan(study.case, recording, how.get("variables", ()), theory=False)

@@ -333,7 +333,7 @@ class StudyFile(Table):
         self._blocks[name].write(at, netcdf.as_characters(np.array(text), TEXTS[name]))
 
     def finish(self) -> None:
-        """Say that all that was asked for is done."""
+        """Note that all runs are done."""
         self._is_finished = True
 
     def __exit__(self, *failure: object) -> None:

@@ -79,12 +79,10 @@ def expected(
         return rows
 
     largest = largest_step(rule, int(times.max(initial=0))) * max(weights)
-    if optimizer.has_velocity:
-        few, rows = through_few_levels(problem, largest, optimizer, rows_of)
-    else:
-        few = with_few_levels(problem, largest)
-        rows = rows_of(few)
-    stable = _stability(few, rule, weights, optimizer)
+    few, rows = through_few_levels(problem, largest, optimizer, rows_of)
+    stable = None
+    if type(rule) is ConstantStep:
+        stable = few.noise.stability(few.spectrum, rule.value, weights, optimizer)
     return _expected(problem, times, rows.T, stable, left_out)
 
 
@@ -137,14 +135,6 @@ def _expected(
     unknown = tuple(dict.fromkeys((*nowhere, *left_out)))
     named = dict(zip(MOMENTS, moments, strict=True))
     return Expected(times, **named, unknown=unknown, stability=stable)
-
-
-def _stability(
-    problem: Quadratic, rule: KnownStepSize, weights: tuple[float, float], optimizer: Optimizer
-) -> Stability | None:
-    if type(rule) is not ConstantStep:
-        return None
-    return problem.noise.stability(problem.spectrum, rule.value, weights, optimizer)
 
 
 @may_underflow
@@ -238,11 +228,7 @@ def stationary(
         variance = model.at_rest(eta, optimizer)
         return model.moments(np.zeros_like(variance), variance)
 
-    if optimizer.has_velocity:
-        few, moments = through_few_levels(problem, eta * max(weights), optimizer, moments_of)
-    else:
-        few = with_few_levels(problem, eta * max(weights))
-        moments = moments_of(few)
+    few, moments = through_few_levels(problem, eta * max(weights), optimizer, moments_of)
     stable = problem.noise.stability(few.spectrum, eta, weights, optimizer)
     return _expected(problem, None, moments.tolist(), stable)
 

@@ -160,6 +160,20 @@ def pieces(rule: KnownStepSize, times: NDArray[np.int64]) -> Iterator[Piece]:
         yield Piece(part, start, np.append(inside, stop))
 
 
+State = TypeVar("State")
+
+
+def at_times(
+    times: NDArray[np.int64], first: State, later: Iterator[tuple[int, State]]
+) -> Iterator[State]:
+    """Yield the state at ascending times, from the first state and those of later steps."""
+    reached, state = 0, first
+    for t in times.tolist():
+        while reached < t:
+            reached, state = next(later)
+        yield state
+
+
 #: Levels from which on moments are taken from a compressed spectrum, and its tolerance.
 MANY = 2_000
 TOLERANCE = 1e-12
@@ -246,12 +260,7 @@ class Levels:
     ) -> Iterator[tuple[Array, Array]]:
         """Yield mean and variance of the coefficients at ascending times."""
         walk = self._with_velocity if optimizer.has_velocity else self._walk
-        found, reached = (self.mean, self.variance), 0
-        states = walk(rule, times, optimizer)
-        for t in times.tolist():
-            while reached < t:
-                reached, found = next(states)
-            yield found
+        yield from at_times(times, (self.mean, self.variance), walk(rule, times, optimizer))
 
     def _walk(
         self, rule: KnownStepSize, times: NDArray[np.int64], optimizer: Optimizer
@@ -361,7 +370,7 @@ class Levels:
 RESOLUTIONS = ((0.7, 8), (0.5, 10), (0.25, 12), *((0.15 / 2**i, 16) for i in range(12)))
 #: Largest relative difference of the moments of two resolutions that will do.
 
-#: Few levels are at most this part of all.
+#: Fewer levels are worth it if they are at most this part of all.
 WORTH = 0.25
 #: Largest step size, as a part of the largest stable one, that they are made for.
 LARGEST_VELOCITY_STEP = 0.995
@@ -386,6 +395,9 @@ def through_few_levels(
         The problem itself where it has few levels, where noise or initial state are not smooth in
         lambda, where steps are not stable, or where nothing is saved.
     """
+    if not optimizer.has_velocity:
+        few = with_few_levels(problem, largest_step)
+        return few, moments(few)
     before = None
     for few in _ever_finer(problem, largest_step, optimizer):
         found = moments(few)

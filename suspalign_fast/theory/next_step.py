@@ -91,7 +91,7 @@ def first_root(
 
 
 def _lowest(height: Callable[[float], float], low: float, at: float, high: float) -> float:
-    """Where a function is lowest between two points, with a lower one in between."""
+    """Return where a function is lowest between two points that are both higher than `at`."""
     found = optimize.minimize_scalar(
         height,
         bounds=(low, high),

@@ -38,7 +38,7 @@ def _package(name: str, what: str) -> Any:
 
 
 def seeds_of(seeds: Sequence[int]) -> NDArray[Any]:
-    """Return seeds as a coordinate, of the usual integers where they are none of the largest."""
+    """Return seeds as a coordinate: int64, or uint64 if one of them needs it."""
     return np.array(seeds, dtype=np.int64 if max(seeds) < 2**63 else np.uint64)
 
 
@@ -85,7 +85,7 @@ def coordinates_of(names: Mapping[str, Any] | list[str]) -> dict[str, Any]:
 
 
 def in_order(found: Any) -> Any:
-    """Return a dataset whose axes of numbers grow, or fall from end to end as they were given."""
+    """Return a dataset with its numeric axes sorted, unless they ascend or descend already."""
     orders = {}
     for name, values in found.indexes.items():
         in_order = values.is_monotonic_increasing or values.is_monotonic_decreasing
