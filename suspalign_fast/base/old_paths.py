@@ -125,10 +125,9 @@ theory.next_step: theory.critical theory.first_root
 theory.phases: phases
 traces.checkpoint: checkpoint
 traces.labelled: labelled labels
-traces.summary: summary
-traces.trace: conditions trace trace_columns
-traces.trace_file: measured_file row_file trace_file
-traces.writers: beside sink store
+traces.trace: conditions summary trace trace_columns
+traces.trace_file: row_file trace_file
+traces.writers: beside measured_file sink store
 """
 
 

@@ -16,8 +16,7 @@ from ..pictures.grid_axis import value_text
 from ..running.cost import estimate_seconds, faster_engine, seconds_per_normal
 from ..studies.cases import DONE, ERROR, MISSING
 from ..studies.reading import is_own, read_study
-from ..traces.summary import Course, courses
-from ..traces.trace import Trace
+from ..traces.trace import Course, Trace, courses
 from .console import say, warn
 
 

@@ -16,7 +16,8 @@ from ..physics import rows
 from ..physics.row import RECORDED
 from ..storage import paths
 from ..traces.trace import KILLED, STATUSES, Trace
-from ..traces.trace_file import MeasuredWriter, load_trace
+from ..traces.trace_file import load_trace
+from ..traces.writers import MeasuredWriter
 from .loss import Batches, Loss, NotFiniteError
 from .row import USUAL_PRODUCTS, NetworkRow, Settings, measured_row
 

@@ -13,9 +13,9 @@ from ..model.step_size import KnownStepSize
 from ..theory.expected import largest_step
 from ..theory.levels import with_few_levels
 
-#: Seconds of a normal that choices are made with.
+#: Seconds that one normal is assumed to take when an engine is chosen.
 NOMINAL = 5e-10
-#: Another engine is worth a hint where it saves this factor and the run takes this many seconds.
+#: A hint names a faster engine if it is this many times faster and the run takes this many seconds.
 HINT_FACTOR, HINT_SECONDS = 5.0, 2.0
 
 
@@ -36,7 +36,6 @@ def estimate_seconds(run: Run, num_threads: int | None, normal: float) -> float:
 
     Parameters
     ----------
-    run : Run
     num_threads : int or None
         None for all.
     normal : float
@@ -69,9 +68,9 @@ def cheapest(run: Run) -> Run:
 
 
 def _few(run: Run) -> Quadratic:
-    """Return a problem of few levels with the same law; the same one where there is none.
+    """Return a problem of few levels with the same law, or the problem itself.
 
-    Rules of the package take no step above 1 / lambda_1 unless they are told to.
+    Rules of this package take steps of at most 1 / lambda_1 unless a user asks for more.
     """
     if run.optimizer.has_velocity:  # the error of a compression is that of plain SGD
         return run.problem
@@ -83,12 +82,12 @@ def _few(run: Run) -> Quadratic:
 
 
 def first_engine(engine: EngineName | Literal["auto"]) -> EngineName:
-    """Return the engine that a run is made with before `settled` looks at it."""
+    """Return the engine of a run until `settled` chooses another one for "auto"."""
     return "step" if isinstance(engine, str) and engine == "auto" else engine
 
 
 def settled(run: Run, engine: EngineName | Literal["auto"]) -> tuple[Run, str]:
-    """Return a run with the engine that was asked for, and what to say of it if that is "auto"."""
+    """Return a run with its engine; under "auto" also a text that names the chosen one."""
     if engine != "auto":
         return run, ""
     chosen = cheapest(run)

@@ -1,4 +1,4 @@
-"""The loop of a run: an engine advances, a sink takes its rows, signals and clocks are heeded."""
+"""The loop of a run: an engine advances, a sink takes its rows, signals and clocks interrupt."""
 
 import threading
 import time
@@ -31,7 +31,7 @@ COMMIT_INTERVAL = 0.2
 
 
 class Cancelled(Exception):
-    """A run was given up because others were."""
+    """A run was stopped because its ensemble or sweep ends early."""
 
 
 class UnstableWarning(RuntimeWarning):
@@ -65,12 +65,10 @@ def run_in_memory(
 
     Parameters
     ----------
-    run : Run
     engine : Engine, optional
         Of the run, at its start; made here without one.
     serial : bool
         In the calling thread alone.
-    progress : bool
     stop : Event, optional
         Set by another thread to have the run given up by `Cancelled`.
     """
@@ -133,7 +131,7 @@ def run_to_file(engine: Engine, writer: TraceWriter, every: float, progress: boo
 
 
 def _end_early(engine: Engine, writer: TraceWriter | Beside, what: str) -> str:
-    """Write a last checkpoint and close the file; return what is to be said."""
+    """Write a last checkpoint and close the file; return the message for the user."""
     problem = _write_checkpoint(engine, writer, final=True)
     writer.finish("interrupted")
     how = f"; {problem}; without one a resumed run starts over" if problem else ""
@@ -144,7 +142,7 @@ def _end_early(engine: Engine, writer: TraceWriter | Beside, what: str) -> str:
 
 
 def _write_checkpoint(engine: Engine, writer: TraceWriter | Beside, *, final: bool) -> str:
-    """Write a checkpoint; a failure is no reason to end the run, and returned in words."""
+    """Write a checkpoint; return what went wrong, which does not end the run, or an empty text."""
     writer.sync()  # a checkpoint must never be ahead of the rows on the disk
     try:
         if engine.step == 0:  # nothing to go on from: what lies there is another run's
@@ -160,7 +158,7 @@ def _write_checkpoint(engine: Engine, writer: TraceWriter | Beside, *, final: bo
 
 
 def tidy(trace: Path) -> None:
-    """Remove what a complete run no longer needs and what killed ones may have left behind."""
+    """Remove the checkpoint of a complete run, and files that killed runs left behind."""
     checkpoint.remove(trace)
     paths.remove_leftovers(trace, in_use=lock.is_held)
 
@@ -227,7 +225,7 @@ def _bounded(stretch: int, engine: Engine) -> int:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Overflow is an outcome of a run, ``status`` says so, and no reason to warn."""
+    """Silence NumPy: an overflow is an outcome of a run, told by its status."""
     with np.errstate(all="ignore"):
         yield
 

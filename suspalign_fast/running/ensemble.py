@@ -14,9 +14,10 @@ from ..base import checks, memory, reports, threads
 from ..model import devices
 from ..model.optimizer import PLAIN, Optimizer
 from ..model.problem import Quadratic
-from ..model.run import MAX_STEPS, EngineName, Run, Update
+from ..model.run import EngineName, Run, Update
 from ..model.step_size import ConstantStep, Schedule, StepSizeLike, as_step_size
 from ..physics.row import columns
+from ..theory.expected import checked_steps
 from ..theory.levels import MOMENTS, Expected
 from ..traces import labelled
 from ..traces.trace import Trace
@@ -30,17 +31,7 @@ from .driver import run_in_memory, run_together, warn_unstable
 class LabelledRuns:
     """Columns of runs that record the same steps.
 
-    Parameters
-    ----------
-    runs : list of Run
-    names : sequence of str
-
-    Raises
-    ------
-    MemoryError
-        If the columns cannot fit.
-    ImportError
-        If xarray is not installed.
+    Raises MemoryError if the columns cannot fit. Raises ImportError if xarray is not installed.
     """
 
     def __init__(self, runs: list[Run], names: Iterable[str]) -> None:
@@ -253,7 +244,7 @@ def simulate_ensemble(
 def _in_order(
     pool: Executor, work: Callable[[list[Run]], list[Trace]], lists: list[list[Run]], ahead: int
 ) -> Iterator[list[Trace]]:
-    """Yield what comes of lists of runs in their order; no more than some wait to be taken."""
+    """Yield the traces of lists of runs in their order; at most `ahead` lists wait to be taken."""
     waiting: deque[Future[list[Trace]]] = deque()
     for some in lists:
         waiting.append(pool.submit(work, some))
@@ -264,7 +255,7 @@ def _in_order(
 
 
 def _together(runs: list[Run], workers: int) -> list[list[Run]]:
-    """Cut runs into lists that a worker does at once: small ones whose seeds alone differ."""
+    """Cut runs into lists; those in one list differ in their seeds alone and run at once."""
     most = max(1, min(MAX_ROWS // runs[0].num_rows, len(runs) // (SHARES * workers)))
     lists: list[list[Run]] = []
     for run in runs:
@@ -284,7 +275,7 @@ def _is_same_but_seed(run: Run, other: Run) -> bool:
 
 
 def _listed(name: str, value: Any) -> list[Any] | Any:
-    """Return sequences of runs as lists, anything else as it is, for `Run` to judge."""
+    """Return a sequence as a list, anything else as it is: `Run` checks it."""
     if isinstance(value, np.ndarray):
         return list(value) if value.ndim else value
     one = str | bytes | bytearray | memoryview | Mapping | Set
@@ -370,11 +361,9 @@ def estimate(
     """
     count = checks.integer("runs", runs, 2, MOST_RUNS)
     first = checks.integer("seed", seed, 0, 2**64 - count)
-    times = np.atleast_1d(checks.array("steps", steps, "integers of at least 0"))
-    if times.ndim != 1 or times.size == 0 or times.dtype.kind not in "iu" or times.min() < 0:
-        raise checks.wrong("steps", steps, "integers of at least 0, one or a flat array of them")
-    at, place = np.unique(times.astype(np.int64), return_inverse=True)
-    last = checks.integer("steps", int(at[-1]), 0, MAX_STEPS)
+    times = checked_steps(steps, least=1)
+    at, place = np.unique(times, return_inverse=True)
+    last = int(at[-1])
     rule: Any = as_step_size(step_size)
     if isinstance(rule, Schedule):
         rule = Schedule(rule.sizes[:last])
@@ -395,7 +384,7 @@ def estimate(
     if type(rule) is ConstantStep:
         run = traces[0].run
         stable = problem.noise.stability(problem.spectrum, rule.value, run.update, run.optimizer)
-    return Expected(times.astype(np.int64), **moments, stability=stable)
+    return Expected(times, **moments, stability=stable)
 
 
 def _moment(traces: Sequence[Trace], name: str, at: NDArray[np.int64]) -> Array:

@@ -216,13 +216,8 @@ def execute(
 
     Parameters
     ----------
-    run : Run
     path, overwrite, compression, checkpoint_every, num_threads, executor, progress
         As in `simulate`.
-
-    Returns
-    -------
-    Trace
     """
     every = checks.real("checkpoint_every", checkpoint_every, positive=True)
     checks.choice("compression", compression, COMPRESSIONS)
@@ -233,14 +228,11 @@ def execute(
             return run_in_memory(run, engine=make(run), progress=progress)
         target = paths.real(path)
         with _lock.exclusive(target) as lock:
-            paths.check_new(target, overwrite=overwrite)
-            checkpoint.check_place(target)
-            run.to_json()  # refuses what a file cannot hold
-            simulator = make(run)
             writer = TraceWriter(
                 target, run, overwrite=overwrite, compression=compression, lock=lock
             )
-            return run_to_file(simulator, writer, every, progress)
+            checkpoint.check_place(target)
+            return run_to_file(make(run), writer, every, progress)
 
 
 def resume(
@@ -339,7 +331,7 @@ def _with_rule(run: Run, step_size: Any) -> Run:
 
 
 def _check_noise(run: Run, trace: Trace) -> None:
-    """Raise ValueError unless the noise is what it was: a class of a user's own may have changed.
+    """Raise ValueError if the noise is not that of the file: a user's class may have changed.
 
     Constants of the noise may differ in their last digits from machine to machine.
     """
@@ -354,7 +346,7 @@ def _check_noise(run: Run, trace: Trace) -> None:
 
 @contextmanager
 def _where(executor: Executor | None, num_threads: int | None) -> Iterator[Callable[[Run], Engine]]:
-    """Give a context in which what it returns makes engines that work here, or on an executor."""
+    """Yield a function that makes engines, on threads of this process or on an executor."""
     if executor is None:
         with _threads.limited(num_threads):
             yield make_engine
@@ -365,7 +357,7 @@ def _where(executor: Executor | None, num_threads: int | None) -> Iterator[Calla
 
 
 def _restored(run: Run, trace: Trace, make: Callable[[Run], Engine]) -> Engine:
-    """Return the engine of a stored run, at its checkpoint if there is one that serves."""
+    """Return the engine of a stored run, at its checkpoint if that can be used."""
     assert trace.path is not None
     engine = make(run)
     arrays = engine.snapshot() if checkpoint.is_there(trace.path) else None
@@ -384,7 +376,7 @@ def _restored(run: Run, trace: Trace, make: Callable[[Run], Engine]) -> Engine:
 
 
 def _warn_of_work_again(reason: str, trace: Trace) -> None:
-    """Warn that a run starts over, if it had come further than its start."""
+    """Warn that a run starts over, if it had already made a step."""
     done = int(trace.read("step", len(trace) - 1, len(trace))[0]) if len(trace) else 0
     if done > 0:
         warnings.warn(

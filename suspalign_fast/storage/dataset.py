@@ -6,7 +6,7 @@ and numbers of chunks are checked against the bytes that the file has.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -93,12 +93,10 @@ class Stored:
         self._check_size()
 
     def _element_type(self) -> np.dtype[Any]:
-        kind = self._id.get_type()
-        if kind.get_class() in (h5t.INTEGER, h5t.FLOAT):
-            for name, known in _NUMBERS.items():
-                if kind.equal(known):
-                    return np.dtype(name)
-        raise ValueError(f"{self._name!r} does not hold 64-bit numbers")
+        found = _number_type(self._id.get_type(), _NUMBERS)
+        if found is None:
+            raise ValueError(f"{self._name!r} does not hold 64-bit numbers")
+        return found
 
     def _check_size(self) -> None:
         claimed, there = self._item * math.prod(self.shape), self._file.stored
@@ -122,10 +120,7 @@ class Stored:
     def rows(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Read rows ``start ... stop - 1``, by default all.
 
-        Raises
-        ------
-        ValueError
-            If a chunk is missing or damaged.
+        Raises ValueError if a chunk is missing or damaged.
         """
         if not self.shape:
             return self._plain()
@@ -178,6 +173,13 @@ class Stored:
         if len(code) != size:
             raise ValueError("a chunk does not hold as much as it should")
         return np.frombuffer(code, self._stored_dtype).reshape(self._chunk)
+
+
+def _number_type(kind: Any, known: Mapping[str, Any]) -> np.dtype[Any] | None:
+    """Return the type of numbers of a known kind; None of any other."""
+    if kind.get_class() not in (h5t.INTEGER, h5t.FLOAT):
+        return None
+    return next((np.dtype(name) for name, one in known.items() if kind.equal(one)), None)
 
 
 def place(values: NDArray[Any], chunk: NDArray[Any], offset: tuple[int, ...]) -> None:
@@ -233,10 +235,8 @@ class Variable(Stored):
 
     def _element_type(self) -> np.dtype[Any]:
         kind = self._id.get_type()
-        if kind.get_class() in (h5t.INTEGER, h5t.FLOAT):
-            for name, known in _VARIABLE_NUMBERS.items():
-                if kind.equal(known):
-                    return np.dtype(name)
+        if (found := _number_type(kind, _VARIABLE_NUMBERS)) is not None:
+            return found
         if kind.get_class() == h5t.STRING:
             self._is_text = bool(kind.is_variable_str())
             if self._is_text:
@@ -256,10 +256,7 @@ class Variable(Stored):
     def region(self, bounds: Sequence[tuple[int, int]]) -> NDArray[Any]:
         """Read what lies between two indices along every axis.
 
-        Raises
-        ------
-        ValueError
-            If something of it is damaged.
+        Raises ValueError if something of it is damaged.
         """
         if self._chunk is None:
             return self._as_values(self._plain()[tuple(slice(*b) for b in bounds)])

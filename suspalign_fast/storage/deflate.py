@@ -45,10 +45,8 @@ def encode(values: NDArray[Any]) -> bytes:
 def inflate(code: bytes, size: int) -> bytes:
     """Return what a zlib stream holds if that is exactly `size` bytes.
 
-    Raises
-    ------
-    ValueError
-        If it holds more or fewer, or is damaged. No more than `size` bytes are ever made of it.
+    Raises ValueError if it holds more or fewer, or is damaged. No more than `size` bytes are ever
+    made of it.
     """
     stream = zlib.decompressobj()
     try:

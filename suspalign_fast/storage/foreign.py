@@ -103,10 +103,7 @@ class NotCopiedError(OSError):
 def carry_over(old: Path, new: Path) -> None:
     """Copy what `old` has and `new` lacks into `new`, which nobody has open.
 
-    Raises
-    ------
-    NotCopiedError
-        If it cannot be copied.
+    Raises NotCopiedError if it cannot be copied.
     """
     with Reader(old, live=False) as source, h5py.File(new, "r") as target:
         try:

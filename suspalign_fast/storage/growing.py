@@ -11,7 +11,7 @@ from ..base import words
 from . import foreign, lock, paths
 from .output import Output
 
-#: Bytes of a file beside what is known of its size.
+#: Bytes that a file may need beyond its known size.
 ROOM = 2**16
 
 
@@ -40,17 +40,13 @@ class Growing:
     def laid_out(self, size: int, *, overwrite: bool) -> Iterator[Path]:
         """Make the file beside its place; put it there, for others to read, when the block ends.
 
+        Raises OSError if it cannot be written, or another one is in its place that must stay.
+
         Parameters
         ----------
         size : int
             Bytes that it will have, about. There must be room for them: libhdf5 crashes where it
             cannot write what it has of a new file.
-        overwrite : bool
-
-        Raises
-        ------
-        OSError
-            If it cannot be written, or another one is in its place that must stay.
         """
         replacement = paths.Replacement(self.path)
         try:

@@ -48,10 +48,7 @@ class Lock:
     def add(self, path: Path) -> None:
         """Lock a file, too.
 
-        Raises
-        ------
-        BlockingIOError
-            If another run holds its lock.
+        Raises BlockingIOError if another run holds its lock.
         """
         if fcntl is None:
             return
@@ -69,7 +66,7 @@ class Lock:
             self.release()
 
     def _acquire(self, path: Path, flags: int) -> bool:
-        """Hold the lock of a file; return False, with a warning, where there are no locks."""
+        """Lock a file; return False, with a warning, on a file system without locks."""
         try:
             holder = io.FileIO(path, "r+", opener=_opener(flags))
         except OSError as error:
@@ -106,10 +103,7 @@ class Lock:
 def exclusive(target: Path) -> Iterator[Lock]:
     """Hold the lock of a file, if it exists; a second holder is refused at once.
 
-    Raises
-    ------
-    BlockingIOError
-        If another process, or another run in this one, writes the file.
+    Raises BlockingIOError if another process, or another run in this one, writes the file.
     """
     lock = Lock(target)
     try:

@@ -165,12 +165,8 @@ class Column:
 
     Parameters
     ----------
-    group : h5py.Group
-    name : str
-    dtype : dtype
     shape : tuple of int
         Shape of a row. Every component has chunks of its own.
-    chunk_rows : int
     compression : {"gzip", "none"}
     """
 

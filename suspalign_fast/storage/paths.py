@@ -24,10 +24,7 @@ AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 def absolute(path: AnyPath) -> Path:
     """Return the path that an argument ``path=`` stands for, whatever the folder is later on.
 
-    Raises
-    ------
-    ValueError
-        If it names no file.
+    Raises ValueError if it names no file.
     """
     try:
         text = os.fsdecode(path)
@@ -157,7 +154,6 @@ def remove_leftovers(target: Path, in_use: Any) -> None:
 
     Parameters
     ----------
-    target : Path
     in_use : function of a path
         Whether a process still writes a file; None, where nobody knows, lets it be.
     """
@@ -180,12 +176,8 @@ def _leftovers(target: Path) -> Iterator[Path]:
 def open_regular(path: Path, *, follow: bool = False) -> int:
     """Return a descriptor of a regular file for reading; pipes and devices are not even waited for.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is none of that name.
-    OSError
-        If it is something else, a link among them unless told to `follow` it.
+    Raises FileNotFoundError if there is none of that name. Raises OSError if it is something else,
+    a link among them unless told to `follow` it.
     """
     flags = os.O_RDONLY | _NO_WAITING | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
     descriptor = os.open(path, flags)

@@ -7,7 +7,6 @@ types for pointers to Python objects. Links are followed only inside the file.
 import contextlib
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
@@ -15,6 +14,7 @@ import numpy as np
 from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t
 from numpy.typing import NDArray
 
+from ..base import words
 from . import lock
 from .dataset import Stored, Variable
 from .paths import AnyPath, absolute, open_regular
@@ -26,19 +26,15 @@ MAX_ATTRIBUTE = 2**20
 class Reader:
     """An HDF5 file open for reading, also while another process writes it.
 
+    Raises OSError if it does not exist or is not an HDF5 file.
+
     Parameters
     ----------
-    path : path-like
     live : bool, optional
         Whether a writer has it open; by default the file's lock tells.
     is_lasting : bool, optional
         Whether it stays open while others may write to the file: libhdf5 then neither locks it nor
         knows that it is the same file.
-
-    Raises
-    ------
-    OSError
-        If it does not exist or is not an HDF5 file.
 
     Attributes
     ----------
@@ -92,12 +88,7 @@ class Reader:
     def __enter__(self) -> "Reader":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -131,52 +122,36 @@ class Reader:
     def attribute(self, node: str, name: str) -> Any:
         """Read an attribute of the root ("") or a group: text as str, numbers as int or float.
 
-        Raises
-        ------
-        KeyError
-            If there is none of that name.
-        ValueError
-            If it is not a single text or number of bounded size.
+        Raises KeyError if there is none of that name. Raises ValueError if it is not a single text
+        or number of bounded size.
         """
         return attribute_of(self._group(node), name)
 
     def format_name(self) -> str:
         """What the root says the file is in its attribute "format"; empty where it does not.
 
-        Raises
-        ------
-        OSError
-            If its attributes are damaged.
+        Raises OSError if its attributes are damaged.
         """
         try:
             return str(self.attribute("", "format"))
         except (KeyError, ValueError):
             return ""
         except Exception as error:  # whatever libhdf5 makes of damage
-            reason = " ".join(str(error).split())
-            raise OSError(f"{self.path} is a damaged HDF5 file: {reason}") from error
+            raise OSError(f"{self.path} is a damaged HDF5 file: {words.plain(error)}") from error
 
     def dataset(self, name: str) -> Stored:
         """Return a dataset that is safe to read.
 
-        Raises
-        ------
-        KeyError
-            If there is none of that name.
-        ValueError
-            If it is not of 64-bit numbers, needs other filters, or claims more than the file holds.
+        Raises KeyError if there is none of that name. Raises ValueError if it is not of 64-bit
+        numbers, needs other filters, or claims more than the file holds.
         """
         return Stored(self, name, self._opened_dataset(name))
 
     def variable(self, name: str) -> Variable:
         """Return a dataset of numbers or texts, parts of which may never have been written.
 
-        Raises
-        ------
-        KeyError
-            If there is none of that name.
-        ValueError
-            If it is of another type, needs other filters, or its chunks are too large.
+        Raises KeyError if there is none of that name. Raises ValueError if it is of another type,
+        needs other filters, or its chunks are too large.
         """
         return Variable(self, name, self._opened_dataset(name))
 

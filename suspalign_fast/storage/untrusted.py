@@ -157,10 +157,7 @@ ReadAt = Callable[[int, int], bytes]
 def layout_classes(read: ReadAt, address: int) -> list[int]:
     """Return the classes of all layout messages of an object.
 
-    Raises
-    ------
-    ValueError
-        If the header is not one of a known version.
+    Raises ValueError if the header is not one of a known version.
     """
     return [_layout_class(body) for kind, body in _messages(read, address) if kind == _LAYOUT]
 
@@ -244,10 +241,7 @@ class Heap:
     def text(self, reference: bytes) -> str:
         """Return the text behind the 16 bytes that stand for it in a dataset.
 
-        Raises
-        ------
-        ValueError
-            If there is none.
+        Raises ValueError if there is none.
         """
         length, address, index = (
             int.from_bytes(reference[at:end], "little") for at, end in ((0, 4), (4, 12), (12, 16))

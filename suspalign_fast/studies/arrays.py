@@ -29,7 +29,6 @@ class OpenFile:
 
     Parameters
     ----------
-    path : Path
     what : str
         What errors call it.
 
@@ -139,7 +138,6 @@ def dataset(
     ----------
     file : OpenFile
         Closed with the dataset.
-    arrays : mapping of str to (dimensions, array, attributes)
     attributes : mapping
         Of the whole.
     """

@@ -28,13 +28,13 @@ from .grid import seed_at
 Array = NDArray[np.float64]
 #: What a case may say of its runs beside the problem.
 OPTIONS = ("step_size", "engine", "device", "dtype", "update", "optimizer")
-#: Status of a run whose case or rule raised, and of one that nobody got to.
+#: Status of a run whose case or rule raised an error, and of one that was never run.
 ERROR, MISSING = "error", "missing"
 #: Statuses of runs that are done for good.
 DONE = ("complete", "diverged")
-#: What is said of rules whose source is not known.
+#: Added to an error about a rule whose source is not known.
 _DOUBT = ", or other code of its rule: its source cannot be read, and versions of Python differ"
-#: What is said of cases that other processes cannot be told of.
+#: The error for a case that other processes cannot import.
 NOT_IMPORTED = "case must be a function that workers can import"
 #: Characters of an error that are kept, and of a digest.
 ERROR_LENGTH, DIGEST_LENGTH = 400, 32
@@ -44,27 +44,20 @@ class Plan(NamedTuple):
     """What is the same in every run of a sweep."""
 
     case: Callable[..., Any]
-    num_steps: int
-    record_every: int
-    record_at: NDArray[np.int64] | None
+    recording: Recording
     variables: tuple[str, ...]
     theory: bool
     is_stored: bool = False
     independent: bool = False
 
-    @property
-    def recording(self) -> Recording:
-        """Which steps become rows."""
-        return Recording(self.num_steps, self.record_every, self.record_at)
-
     def digest(self, run: Run) -> str:
-        """Return what tells a point from others."""
+        """Return the digest of a point."""
         return digest_of(run, "independent" if self.independent else "")
 
     @property
     def steps(self) -> NDArray[np.int64]:
         """Steps of the rows."""
-        return np.concatenate([[0], self.recording.recorded_steps(0, self.num_steps)])
+        return np.concatenate([[0], self.recording.recorded_steps(0, self.recording.num_steps)])
 
     @property
     def moments(self) -> tuple[str, ...]:
@@ -85,9 +78,7 @@ class Plan(NamedTuple):
         engine = options.pop("engine", "step")
         run = Run(
             problem,
-            num_steps=self.num_steps,
-            record_every=self.record_every,
-            record_at=self.record_at,
+            **vars(self.recording),
             engine=cost.first_engine(engine),
             seed=seeds[0] if seeds else 0,
             **options,
@@ -123,7 +114,7 @@ class Outcome(NamedTuple):
 
 
 class _OfPlan:
-    """Work of a plan: where its case cannot be imported, this is said where it is needed."""
+    """Work of a plan. If its case cannot be imported, the error comes when the case is used."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan, self._case = plan, b""
@@ -132,10 +123,7 @@ class _OfPlan:
     def plan(self) -> Plan:
         """The plan.
 
-        Raises
-        ------
-        ValueError
-            If its case cannot be imported here.
+        Raises ValueError if its case cannot be imported here.
         """
         if self._case:
             try:
@@ -156,7 +144,7 @@ class _OfPlan:
 
 
 def _unknown() -> None:
-    """Stand for a case that is not unpacked yet."""
+    """Take the place of a case that is not unpacked yet."""
 
 
 class Work(_OfPlan):
@@ -164,7 +152,6 @@ class Work(_OfPlan):
 
     Parameters
     ----------
-    plan : Plan
     stop : Event, optional
         Set to have work of this process given up by `driver.Cancelled`.
     """
@@ -178,7 +165,7 @@ class Work(_OfPlan):
         return Work(plan, self._stop)
 
     def __call__(self, item: Item) -> Outcome:
-        """Run an item: what its case or a rule raises is kept beside its runs."""
+        """Run an item; an error of its case or of a rule becomes the result of that run."""
         with threads.limited(1):
             try:
                 runs = self.plan.runs(item.point, item.seeds)
@@ -195,7 +182,7 @@ class Work(_OfPlan):
         return Outcome(values, status, errors, exact, digest)
 
     def _traces(self, runs: list[Run]) -> list[Trace | str]:
-        """Traces of runs, or what was raised instead."""
+        """Return the trace of each run, or its error as a text."""
         if len(runs) > 1 and (together := run_together(runs)):
             return list(together)
         traces: list[Trace | str] = []
@@ -234,7 +221,7 @@ class Work(_OfPlan):
 
 
 class Look(_OfPlan):
-    """Looks what the case of a plan is at points, and runs nothing."""
+    """Finds the digest of a plan's case at points, and runs nothing."""
 
     def __call__(self, item: Item) -> Outcome:
         """Return the digest of an item's point, or what the case raises instead."""
@@ -247,7 +234,7 @@ class Look(_OfPlan):
 
 
 def digest_of(run: Run, more: str = "") -> str:
-    """Return what tells the content of a run from any other's, its seed left aside."""
+    """Return a digest of everything that determines a run, except for its seed."""
     text, arrays = dataclasses.replace(run, seed=0).to_json()
     text += run.step_size.code() + more
     found = hashlib.blake2b(text.encode(), digest_size=DIGEST_LENGTH // 2)

@@ -28,10 +28,7 @@ class Grid(NamedTuple):
     def of(cls, over: Any, seeds: Any) -> "Grid":
         """Return the grid of what a user gave.
 
-        Raises
-        ------
-        ValueError
-            If it is not a mapping of names to values, or not seeds.
+        Raises ValueError if it is not a mapping of names to values, or not seeds.
         """
         if (
             not isinstance(seeds, Iterable)
@@ -70,10 +67,7 @@ class Grid(NamedTuple):
     def joined(self, other: "Grid") -> "Grid":
         """Return the smallest grid that holds both; what is in this one keeps its index.
 
-        Raises
-        ------
-        ValueError
-            If their axes have other names, or only one has seeds.
+        Raises ValueError if their axes have other names, or only one has seeds.
         """
         if set(self.axes) != set(other.axes):
             raise ValueError(f"its axes are {_listed(self.axes)}, not {_listed(other.axes)}")

@@ -35,7 +35,7 @@ TEXTS = {
     "status": STATUS_LENGTH, "error": ERROR_LENGTH, "digest": DIGEST_LENGTH,
     "theory": STATUS_LENGTH,
 }  # fmt: skip
-#: Those that only sweeps read: of a point, what it is, and whether all its theory is there.
+#: Texts of a point that only sweeps read: its digest, and whether all its theory is there.
 INNER = ("digest", "theory")
 #: What "theory" says where it is.
 THERE = "there"
@@ -66,10 +66,7 @@ class Known(NamedTuple):
     def of(cls, path: Path) -> "Known":
         """Read it from a file whose lock is ours.
 
-        Raises
-        ------
-        OSError
-            If it is not the file of a study, or damaged.
+        Raises OSError if it is not the file of a study, or damaged.
         """
         with storage.Reader(path, live=False) as file:
             check_format(file)
@@ -150,10 +147,7 @@ class Known(NamedTuple):
     def values(self, name: str, variable: storage.Variable, sums: Any) -> Values:
         """Return the values of a variable, of runs or of exact theory.
 
-        Raises
-        ------
-        ValueError
-            If it is not of the grid.
+        Raises ValueError if it is not of the grid.
         """
         is_there, shape = self.is_there(name), variable.shape
         if variable.dtype != np.float64 or shape[: is_there.ndim + 1] != (
@@ -299,7 +293,7 @@ def _attributes(file: storage.Reader, known: Known, found: dimensions.Found) -> 
 
 @contextmanager
 def _damage_said(path: Path) -> Iterator[None]:
-    """Say of whatever a file that is not ours makes the libraries raise that it is damaged."""
+    """Turn any error from reading a file into one that says the file is damaged."""
     try:
         yield
     except Exception as error:
@@ -380,10 +374,7 @@ _NETCDF = "_NCProperties"
 def is_study(path: Path) -> bool:
     """Whether a file is that of a sweep, or other netCDF, as ``Dataset.to_netcdf`` writes it.
 
-    Raises
-    ------
-    OSError
-        If it cannot be read.
+    Raises OSError if it cannot be read.
     """
     if _is_older(path):
         return True
@@ -395,17 +386,14 @@ def is_study(path: Path) -> bool:
 def is_own(path: Path) -> bool:
     """Whether a file is one that a sweep writes, or wrote.
 
-    Raises
-    ------
-    OSError
-        If it cannot be read.
+    Raises OSError if it cannot be read.
     """
     with Reader(path) as file:
         return file.format_name() == FORMAT and not _is_copy(file)
 
 
 def _is_copy(file: Reader) -> bool:
-    """Whether it is what xarray wrote of a study: it has the attributes, not the digests."""
+    """Whether xarray wrote it from a study: it then has the attributes, but no digests."""
     return _NETCDF in _names(file) and not file.has("digest")
 
 
@@ -423,12 +411,8 @@ def _names(file: Reader) -> list[str]:
 def read_study(path: Path) -> Any:
     """Open the dataset of a study, also while a sweep writes its file.
 
-    Raises
-    ------
-    OSError
-        If the file cannot be read, or is none of a study.
-    ImportError
-        If xarray is not installed.
+    Raises OSError if the file cannot be read, or is none of a study. Raises ImportError if xarray
+    is not installed.
     """
     xarray = load_xarray()
     if _is_older(path):
@@ -461,7 +445,7 @@ def _of_others(path: Path) -> Any:
 
 
 def _about(name: str, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what is said of a variable; what this package says of its own where texts are lost."""
+    """Return the attributes of a variable, filled up with those that this package gives its own."""
     known = {
         key: value.item() if getattr(value, "size", 0) == 1 else value
         for key, value in attributes.items()

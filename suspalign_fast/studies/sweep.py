@@ -20,9 +20,7 @@ from ..base.executors import ExecutorStoppedError, Signals, in_batches, workers_
 from ..base.threads import one_thread
 from ..base.values import packed
 from ..engines import make_engine
-from ..model.problem import Quadratic
-from ..model.run import Run
-from ..model.spectrum.spectrum import Spectrum
+from ..model.run import Recording
 from ..storage.paths import AnyPath
 from ..traces import labelled
 from .cases import MISSING, NOT_IMPORTED, Item, Look, Plan, Work
@@ -55,10 +53,7 @@ class Until(NamedTuple):
     def of(cls, given: Any, variables: Sequence[str]) -> "Until":
         """Return what a user gave.
 
-        Raises
-        ------
-        ValueError
-            If it is not a mapping like ``{"stderr": 0.01}``.
+        Raises ValueError if it is not a mapping like ``{"stderr": 0.01}``.
         """
         if not isinstance(given, Mapping) or "stderr" not in given or set(given) - set(cls._fields):
             raise checks.wrong(
@@ -207,9 +202,17 @@ def sweep(
         _check_travels(case, executor)
     if executor is not None:
         executors.check(executor)
+    if not callable(case):
+        raise checks.wrong("case", case, "a function that returns a Quadratic")
     grid = Grid.of(over, seeds)
-    plan = _plan(case, num_steps, record_every, record_at, variables, theory, path is not None)
-    plan = plan._replace(independent=checks.truth("independent", independent))
+    plan = Plan(
+        case,
+        _recording(num_steps, record_every, record_at),
+        labelled.check_variables(variables),
+        bool(theory),
+        is_stored=path is not None,
+        independent=checks.truth("independent", independent),
+    )
     checks.truth("overwrite", overwrite)
     if not grid.seeds and not theory:
         raise ValueError("seeds must have at least one seed where theory is False, got none")
@@ -249,7 +252,7 @@ def sweep(
 
 #: Pieces of work for each worker, at least.
 SHARES = 8
-#: What is said of a sweep that a signal ends: one in memory, one with a file.
+#: Messages of a sweep that a signal ends: in memory, and with a file.
 _STOPPED = "the sweep was stopped", "the sweep was stopped; the same call goes on with it"
 
 
@@ -260,23 +263,12 @@ def _table(plan: Plan, grid: Grid, path: AnyPath | None, overwrite: bool) -> Tab
     return StudyFile(path, plan, grid, overwrite=overwrite)
 
 
-def _plan(
-    case: Any,
-    num_steps: int,
-    record_every: int,
-    record_at: Any,
-    variables: Any,
-    theory: bool,
-    is_stored: bool,
-) -> Plan:
-    """Return what is the same in all runs, checked."""
-    if not callable(case):
-        raise checks.wrong("case", case, "a function that returns a Quadratic")
-    names = labelled.check_variables(variables)
-    tiny = Quadratic(Spectrum([2.0, 1.0], 1))
-    run = Run(tiny, 1.0, num_steps, record_every=record_every, record_at=record_at)  # type: ignore[arg-type]
-    recording = run.num_steps, run.record_every, run.record_at
-    return Plan(case, *recording, names, bool(theory), is_stored)
+def _recording(num_steps: Any, record_every: Any, record_at: Any) -> Recording:
+    """Return which steps become rows, checked."""
+    spec = {"num_steps": num_steps, "record_every": record_every}
+    if record_at is not None:
+        spec["record_at"] = record_at
+    return Recording.from_spec(spec, lambda _: record_at)
 
 
 def _check_same(table: StudyFile, pool: Executor, heed: Callable[[], None]) -> None:
@@ -300,7 +292,7 @@ def _run(
     progress: bool,
     heed: Callable[[], None],
 ) -> None:
-    """Do what is missing of a table."""
+    """Run what a table lacks."""
     places, seeds = table.asked_places(), table.grid.find(table.asked)["seed"]
     workers = workers_of(pool)
     together = table.asked.num_runs // (SHARES * workers)
@@ -334,7 +326,7 @@ def _needed(
     places: list[Place],
     heed: Callable[[], None],
 ) -> dict[Place, int]:
-    """Return how many runs points need, as pilots of theirs say, which are not kept."""
+    """Return how many runs each point needs; pilot runs tell, which are not kept."""
     most, start, counts = len(table.asked.seeds), 0, dict[Place, int]()
     found: dict[Place, list[Any]] = {place: [] for place in places if most > enough.first}
     pilot = work.of(table.plan._replace(variables=(enough.variable,), is_stored=False))
@@ -387,7 +379,7 @@ def _check_travels(case: Any, executor: Executor) -> None:
 
 
 def _warn_of_failure(table: Table) -> None:
-    """Warn where nothing that was asked for could be done: the result has no number."""
+    """Warn if every run failed: the result then has no numbers."""
     if failure := table.failure():
         what, place, error = failure
         at = _text(table.grid.point(place))

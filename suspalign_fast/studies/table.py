@@ -4,7 +4,6 @@ import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -25,11 +24,6 @@ SEEDS = 64
 class Table:
     """The results of a sweep in memory, and the base of those in files.
 
-    Parameters
-    ----------
-    plan : Plan
-    asked : Grid
-
     Attributes
     ----------
     grid : Grid
@@ -37,7 +31,7 @@ class Table:
     status : ndarray of str, shape (*points, seeds)
     has_theory : ndarray of bool, shape (*points,)
     is_closed : bool
-        Whether there is nothing to do where no run is missing.
+        Whether nothing is left to do once no run is missing.
     """
 
     is_closed: bool = True
@@ -103,12 +97,12 @@ class Table:
                 yield Item(place, point, part, seeds, wants_theory and first == 0)
 
     def lacks_anything(self) -> bool:
-        """Whether nobody got to some run, or to the theory of some point."""
+        """Whether some run, or the theory of some point, is missing."""
         lacks_theory = self.plan.theory and not self.has_theory.all()
         return bool((self.status == MISSING).any() or lacks_theory)
 
     def failure(self) -> tuple[str, Place, str] | None:
-        """Return what failed where there is no result: all runs, or points of theory alone."""
+        """Return what failed, the first place and its error, if nothing was done; else None."""
         if not self.grid.seeds:
             count, points = len(self._raised), len(self.asked_places())
             if not count:
@@ -180,17 +174,12 @@ class Table:
         """Get ready for results."""
 
     def finish(self) -> None:
-        """Say that all that was asked for is done."""
+        """Note that all runs are done."""
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         """Keep what is there."""
 
 
@@ -203,5 +192,5 @@ def attributes_of(name: str, dims: tuple[str, ...]) -> dict[str, str]:
 def provenance(plan: Plan) -> Mapping[str, str]:
     """Return what was simulated, by which version and when."""
     case = f"{plan.case.__module__}.{getattr(plan.case, '__qualname__', plan.case)}"
-    spec = json.dumps({"case": case, "num_steps": plan.num_steps})
+    spec = json.dumps({"case": case, "num_steps": plan.recording.num_steps})
     return {**reports.provenance(), "spec": spec}

@@ -15,6 +15,7 @@ from ..base import checks, words
 from ..base.checks import describe
 from ..model import texts
 from ..model.problem import Quadratic
+from ..model.run import Recording
 from ..model.spectrum.named import FAMILIES
 from ..model.spectrum.spectrum import Spectrum
 from ..model.texts import Part
@@ -25,7 +26,7 @@ from .sweep import sweep
 # --- Tables of a TOML file: which keys they may have, and of which type --------------------------
 
 
-#: What is not given.
+#: Stands for a key that is absent.
 MISSING = object()
 #: Values of an axis, seeds and rows, at most.
 MOST = 10**6
@@ -34,10 +35,7 @@ MOST = 10**6
 def known(where: str, table: Any, keys: Collection[str]) -> dict[str, Any]:
     """Return a table, checked to be one of known keys.
 
-    Raises
-    ------
-    ValueError
-        If it is none, or has another key.
+    Raises ValueError if it is none, or has another key.
     """
     if not isinstance(table, Mapping):
         raise checks.wrong(where, table, "a table")
@@ -63,13 +61,6 @@ def one_or_more_texts(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(listed, list | tuple) or not all(isinstance(part, str) for part in listed):
         raise checks.wrong(name, value, "a text or a list of texts")
     return tuple(listed)
-
-
-def truth(name: str, value: Any) -> bool:
-    """Return true or false."""
-    if not isinstance(value, bool):
-        raise checks.wrong(name, value, "true or false")
-    return value
 
 
 # --- Values of an axis: a list, or a range like ``{from = 1, to = 100, num = 5, scale = "log"}``.
@@ -367,10 +358,7 @@ def load(path: str | os.PathLike[str]) -> Study:
 def of_table(content: Mapping[str, Any], folder: str | os.PathLike[str] = "") -> Study:
     """Return the study of a table, in which relative paths start in a folder.
 
-    Raises
-    ------
-    ValueError
-        As `load`.
+    Raises ValueError as `load`.
     """
     table = known("a study", content, KEYS)
     if "problem" not in table:
@@ -416,7 +404,7 @@ def _case(table: dict[str, Any], folder: str) -> StudyCase:
         checks.real("initial", initial),
         options,
         table.get("momentum"),
-        truth("nesterov", table.get("nesterov", False)),
+        checks.truth("nesterov", table.get("nesterov", False)),
         folder,
     )
 
@@ -468,9 +456,9 @@ def _kept(table: dict[str, Any]) -> dict[str, Any]:
     if "variables" in table:
         found["variables"] = one_or_more_texts("variables", table["variables"])
     if "theory" in table:
-        found["theory"] = truth("theory", table["theory"])
+        found["theory"] = checks.truth("theory", table["theory"])
     if "independent" in table:
-        found["independent"] = truth("independent", table["independent"])
+        found["independent"] = checks.truth("independent", table["independent"])
     if "until" in table:
         until = known("[until]", table["until"], UNTIL)
         if "stderr" not in until:
@@ -480,16 +468,10 @@ def _kept(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _try(study: Study) -> None:
-    """Make the runs of some points, so that what is wrong is told before anything runs."""
+    """Make the runs of some points without running them, so that errors come first."""
     how = study.how
-    plan = Plan(
-        study.case,
-        study.num_steps,
-        how.get("record_every", 1),
-        how.get("record_at"),
-        how.get("variables", ()),
-        False,
-    )
+    recording = Recording(study.num_steps, how.get("record_every", 1), how.get("record_at"))
+    plan = Plan(study.case, recording, how.get("variables", ()), theory=False)
     first = {name: values[0] for name, values in study.over.items()}
     for point in [first, *_others(study, first)]:
         try:

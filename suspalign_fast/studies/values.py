@@ -26,8 +26,6 @@ class Values:
 
     Parameters
     ----------
-    stored : Variable
-    name : str
     is_there : ndarray of bool, shape (*points, seeds) or (*points,)
         Which of its runs, or points, are done: all others are NaN.
     sums : ndarray of int64 of the same shape, optional
@@ -48,10 +46,7 @@ class Values:
     def rows(self, at: tuple[int, ...], first: int, stop: int) -> NDArray[np.float64]:
         """Read whole runs, or points: their last index goes from one number to another.
 
-        Raises
-        ------
-        ValueError
-            If they are not what was written.
+        Raises ValueError if they are not what was written.
         """
         inner = self.shape[self._is_there.ndim :]
         bounds = [(i, i + 1) for i in at] + [(first, stop)] * (self._is_there.ndim > len(at))

@@ -6,7 +6,6 @@ A run counts as done once its status is written, after its values have left this
 import itertools
 import json
 import math
-from types import TracebackType
 from typing import Any, NoReturn
 
 import h5py
@@ -47,24 +46,17 @@ class StudyFile(Table):
     It is locked from here on; what an earlier call left in it is known at once, and is written
     again by `begin`, to a new file that takes the old one's place.
 
+    Raises ValueError if the file is of another study. Raises OSError if it is not of a study, is
+    damaged or cannot be written.
+
     Parameters
     ----------
-    path : path-like
-    plan : Plan
-    asked : Grid
     overwrite : bool, optional
         Whether what an earlier call left is given up: once the new file is laid out beside it.
 
     Attributes
     ----------
     digests : ndarray of str, shape (*points,)
-
-    Raises
-    ------
-    ValueError
-        If the file is of another study.
-    OSError
-        If it is not of a study, is damaged or cannot be written.
     """
 
     def __init__(
@@ -341,15 +333,10 @@ class StudyFile(Table):
         self._blocks[name].write(at, netcdf.as_characters(np.array(text), TEXTS[name]))
 
     def finish(self) -> None:
-        """Say that all that was asked for is done."""
+        """Note that all runs are done."""
         self._is_finished = True
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         try:
             if self._place is not None and self._place.is_open:
                 status = Status.COMPLETE if self._is_finished else Status.INTERRUPTED

@@ -31,7 +31,7 @@ from ..model.stability import of_batches
 from ..model.step_size import KnownStepSize
 from ..physics.layout import BANDS
 from . import momentum_batches
-from .levels import MOMENTS, Array, pieces
+from .levels import MOMENTS, Array, at_times, pieces
 
 #: Levels from which on the matrix is too large; compressed spectra have fewer.
 MOST_LEVELS = 4_000
@@ -48,24 +48,17 @@ def stationary_squares(
 ) -> Array:
     """Return the expected squared norms of the levels in the stationary state.
 
+    Raises ValueError if an argument is not as described, or the step size is not stable.
+
     Parameters
     ----------
-    spectrum : Spectrum
-    step_size : float
-    batch_size : int
     label_std : float
         Standard deviation tau of the labels' noise.
-    weights : tuple of two float
 
     Returns
     -------
     ndarray of float64, shape (levels,)
         NaN in levels that do not move: those of a weight or an eigenvalue of zero.
-
-    Raises
-    ------
-    ValueError
-        If an argument is not as described, or the step size is not stable.
     """
     found = of_batches(spectrum, step_size, batch_size, weights)
     if not found.is_stable:
@@ -182,12 +175,7 @@ def squares_at(
     if optimizer.has_velocity:
         yield from momentum_batches.squares_at(problem, rule, times, weights, optimizer)
         return
-    q, reached = problem.initial_squares, 0
-    states = _walk(problem, rule, times, weights)
-    for t in times.tolist():
-        while reached < t:
-            reached, q = next(states)
-        yield q
+    yield from at_times(times, problem.initial_squares, _walk(problem, rule, times, weights))
 
 
 def _walk(

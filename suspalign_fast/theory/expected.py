@@ -10,7 +10,7 @@ from ..base import checks
 from ..base.values import may_underflow
 from ..model.optimizer import PLAIN, Optimizer, as_optimizer
 from ..model.problem import Quadratic
-from ..model.run import Update, update_weights
+from ..model.run import MAX_STEPS, Update, update_weights
 from ..model.stability import Stability
 from ..model.step_size import ConstantStep, KnownStepSize, Schedule, as_step_size
 from . import batches
@@ -79,12 +79,10 @@ def expected(
         return rows
 
     largest = largest_step(rule, int(times.max(initial=0))) * max(weights)
-    if optimizer.has_velocity:
-        few, rows = through_few_levels(problem, largest, optimizer, rows_of)
-    else:
-        few = with_few_levels(problem, largest)
-        rows = rows_of(few)
-    stable = _stability(few, rule, weights, optimizer)
+    few, rows = through_few_levels(problem, largest, optimizer, rows_of)
+    stable = None
+    if type(rule) is ConstantStep:
+        stable = few.noise.stability(few.spectrum, rule.value, weights, optimizer)
     return _expected(problem, times, rows.T, stable, left_out)
 
 
@@ -137,14 +135,6 @@ def _expected(
     unknown = tuple(dict.fromkeys((*nowhere, *left_out)))
     named = dict(zip(MOMENTS, moments, strict=True))
     return Expected(times, **named, unknown=unknown, stability=stable)
-
-
-def _stability(
-    problem: Quadratic, rule: KnownStepSize, weights: tuple[float, float], optimizer: Optimizer
-) -> Stability | None:
-    if type(rule) is not ConstantStep:
-        return None
-    return problem.noise.stability(problem.spectrum, rule.value, weights, optimizer)
 
 
 @may_underflow
@@ -238,11 +228,7 @@ def stationary(
         variance = model.at_rest(eta, optimizer)
         return model.moments(np.zeros_like(variance), variance)
 
-    if optimizer.has_velocity:
-        few, moments = through_few_levels(problem, eta * max(weights), optimizer, moments_of)
-    else:
-        few = with_few_levels(problem, eta * max(weights))
-        moments = moments_of(few)
+    few, moments = through_few_levels(problem, eta * max(weights), optimizer, moments_of)
     stable = problem.noise.stability(few.spectrum, eta, weights, optimizer)
     return _expected(problem, None, moments.tolist(), stable)
 
@@ -275,14 +261,19 @@ def largest_step(rule: KnownStepSize, last: int) -> float:
     return float(rule.values(0, last).max(initial=0.0))
 
 
-def _times(steps: ArrayLike, rule: KnownStepSize) -> NDArray[np.int64]:
+def checked_steps(steps: Any, least: int = 0) -> NDArray[np.int64]:
+    """Return steps as a flat array of so many of them at least."""
     expected = "integers of at least 0, one or a flat array of them"
     times = np.atleast_1d(checks.array("steps", steps, expected))
-    if times.ndim != 1 or times.dtype.kind not in "iu" or (times.size and times.min() < 0):
+    if times.ndim != 1 or times.size < least or times.dtype.kind not in "iu" or (times < 0).any():
         raise checks.wrong("steps", steps, expected)
-    if times.size and int(times.max()) > 2**62:
+    if (times > MAX_STEPS).any():
         raise checks.wrong("steps", steps, "integers of at most 2**62")
-    times = times.astype(np.int64)
+    return times.astype(np.int64)
+
+
+def _times(steps: ArrayLike, rule: KnownStepSize) -> NDArray[np.int64]:
+    times = checked_steps(steps)
     if isinstance(rule, Schedule) and times.size and times.max() > rule.sizes.size:
         raise ValueError(
             f"steps must be within the schedule of {rule.sizes.size} steps, got {times.max()}"

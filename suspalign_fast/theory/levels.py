@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..base import checks
 from ..base.values import Travels, may_underflow, same_values
 from ..kernels.ratio import ratio_moments
 from ..model.moves import momentum_transition, product, transition
+from ..model.noise import check_length
 from ..model.optimizer import PLAIN, Optimizer
 from ..model.problem import Quadratic
 from ..model.spectrum.spectrum import Spectrum
@@ -159,6 +160,20 @@ def pieces(rule: KnownStepSize, times: NDArray[np.int64]) -> Iterator[Piece]:
         yield Piece(part, start, np.append(inside, stop))
 
 
+State = TypeVar("State")
+
+
+def at_times(
+    times: NDArray[np.int64], first: State, later: Iterator[tuple[int, State]]
+) -> Iterator[State]:
+    """Yield the state at ascending times, from the first state and those of later steps."""
+    reached, state = 0, first
+    for t in times.tolist():
+        while reached < t:
+            reached, state = next(later)
+        yield state
+
+
 #: Levels from which on moments are taken from a compressed spectrum, and its tolerance.
 MANY = 2_000
 TOLERANCE = 1e-12
@@ -180,7 +195,7 @@ def with_few_levels(problem: Quadratic, largest_step: float) -> Quadratic:
         few = spectrum.compress(TOLERANCE)
     except ValueError:  # eigenvalues that no few nodes stand for
         return problem
-    return Quadratic(few, problem.noise, problem.initial)
+    return problem.with_parts(few, problem.noise, problem.initial)
 
 
 def is_smooth(problem: Quadratic) -> bool:
@@ -191,9 +206,23 @@ def is_smooth(problem: Quadratic) -> bool:
 
 
 class Levels:
-    """A problem's levels and the moments that follow from those of their coefficients."""
+    """A problem's levels and the moments that follow from those of their coefficients.
 
-    def __init__(self, problem: Quadratic, weights: tuple[float, float]) -> None:
+    Parameters
+    ----------
+    problem : Quadratic
+    weights : tuple of two float
+        Of the update.
+    coefficients : array_like of float, shape (num_levels,) or (dim,), optional
+        The state at step 0, in place of the problem's own.
+    """
+
+    def __init__(
+        self,
+        problem: Quadratic,
+        weights: tuple[float, float],
+        coefficients: ArrayLike | None = None,
+    ) -> None:
         if not isinstance(problem, Quadratic):
             raise checks.wrong("problem", problem, "a Quadratic")
         if problem.noise.depends_on_state:
@@ -202,6 +231,9 @@ class Levels:
                 f"{problem.noise!r}; see theory.expected and simulate(..., engine='levels')"
             )
         spectrum, initial, stds = problem.spectrum, problem.initial, problem.stds
+        if coefficients is not None:
+            initial = checks.vector("coefficients", coefficients)
+            check_length(spectrum, initial, "coefficients")
         if isinstance(initial, np.ndarray) and initial.size != spectrum.num_levels:
             stds = np.repeat(stds, spectrum.multiplicities)
             spectrum = spectrum.expand()
@@ -228,12 +260,7 @@ class Levels:
     ) -> Iterator[tuple[Array, Array]]:
         """Yield mean and variance of the coefficients at ascending times."""
         walk = self._with_velocity if optimizer.has_velocity else self._walk
-        found, reached = (self.mean, self.variance), 0
-        states = walk(rule, times, optimizer)
-        for t in times.tolist():
-            while reached < t:
-                reached, found = next(states)
-            yield found
+        yield from at_times(times, (self.mean, self.variance), walk(rule, times, optimizer))
 
     def _walk(
         self, rule: KnownStepSize, times: NDArray[np.int64], optimizer: Optimizer
@@ -343,7 +370,7 @@ class Levels:
 RESOLUTIONS = ((0.7, 8), (0.5, 10), (0.25, 12), *((0.15 / 2**i, 16) for i in range(12)))
 #: Largest relative difference of the moments of two resolutions that will do.
 
-#: Few levels are at most this part of all.
+#: Fewer levels are worth it if they are at most this part of all.
 WORTH = 0.25
 #: Largest step size, as a part of the largest stable one, that they are made for.
 LARGEST_VELOCITY_STEP = 0.995
@@ -359,19 +386,18 @@ def through_few_levels(
 
     Parameters
     ----------
-    problem : Quadratic
     largest_step : float
         Weights of the update included.
-    optimizer : Optimizer
-    moments : function of a Quadratic
 
     Returns
     -------
     few : Quadratic
         The problem itself where it has few levels, where noise or initial state are not smooth in
         lambda, where steps are not stable, or where nothing is saved.
-    found : ndarray
     """
+    if not optimizer.has_velocity:
+        few = with_few_levels(problem, largest_step)
+        return few, moments(few)
     before = None
     for few in _ever_finer(problem, largest_step, optimizer):
         found = moments(few)
@@ -397,4 +423,4 @@ def _ever_finer(
         few = spectrum.resolved(width, nodes)
         if few.num_levels > WORTH * spectrum.num_levels:
             return
-        yield Quadratic(few, problem.noise, problem.initial)
+        yield problem.with_parts(few, problem.noise, problem.initial)

@@ -24,7 +24,7 @@ from ..model.problem import Quadratic
 from ..model.spectrum.spectrum import Spectrum
 from ..model.stability import of_batches, returned_loss
 from ..model.step_size import KnownStepSize
-from .levels import Array, pieces
+from .levels import Array, at_times, pieces
 
 #: Sums of c^2, c v and v^2 of every level.
 Sums = tuple[Array, Array, Array]
@@ -44,23 +44,12 @@ def stationary_squares(
 ) -> Array:
     """Return the expected squared norms of the levels in the stationary state.
 
-    Parameters
-    ----------
-    spectrum : Spectrum
-    step_size : float
-    noise : DataNoise
-    weights : tuple of two float
-    optimizer : Optimizer
+    Raises ValueError if the step size is not stable.
 
     Returns
     -------
     ndarray of float64, shape (levels,)
         NaN in levels that do not move: those of a weight or an eigenvalue of zero.
-
-    Raises
-    ------
-    ValueError
-        If the step size is not stable.
     """
     found = of_batches(spectrum, step_size, noise.batch_size, weights, optimizer)
     if not found.is_stable:
@@ -226,11 +215,9 @@ def squares_at(
 ) -> Iterator[Array]:
     """Yield the expected squared norms of the levels at ascending times."""
     initial = problem.initial_squares
-    sums, reached = (initial, np.zeros_like(initial), np.zeros_like(initial)), 0
-    states = _walk(problem, rule, times, weights, optimizer, sums)
-    for t in times.tolist():
-        while reached < t:
-            reached, sums = next(states)
+    first = initial, np.zeros_like(initial), np.zeros_like(initial)
+    later = _walk(problem, rule, times, weights, optimizer, first)
+    for sums in at_times(times, first, later):
         yield np.where(np.isnan(sums[0]), np.inf, sums[0])
 
 

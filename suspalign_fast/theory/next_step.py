@@ -11,7 +11,6 @@ from ..base import checks
 from ..base.lazy import optimize
 from ..base.values import may_underflow
 from ..kernels.ratio import ratio_moments
-from ..model.noise import check_length
 from ..model.problem import Quadratic
 from ..model.run import Update, update_weights
 from .levels import Array, Levels
@@ -32,7 +31,6 @@ def with_clusters(low: float, first: float, last: float, high: float, turns: Arr
 
     Parameters
     ----------
-    low, high : float
     first, last : float
         Between these points are close together.
     turns : ndarray of float64
@@ -62,7 +60,6 @@ def first_root(
 
     Parameters
     ----------
-    function : callable
     points : ndarray of float64, shape (points,)
         Ascending; where it is evaluated.
     sign : float
@@ -94,7 +91,7 @@ def first_root(
 
 
 def _lowest(height: Callable[[float], float], low: float, at: float, high: float) -> float:
-    """Where a function is lowest between two points, with a lower one in between."""
+    """Return where a function is lowest between two points that are both higher than `at`."""
     found = optimize.minimize_scalar(
         height,
         bounds=(low, high),
@@ -167,7 +164,7 @@ class NextStep:
     """
 
     def __init__(self, problem: Quadratic, coefficients: ArrayLike, update: Update) -> None:
-        levels = Levels(_started(problem, coefficients), update_weights(update))
+        levels = Levels(problem, update_weights(update), coefficients)
         self.split: int = levels.split
         self.lam, self.count, self.mean = levels.lam, levels.count, levels.mean
         self.rate, self.push = levels.rate, levels.push
@@ -229,14 +226,6 @@ class NextStep:
             mean_sq, variance = (self.lam * mean) ** 2, (eta * self.lam * self.push) ** 2
             dominant, bulk, spread = ratio_moments(variance, mean_sq, self.count, self.split)
         return float(dominant), float(bulk), float(spread)
-
-
-def _started(problem: Quadratic, coefficients: ArrayLike) -> Quadratic:
-    if not isinstance(problem, Quadratic):
-        raise checks.wrong("problem", problem, "a Quadratic")
-    values = checks.vector("coefficients", coefficients)
-    check_length(problem.spectrum, values, "coefficients")
-    return Quadratic(problem.spectrum, problem.noise, values)
 
 
 def norm(values: Array) -> Any:

@@ -83,12 +83,7 @@ def relaxing_bands(model: Levels, eta: float) -> tuple[Band, Band]:
 
 
 class RelaxingOdds:
-    """The ratio of two bands' expected squared gradients as a function of time.
-
-    Parameters
-    ----------
-    dominant, bulk : Band
-    """
+    """The ratio of two bands' expected squared gradients as a function of time."""
 
     def __init__(self, dominant: Band, bulk: Band) -> None:
         self.dominant, self.bulk = dominant, bulk

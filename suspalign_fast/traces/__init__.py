@@ -1,8 +1,7 @@
 """Rows in memory and in files.
 
 ============  ===============================================================
-`trace`       a trace: one row a recorded step, and its columns
-`summary`     a trace in a few numbers, read piece by piece
+`trace`       a trace: one row a recorded step, its columns, and its course in a few numbers
 `exact`       how exact theory is marked in a dataset
 `labelled`    columns as labelled arrays (xarray, netCDF)
 `trace_file`  reading the files of traces

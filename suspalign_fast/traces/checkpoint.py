@@ -66,10 +66,7 @@ def write(trace: Path, run_id: str, arrays: Arrays) -> None:
 
     The checksum is computed while the arrays are written, so that the disk alone sets the time.
 
-    Raises
-    ------
-    CheckpointError
-        If it cannot be written; the old one then stays.
+    Raises CheckpointError if it cannot be written; the old one then stays.
     """
     path = checkpoint_path(trace)
     try:
@@ -119,17 +116,13 @@ def _beside(work: Callable[[], int]) -> Callable[[], int]:
 def read_into(trace: Path, run_id: str, arrays: Arrays) -> bool:
     """Fill arrays from the checkpoint of a trace; return False where there is none.
 
+    Raises CheckpointError if the file is damaged, belongs to another run or does not fit the
+    arrays.
+
     Parameters
     ----------
-    trace : Path
-    run_id : str
     arrays : dict of ndarray
         What the checkpoint must hold, by name, type and shape; undefined after an error.
-
-    Raises
-    ------
-    CheckpointError
-        If the file is damaged, belongs to another run or does not fit the arrays.
     """
     path = checkpoint_path(trace)
     try:

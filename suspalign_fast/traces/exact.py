@@ -29,17 +29,11 @@ def attributes_of(name: str, dims: Sequence[str]) -> dict[str, str]:
 
 
 def found(dataset: Any, name: str) -> tuple[str, str]:
-    """Return column and kind of a variable that is known to be exact theory, else empty texts.
+    """Return column and kind of a variable of exact theory, empty texts for any other.
 
-    It has the name and the mark that a sweep gave it: not if it was renamed, or if arithmetic
-    dropped its attributes, or where it comes from. All its axes are still there, at a value each
-    at least: it was not averaged over one. In files of older versions the attributes of the
-    study name the axes.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-    name : str
+    Such a variable has the name and the mark that a sweep gave it: it was not renamed, and
+    arithmetic has not dropped its attributes or its source. It still has all its axes, so it was
+    not averaged over one. In files of older versions the attributes of the study name the axes.
     """
     column, kind = _parts(name)
     if kind not in KINDS or column not in columns():

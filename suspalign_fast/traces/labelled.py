@@ -21,10 +21,7 @@ POWERS = {sums.name: sums.dimension for sums in (*SUMS, CROSS_SUMS)}
 def load_xarray() -> Any:
     """Return the module.
 
-    Raises
-    ------
-    ImportError
-        If it is not installed; the message says how to.
+    Raises ImportError if it is not installed; the message says how to.
     """
     return _package("xarray", "labelled results")
 
@@ -41,17 +38,14 @@ def _package(name: str, what: str) -> Any:
 
 
 def seeds_of(seeds: Sequence[int]) -> NDArray[Any]:
-    """Return seeds as a coordinate, of the usual integers where they are none of the largest."""
+    """Return seeds as a coordinate: int64, or uint64 if one of them needs it."""
     return np.array(seeds, dtype=np.int64 if max(seeds) < 2**63 else np.uint64)
 
 
 def check_variables(variables: Any) -> tuple[str, ...]:
     """Return names of columns that were asked for, one or a sequence.
 
-    Raises
-    ------
-    ValueError
-        If they are no names, or a trace has no such column, or one is named twice.
+    Raises ValueError if they are no names, or a trace has no such column, or one is named twice.
     """
     expected = "names of columns of a trace"
     if not isinstance(variables, Iterable) or isinstance(variables, bytes):
@@ -91,7 +85,7 @@ def coordinates_of(names: Mapping[str, Any] | list[str]) -> dict[str, Any]:
 
 
 def in_order(found: Any) -> Any:
-    """Return a dataset whose axes of numbers grow, or fall from end to end as they were given."""
+    """Return a dataset with its numeric axes sorted, unless they ascend or descend already."""
     orders = {}
     for name, values in found.indexes.items():
         in_order = values.is_monotonic_increasing or values.is_monotonic_decreasing

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -19,178 +18,22 @@ from ..model.problem import Quadratic
 from ..model.run import Run, Update, update_weights
 from ..physics import formulas as physics
 from ..physics import rows
-from ..physics import rows as measured_rows
 from ..physics.formulas import Array, Weights
 from ..physics.layout import BANDS, CONSTANTS_SHAPE, CROSS_SUMS, SUMS, CrossSums, Sums
 from ..physics.row import RECORDED, Column, ColumnError, Part, columns, nan_for, recorded, values_of
 from . import labelled
-
-# --- What the physics of rows needs beside the rows ----------------------------------------------
-
-
-_ConstantsAt = Callable[[Array, Array, Array], Array]
-
-
-class Conditions(NamedTuple):
-    """What the physics of a row needs beside the row: the same in every row of a run.
-
-    Attributes
-    ----------
-    constants : ndarray of float64, shape (2, 3)
-    update : tuple of two float
-    noise : Noise
-        The model, where that depends on the state; any other will do where it does not.
-    optimizer : Optimizer
-    measured : tuple of Column
-        What rows that were measured have beside those of a run. With "noise_constants" among them
-        each has constants of its own.
-    """
-
-    constants: Array
-    update: Weights
-    noise: Noise = ADDITIVE
-    optimizer: Optimizer = PLAIN
-    measured: tuple[Column, ...] = ()
-
-    @classmethod
-    def of(cls, run: Run) -> "Conditions":
-        """Return those of a run."""
-        noise = run.problem.noise if run.problem.noise.depends_on_state else ADDITIVE
-        return cls(run.problem.noise_constants, run.update, noise, run.optimizer)
-
-    @property
-    def has_own_constants(self) -> bool:
-        """Whether every row has constants of its own."""
-        return measured_rows.CONSTANTS in self.measured
-
-    @property
-    def recorded(self) -> dict[str, Column]:
-        """Columns that are recorded, by name."""
-        others = {column.name: column for column in self.measured}
-        return recorded(has_velocity=self.optimizer.has_velocity) | others
-
-    @property
-    def columns(self) -> dict[str, Column]:
-        """All columns by name."""
-        others = {column.name: column for column in self.measured}
-        return columns(has_velocity=self.optimizer.has_velocity) | others
-
-    def part(self, read: Callable[[str], NDArray[Any]]) -> Part:
-        """Return rows that `read` reads as functions of columns take them."""
-        at: _ConstantsAt | None = None
-        if self.has_own_constants:
-            at = _own(read)
-        elif self.noise.depends_on_state:
-            at = self.noise.constants_at
-        pull, carry, _ = self.optimizer.factors
-        factors = (pull, carry) if self.optimizer.has_velocity else None
-        return Part(read, self.constants, self.update, at, factors)
-
-
-def _own(read: Callable[[str], NDArray[Any]]) -> _ConstantsAt:
-    return lambda constants, power_sums, noise_sums: read(measured_rows.CONSTANTS.name)
-
-
-# --- The columns of a trace as attributes: their types, and what they are ------------------------
-
-
-class TraceColumns(ABC):
-    """What has the columns of a trace as items: every column of the package is an attribute."""
-
-    @abstractmethod
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        """Return a column."""
-
-    @property
-    def step(self) -> NDArray[np.int64]:
-        """Step t of every row, shape (rows,)."""
-        return self["step"]
-
-    @property
-    def step_size(self) -> Array:
-        """Step size assigned at every row; NaN where a schedule has ended."""
-        return self["step_size"]
-
-    @property
-    def loss(self) -> Array:
-        """Loss ``L(theta)``."""
-        return self["loss"]
-
-    @property
-    def loss_dominant(self) -> Array:
-        """Loss in the dominant subspace."""
-        return self["loss_dominant"]
-
-    @property
-    def loss_bulk(self) -> Array:
-        """Loss in the bulk subspace."""
-        return self["loss_bulk"]
-
-    @property
-    def grad_sq_dominant(self) -> Array:
-        """Squared norm of the gradient in the dominant subspace."""
-        return self["grad_sq_dominant"]
-
-    @property
-    def grad_sq_bulk(self) -> Array:
-        """Squared norm of the gradient in the bulk subspace."""
-        return self["grad_sq_bulk"]
-
-    @property
-    def alignment(self) -> Array:
-        """Alignment A in [0, 1]; NaN where the gradient is zero."""
-        return self["alignment"]
-
-    @property
-    def critical_step_size(self) -> Array:
-        """Critical step size under the run's update; see `physics.formulas.critical_step_size`.
-
-        +inf where alignment falls and 0 where it rises for every step size.
-        """
-        return self["critical_step_size"]
-
-    @property
-    def power_sums(self) -> Array:
-        """S_1 ... S_4 of the dominant and the bulk band, shape (rows, 2, 4)."""
-        return self["power_sums"]
-
-    @property
-    def noise_sums(self) -> Array:
-        """R_4 ... R_6 of the dominant and the bulk band, shape (rows, 2, 3)."""
-        return self["noise_sums"]
-
-    @property
-    def cross_sums(self) -> Array:
-        """C_1 ... C_3, V_1, V_2, X_4, X_5, W_4 of both bands under momentum, shape (rows, 2, 8).
-
-        ``C_p = sum lambda^p c v`` with the velocity v, ``V_p = sum lambda^p v^2``; X and W the same
-        with ``s^2`` in every term.
-        """
-        return self["cross_sums"]
-
 
 #: What a file says of its run, and what is said of one that is "running" and whose writer is gone.
 STATUSES = ("running", "complete", "diverged", "failed", "interrupted")
 KILLED = "killed"
 
 
-class _InMemory(NamedTuple):
-    """Recorded columns, and for measured ones the conditions of all rows."""
-
-    columns: Mapping[str, NDArray[Any]]
-    conditions: Conditions | None = None
-
-    def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        """Return rows of a column."""
-        return self.columns[name][start:stop]
-
-    def conditions_of_all(self) -> Conditions:
-        """Return the conditions of all rows."""
-        assert self.conditions is not None
-        return self.conditions
+def _column(name: str, meaning: str) -> Any:
+    """Return the property of a trace that is one of its columns."""
+    return property(lambda trace: trace[name], doc=meaning)
 
 
-class Trace(Travels, TraceColumns):
+class Trace(Travels):
     """Rows of a run, in memory or read from its file column by column on first use.
 
     Columns are attributes and items: ``trace.alignment`` or ``trace["alignment"]``, read-only
@@ -215,6 +58,41 @@ class Trace(Travels, TraceColumns):
     with what was recorded, one with a file as the name of that.
     """
 
+    step: NDArray[np.int64] = _column("step", "Step t of every row, shape (rows,).")
+    step_size: Array = _column(
+        "step_size", "Step size assigned at every row; NaN where a schedule has ended."
+    )
+    loss: Array = _column("loss", "Loss ``L(theta)``.")
+    loss_dominant: Array = _column("loss_dominant", "Loss in the dominant subspace.")
+    loss_bulk: Array = _column("loss_bulk", "Loss in the bulk subspace.")
+    grad_sq_dominant: Array = _column(
+        "grad_sq_dominant", "Squared norm of the gradient in the dominant subspace."
+    )
+    grad_sq_bulk: Array = _column(
+        "grad_sq_bulk", "Squared norm of the gradient in the bulk subspace."
+    )
+    alignment: Array = _column(
+        "alignment", "Alignment A in [0, 1]; NaN where the gradient is zero."
+    )
+    critical_step_size: Array = _column(
+        "critical_step_size",
+        "Critical step size under the run's update; see "
+        "`physics.formulas.critical_step_size`. +inf where alignment falls and 0 where it "
+        "rises for every step size.",
+    )
+    power_sums: Array = _column(
+        "power_sums", "S_1 ... S_4 of the dominant and the bulk band, shape (rows, 2, 4)."
+    )
+    noise_sums: Array = _column(
+        "noise_sums", "R_4 ... R_6 of the dominant and the bulk band, shape (rows, 2, 3)."
+    )
+    cross_sums: Array = _column(
+        "cross_sums",
+        "C_1 ... C_3, V_1, V_2, X_4, X_5, W_4 of both bands under momentum, shape (rows, 2, "
+        "8). ``C_p = sum lambda^p c v`` with the velocity v, ``V_p = sum lambda^p v^2``; X "
+        "and W the same with ``s^2`` in every term.",
+    )
+
     _made_anew: ClassVar[dict[str, Any]] = {"_cache": dict}
 
     def __init__(
@@ -224,7 +102,7 @@ class Trace(Travels, TraceColumns):
         num_rows: int,
         read: Callable[[str, int, int], NDArray[Any]],
         path: Path | None = None,
-        conditions: Callable[[], Conditions] | None = None,
+        conditions: "Callable[[], Conditions] | None" = None,
         source: str = "",
     ) -> None:
         self.status = status
@@ -471,7 +349,7 @@ class Trace(Travels, TraceColumns):
         return self._conditions.constants
 
     @cached_property
-    def _conditions(self) -> Conditions:
+    def _conditions(self) -> "Conditions":
         if self._given_conditions is not None:
             return self._given_conditions()
         return Conditions.of(self.run)
@@ -535,6 +413,143 @@ class Trace(Travels, TraceColumns):
 def _index(key: Any) -> str:
     """Return what stands between brackets, on one line."""
     if not isinstance(key, slice):
-        return " ".join(checks.describe(key).split())
+        return checks.describe(key)
     ends = ["" if end is None else checks.describe(end) for end in (key.start, key.stop, key.step)]
     return ":".join(ends if ends[2] else ends[:2])
+
+
+# --- What the physics of rows needs beside the rows ----------------------------------------------
+
+
+_ConstantsAt = Callable[[Array, Array, Array], Array]
+
+
+class Conditions(NamedTuple):
+    """What the physics of a row needs beside the row: the same in every row of a run.
+
+    Attributes
+    ----------
+    constants : ndarray of float64, shape (2, 3)
+    update : tuple of two float
+    noise : Noise
+        The model, where that depends on the state; any other will do where it does not.
+    optimizer : Optimizer
+    measured : tuple of Column
+        What rows that were measured have beside those of a run. With "noise_constants" among them
+        each has constants of its own.
+    """
+
+    constants: Array
+    update: Weights
+    noise: Noise = ADDITIVE
+    optimizer: Optimizer = PLAIN
+    measured: tuple[Column, ...] = ()
+
+    @classmethod
+    def of(cls, run: Run) -> "Conditions":
+        """Return those of a run."""
+        noise = run.problem.noise if run.problem.noise.depends_on_state else ADDITIVE
+        return cls(run.problem.noise_constants, run.update, noise, run.optimizer)
+
+    @property
+    def has_own_constants(self) -> bool:
+        """Whether every row has constants of its own."""
+        return rows.CONSTANTS in self.measured
+
+    @property
+    def recorded(self) -> dict[str, Column]:
+        """Columns that are recorded, by name."""
+        others = {column.name: column for column in self.measured}
+        return recorded(has_velocity=self.optimizer.has_velocity) | others
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """All columns by name."""
+        others = {column.name: column for column in self.measured}
+        return columns(has_velocity=self.optimizer.has_velocity) | others
+
+    def part(self, read: Callable[[str], NDArray[Any]]) -> Part:
+        """Return rows that `read` reads as functions of columns take them."""
+        at: _ConstantsAt | None = None
+        if self.has_own_constants:
+            at = _own(read)
+        elif self.noise.depends_on_state:
+            at = self.noise.constants_at
+        pull, carry, _ = self.optimizer.factors
+        factors = (pull, carry) if self.optimizer.has_velocity else None
+        return Part(read, self.constants, self.update, at, factors)
+
+
+def _own(read: Callable[[str], NDArray[Any]]) -> _ConstantsAt:
+    return lambda constants, power_sums, noise_sums: read(rows.CONSTANTS.name)
+
+
+class _InMemory(NamedTuple):
+    """Recorded columns, and for measured ones the conditions of all rows."""
+
+    columns: Mapping[str, NDArray[Any]]
+    conditions: Conditions | None = None
+
+    def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Return rows of a column."""
+        return self.columns[name][start:stop]
+
+    def conditions_of_all(self) -> Conditions:
+        """Return the conditions of all rows."""
+        assert self.conditions is not None
+        return self.conditions
+
+
+# --- A trace in a few numbers, read piece by piece: no column is ever held as a whole ------------
+
+#: Rows read at once.
+PIECE = 65_536
+
+
+class Mark(NamedTuple):
+    """A value and the step it was recorded at."""
+
+    value: float
+    step: int
+
+
+class Course(NamedTuple):
+    """A column at the first row, at its lowest and at the last row.
+
+    Attributes
+    ----------
+    start, end : Mark
+    minimum : Mark or None
+        None where no row has a finite value.
+    """
+
+    start: Mark
+    minimum: Mark | None
+    end: Mark
+
+
+def courses(trace: Trace) -> dict[str, Course]:
+    """Return the courses of alignment and loss; the trace must have a row."""
+    found: dict[str, Course] = {}
+    for start in range(0, len(trace), PIECE):
+        stop = min(len(trace), start + PIECE)
+        steps, sums = (trace.read(name, start, stop) for name in ("step", "power_sums"))
+        is_run = trace.problem is not None
+        loss = physics.loss(sums) if is_run else trace.read("loss", start, stop)
+        for name, values in (("alignment", physics.alignment(sums)), ("loss", loss)):
+            piece = _course(values, steps)
+            found[name] = _joined(found[name], piece) if name in found else piece
+    return found
+
+
+def _course(values: np.ndarray, steps: np.ndarray) -> Course:
+    first, last = (Mark(float(values[row]), int(steps[row])) for row in (0, -1))
+    if not np.isfinite(values).any():
+        return Course(first, None, last)
+    row = int(np.nanargmin(values))
+    return Course(first, Mark(float(values[row]), int(steps[row])), last)
+
+
+def _joined(before: Course, after: Course) -> Course:
+    lowest = [course.minimum for course in (before, after) if course.minimum is not None]
+    return Course(before.start, min(lowest, key=lambda m: m.value, default=None), after.end)

@@ -1,8 +1,9 @@
-"""Where the rows of a run go: memory, a file, or a file beside the engine.
+"""Where rows go: memory, a file, or a file that a second thread writes.
 
-`Sink` is what the driver writes to.
+The driver of a run writes to a `Sink`, a probe of a network to a `MeasuredWriter`.
 """
 
+import json
 import secrets
 import time
 from abc import ABC, abstractmethod
@@ -10,18 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .. import storage
 from ..base import memory
-from ..base.registry import Arrays
 from ..base.reports import provenance
 from ..model.run import Run
-from ..physics.row import columns, derived_columns, recorded, recorded_bytes
+from ..physics import rows as measured
+from ..physics.row import derived_columns, recorded, recorded_bytes
 from ..physics.rows import Rows
 from ..storage import lock as _lock
 from ..storage import paths
@@ -29,7 +29,14 @@ from ..storage.growing import Growing
 from ..storage.output import Column
 from . import labelled
 from .trace import STATUSES, Conditions, Trace
-from .trace_file import FORMAT, FORMAT_VERSION, TraceFile, run_id_of
+from .trace_file import (
+    MEASURED_FORMAT,
+    RUN_FORMAT,
+    VERSIONS,
+    TraceFile,
+    measured_conditions,
+    run_id_of,
+)
 
 
 class Sink(ABC):
@@ -53,12 +60,7 @@ class Sink(ABC):
     def __enter__(self) -> "Sink":
         return self
 
-    def __exit__(  # noqa: B027
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:  # noqa: B027
         pass
 
 
@@ -103,64 +105,123 @@ class MemoryTrace(Sink):
         return Trace.from_columns(self._run, self._status, columns)
 
 
-# --- The trace file: rows appended to chunked HDF5 as the run goes on (docs/file-format.md) ------
+# --- Trace files: rows appended to chunked HDF5 as they come (docs/file-format.md) ---------------
 
 
-CHUNK_ROWS = 4096
+#: Rows of a chunk.
+CHUNK_ROWS, MEASURED_CHUNK_ROWS = 4096, 64
 #: Rows wait for a full chunk at most this many seconds.
 COMMIT_INTERVAL = 1.0
 #: Rows copied at once when a trace is continued.
 COPY_ROWS = 65_536
 
 
-class TraceWriter(Sink):
-    """Writes the rows of one run to a new file; other processes may read it meanwhile.
-
-    The file gets its name once it is laid out, so no reader ever sees one that is not.
+class RowWriter:
+    """A new file of rows: what the writers of runs and of measured rows have in common.
 
     Parameters
     ----------
-    path : path-like
-    run : Run
+    path : Path
+        Links followed.
+    conditions : Conditions
+        They say which columns there are.
+    lock : Lock, optional
+        Locks of the writer, to which that of the new file is added.
+    """
+
+    def __init__(
+        self, path: Path, conditions: Conditions, run_id: str, lock: _lock.Lock | None = None
+    ) -> None:
+        self.path, self.run_id = path, run_id
+        self._place = Growing(path, lock)
+        self._conditions = conditions
+        self._columns: dict[str, Column] = {}
+        self._failed: set[str] = set()
+        self._rows = 0
+
+    def _write_head(self, name: str, spec: str) -> None:
+        attributes = self._place.file.attrs
+        attributes["format"] = storage.text(name)
+        attributes["format_version"] = VERSIONS[name]
+        attributes["spec"] = storage.text(spec)
+        attributes["run_id"] = storage.text(self.run_id)
+        attributes["status"] = np.bytes_(STATUSES[0].ljust(16))
+        attributes["committed_rows"] = np.int64(0)
+        attributes.update({name: storage.text(value) for name, value in provenance().items()})
+
+    def _make_columns(self, chunk_rows: int, compression: str) -> None:
+        trace = self._place.file.create_group("trace", track_order=True)
+        self._columns = {
+            name: Column(trace, name, column.dtype, column.shape, chunk_rows, compression)
+            for name, column in self._conditions.columns.items()
+        }
+        labelled.label(trace)
+
+    def _extend(self, values: dict[str, NDArray[Any]], *, last: bool = False) -> None:
+        """Write rows and what follows from them, all columns before the count of rows."""
+        # What was measured is not replaced by what would follow from sums.
+        values = derived_columns(self._conditions.part(values.__getitem__), self._failed) | values
+        for name, column in self._columns.items():
+            column.append(values[name], last=last)
+        self._place.file.flush()
+        self._rows += len(values["step"])
+        self._place.file.attrs.modify("committed_rows", np.int64(self._rows))
+        self._place.file.flush()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._place.writing(f"{self._rows} committed rows"):
+            yield
+
+    @property
+    def is_open(self) -> bool:
+        """Whether rows may still be written."""
+        return self._place.is_open
+
+    def _close(self, status: str) -> None:
+        """Set the final status and close the file."""
+        with self._writing():
+            self._place.file.attrs.modify("status", np.bytes_(status.ljust(16)))
+            self._place.close()
+        self._place.release()
+
+
+class TraceWriter(RowWriter, Sink):
+    """Writes the rows of one run to a new file; other processes may read it meanwhile.
+
+    It is checked at once that the file can be made, and that it can describe the run. The file is
+    made when a `with` block begins, and gets its name once it is laid out, so that no reader sees a
+    part of it.
+
+    Raises OSError if the file exists and may not be replaced, or cannot be written. Raises
+    ValueError if a file cannot hold the run.
+
+    Parameters
+    ----------
+    path : Path
+        Links followed.
     overwrite : bool
         Whether an existing file may be replaced.
     compression : {"gzip", "none"}
         Of rows and spectrum.
     lock : Lock, optional
         Locks of the run, to which that of the new file is added.
-
-    Raises
-    ------
-    OSError
-        If the file exists and may not be replaced, or cannot be written.
     """
 
     def __init__(
         self,
-        path: paths.AnyPath,
+        path: Path,
         run: Run,
         *,
         overwrite: bool = False,
         compression: str = "gzip",
         lock: _lock.Lock | None = None,
     ) -> None:
-        self._start(paths.real(path), run, secrets.token_hex(16), compression, lock)
-        paths.check_new(self.path, overwrite=overwrite)
-        described = run.to_json()
-        with self._place.laid_out(self._size_of(run, described[1]), overwrite=overwrite):
-            self._lay_out(run, *described)
-
-    def _start(
-        self, path: Path, run: Run, run_id: str, compression: str, lock: _lock.Lock | None
-    ) -> None:
-        self.path = path
-        self.run = run
-        self.run_id = run_id
-        self._place = Growing(path, lock)
-        self._compression = compression
-        self._conditions = Conditions.of(run)
-        self._failed: set[str] = set()
-        self._rows = 0
+        super().__init__(path, Conditions.of(run), secrets.token_hex(16), lock)
+        paths.check_new(path, overwrite=overwrite)
+        self.run, self._overwrite, self._compression = run, overwrite, compression
+        self._spec, self._arrays = run.to_json()
+        self._earlier: Trace | None = None
         self._last_step = -1
         self._pending: list[Rows] = []
         self._last_commit = time.monotonic()
@@ -179,56 +240,49 @@ class TraceWriter(Sink):
             Loaded from the file.
         run : Run
             The same run, perhaps with more steps.
-        lock : Lock, optional
         """
         assert trace.path is not None
-        path = paths.real(trace.path)
-        with storage.Reader(path, live=False) as old:
+        with storage.Reader(trace.path, live=False) as old:
             compression, run_id = old.dataset("trace/step").compression, run_id_of(old)
-            size = old.stored
-        writer = cls.__new__(cls)
-        writer._start(path, run, run_id, compression, lock)
-        described = run.to_json()
-        size += writer._size_of(run, described[1])
-        with writer._place.laid_out(size, overwrite=True) as new:
-            writer._lay_out(run, *described)
-            for start in range(0, len(trace), COPY_ROWS):
-                stop = min(len(trace), start + COPY_ROWS)
-                rows = {name: trace.read(name, start, stop) for name in writer._recorded}
-                writer._extend(writer._completed(rows))
-            writer._place.carry_over(new)
-            for column in writer._columns.values():
-                column.attach(writer._place.file["trace"])
+        writer = cls(trace.path, run, overwrite=True, compression=compression, lock=lock)
+        writer.run_id, writer._earlier = run_id, trace
         return writer
 
-    def _size_of(self, run: Run, described: Arrays) -> int:
-        """Bytes of the arrays that describe a run; compressed, a constant takes none."""
-        spectrum = run.problem.spectrum
-        arrays = spectrum.eigenvalues, spectrum.multiplicities, *described.values()
-        is_small = self._compression == "gzip"
-        return sum(a.nbytes for a in arrays if not (is_small and a.strides == (0,)))
+    def __enter__(self) -> "TraceWriter":
+        with self._place.laid_out(self._size(), overwrite=self._overwrite) as new:
+            self._lay_out()
+            if self._earlier is not None:
+                self._copy(self._earlier)
+                self._place.carry_over(new)
+                for column in self._columns.values():
+                    column.attach(self._place.file["trace"])
+        return self
 
-    def _lay_out(self, run: Run, text: str, arrays: Arrays) -> None:
-        file = self._place.file
-        file.attrs["format"] = storage.text(FORMAT)
-        file.attrs["format_version"] = FORMAT_VERSION
-        file.attrs["spec"] = storage.text(text)
-        file.attrs["run_id"] = storage.text(self.run_id)
-        file.attrs["status"] = np.bytes_(STATUSES[0].ljust(16))
-        file.attrs["committed_rows"] = np.int64(0)
-        file.attrs.update({name: storage.text(value) for name, value in provenance().items()})
-        run.problem.spectrum.write(file, compression=self._compression)
+    def _size(self) -> int:
+        """Bytes of what is written first; compressed, a constant takes none."""
+        spectrum, is_small = self.run.problem.spectrum, self._compression == "gzip"
+        arrays = spectrum.eigenvalues, spectrum.multiplicities, *self._arrays.values()
+        size = sum(a.nbytes for a in arrays if not (is_small and a.strides == (0,)))
+        if self._earlier is not None:
+            with storage.Reader(self.path, live=False) as old:
+                size += old.stored
+        return size
+
+    def _lay_out(self) -> None:
+        file, compression = self._place.file, self._compression
+        self._write_head(RUN_FORMAT, self._spec)
+        self.run.problem.spectrum.write(file, compression=compression)
         group = file.create_group("run", track_order=True)
-        for name, values in arrays.items():
-            storage.write(group, name, values, compression=self._compression)
+        for name, values in self._arrays.items():
+            storage.write(group, name, values, compression=compression)
         group.create_dataset("noise_constants", data=self._conditions.constants)
-        trace = file.create_group("trace", track_order=True)
-        chunk_rows = min(CHUNK_ROWS, run.num_rows)
-        self._columns = {
-            name: Column(trace, name, column.dtype, column.shape, chunk_rows, self._compression)
-            for name, column in columns(has_velocity=run.optimizer.has_velocity).items()
-        }
-        labelled.label(trace)
+        self._make_columns(min(CHUNK_ROWS, self.run.num_rows), compression)
+
+    def _copy(self, trace: Trace) -> None:
+        for start in range(0, len(trace), COPY_ROWS):
+            stop = min(len(trace), start + COPY_ROWS)
+            names = self._conditions.recorded
+            self._extend({name: trace.read(name, start, stop) for name in names})
 
     def append(self, rows: Rows) -> None:
         """Take rows; commit what fills chunks, and all of it once a second."""
@@ -248,47 +302,30 @@ class TraceWriter(Sink):
         with self._writing():
             rows = Rows.joined(self._pending)
             now, later = rows[:count], rows[count:]
-            values = {name: getattr(now, name) for name in self._recorded}
-            self._extend(self._completed(values), last=last)
+            self._extend(
+                {name: getattr(now, name) for name in self._conditions.recorded}, last=last
+            )
             self._pending = [later] if len(later) else []
         self._last_commit = time.monotonic()
 
-    @property
-    def _recorded(self) -> Mapping[str, Any]:
-        return recorded(has_velocity=self.run.optimizer.has_velocity)
-
-    def _completed(self, values: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Add the derived columns to recorded ones."""
-        return values | derived_columns(self._conditions.part(values.__getitem__), self._failed)
-
     def _extend(self, values: dict[str, NDArray[Any]], *, last: bool = False) -> None:
-        """Write rows, all columns before the count that tells readers of them."""
-        end = self._rows + len(values["step"])
-        for name, column in self._columns.items():
-            column.append(values[name], last=last)
-        self._place.file.flush()
-        self._place.file.attrs.modify("committed_rows", np.int64(end))
-        self._place.file.flush()
-        self._rows = end
+        super()._extend(values, last=last)
         self._last_step = int(values["step"][-1])
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
-            with self._place.writing(f"{self._rows} committed rows"):
+            with super()._writing():
                 yield
         finally:
-            if not self._place.is_open:
+            if not self.is_open:
                 self._pending = []
 
     def finish(self, status: str) -> None:
         """Commit what waits, set the final status and close the file."""
         self.flush(last=True)
-        with self._writing():
-            self._place.file.attrs.modify("status", np.bytes_(status.ljust(16)))
-            self._place.close()
+        self._close(status)
         self._status = status
-        self._place.release()
 
     def flush(self, *, last: bool = False) -> None:
         """Commit all rows that wait; tell whether they are the `last` ones."""
@@ -305,21 +342,84 @@ class TraceWriter(Sink):
         """Return the finished trace, to be read from the file on first use."""
         return TraceFile(self.path, self.run_id).trace(self._status, self._rows, self.run)
 
-    def __enter__(self) -> "TraceWriter":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         try:
-            if self._place.is_open:
+            if self.is_open:
                 self.flush()
         finally:
             self._place.close()
             self._place.release()
+
+
+class MeasuredWriter(RowWriter):
+    """Writes measured rows to a new file one by one; other processes may read it meanwhile.
+
+    Parameters
+    ----------
+    path : path-like
+    source : str
+        What is measured.
+    shapes : mapping of str to tuple of int
+        Shape of a row of every column of `suspalign_fast.physics.rows` that there is.
+    update : {"full", "dominant", "bulk"} or tuple of two float
+    overwrite : bool
+    earlier : mapping of str to array_like, optional
+        Rows that the file begins with. If they are those of the file that is replaced, they are
+        never away.
+
+    Raises
+    ------
+    OSError
+        If the file exists and may not be replaced, or cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: paths.AnyPath,
+        source: str,
+        shapes: Mapping[str, tuple[int, ...]],
+        *,
+        update: Any = "full",
+        overwrite: bool = False,
+        earlier: Mapping[str, ArrayLike] | None = None,
+    ) -> None:
+        conditions = measured_conditions(update, shapes)
+        super().__init__(paths.real(path), conditions, secrets.token_hex(16))
+        paths.check_new(self.path, overwrite=overwrite)
+        lists = {name: list(shape) for name, shape in shapes.items()}
+        spec = json.dumps({"source": source, "update": list(conditions.update), "measured": lists})
+        with self._place.laid_out(len(spec), overwrite=overwrite):
+            self._write_head(MEASURED_FORMAT, spec)
+            self._make_columns(MEASURED_CHUNK_ROWS, "gzip")
+            if earlier and len(np.asarray(earlier["step"])):
+                self._extend(self._arrays(earlier))
+
+    def append(self, rows: Mapping[str, ArrayLike], *, last: bool = False) -> None:
+        """Write rows, recorded columns by name.
+
+        Raises
+        ------
+        ValueError
+            If rows have another shape than their columns, or values that cannot be.
+        """
+        values = self._arrays(rows)
+        for name, column in self._conditions.recorded.items():
+            if values[name].shape[1:] != column.shape or values[name].ndim == 0:
+                raise ValueError(
+                    f"rows of {name!r} must have shape {column.shape}, got {values[name].shape[1:]}"
+                )
+            measured.check_values(name, values[name])
+        with self._writing():
+            self._extend(values, last=last)
+
+    def _arrays(self, rows: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
+        recorded = self._conditions.recorded
+        return {name: np.asarray(rows[name], column.dtype) for name, column in recorded.items()}
+
+    def finish(self, status: str) -> None:
+        """Set the final status and close the file, unless it is closed."""
+        if self.is_open:
+            self._close(status)
 
 
 # --- Rows that are written while the engine goes on: a sink in a thread of its own ---------------
@@ -330,10 +430,6 @@ class Beside(Sink):
 
     One call's rows wait at most: whatever else is asked for comes after they are written, and an
     error of theirs is raised then.
-
-    Parameters
-    ----------
-    writer : TraceWriter
     """
 
     def __init__(self, writer: TraceWriter) -> None:
@@ -350,6 +446,10 @@ class Beside(Sink):
     def run_id(self) -> str:
         """What the writer called the file."""
         return self._writer.run_id
+
+    def __enter__(self) -> "Beside":
+        self._writer.__enter__()
+        return self
 
     def append(self, rows: Rows) -> None:
         """Write rows once those before are written, without waiting for it."""
@@ -380,11 +480,6 @@ class Beside(Sink):
         """Return the trace of a finished run."""
         return self._writer.trace()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         self._thread.shutdown()
-        self._writer.__exit__(kind, error, traceback)
+        self._writer.__exit__(*failure)

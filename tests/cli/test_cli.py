@@ -201,7 +201,7 @@ def test_follow_shows_a_run_until_it_ends(suspalign, spectrum_file, tmp_path, mo
     problem = sa.Quadratic(sa.Spectrum.load(spectrum_file))
     path = tmp_path / "live.h5"
     run = Run(problem, sa.ConstantStep(1e-3), 50)
-    engine, writer = make_engine(run), TraceWriter(path, run)
+    engine, writer = make_engine(run), TraceWriter(path, run).__enter__()
     monkeypatch.setattr("suspalign_fast.traces.writers.COMMIT_INTERVAL", 0.0)
     looks = 0
 
@@ -352,7 +352,7 @@ def test_the_minimum_of_the_loss_is_that_of_the_loss(suspalign, tmp_path):
 def test_a_summary_reads_a_trace_piece_by_piece(suspalign, tmp_path, monkeypatch):
     suspalign("run", "--no-plot")
     whole = suspalign("info", "trace.h5").output
-    monkeypatch.setattr("suspalign_fast.traces.summary.PIECE", 7)
+    monkeypatch.setattr("suspalign_fast.traces.trace.PIECE", 7)
     reads = []
     real = Trace.read
     monkeypatch.setattr(

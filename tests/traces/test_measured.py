@@ -12,7 +12,7 @@ from suspalign_fast.cli.commands import main
 from suspalign_fast.physics import rows as measured
 from suspalign_fast.physics.row import RECORDED
 from suspalign_fast.storage.output import text
-from suspalign_fast.traces.trace_file import MeasuredWriter
+from suspalign_fast.traces.writers import MeasuredWriter
 
 from ..repository.test_docs import ROOT
 
