@@ -97,14 +97,16 @@ def limited(num_threads: int | None) -> Iterator[None]:
 
 def bounded(num_threads: int, *, stacklevel: int) -> int:
     """Return a number of threads, as many as there may be where it is more, with a warning."""
-    count, most = checks.integer("num_threads", num_threads, 1), available()
-    if count > most:
-        warnings.warn(
-            f"num_threads = {count}: this machine has {most}, which it takes",
-            RuntimeWarning,
-            stacklevel=stacklevel + 1,
-        )
-    return min(count, most)
+    count = checks.integer("num_threads", num_threads, 1)
+    if count > available():
+        too_many = excess(f"num_threads = {count}")
+        warnings.warn(too_many, RuntimeWarning, stacklevel=stacklevel + 1)
+    return min(count, available())
+
+
+def excess(said: str) -> str:
+    """Return the warning about an argument that asks for more threads than there are."""
+    return f"{said}: this machine has {available()}, which it takes"
 
 
 @functools.cache

@@ -34,9 +34,6 @@ from .console import DIVERGED, Commands, say, warn, warned
 from .options import Source, optimizer_options
 from .text import say_study
 
-#: Seconds between two looks at a running trace.
-FOLLOW_SECONDS = 0.5
-
 
 @click.group(
     cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
@@ -342,5 +339,5 @@ def _follow(file: Path) -> Trace:
             bar.update(len(trace) - bar.n)
             if trace.status != "running":
                 return trace
-            time.sleep(FOLLOW_SECONDS)
+            time.sleep(text.FOLLOW_SECONDS)
             trace = load_trace(file)

@@ -65,11 +65,10 @@ allow_divergence = click.option(
 
 def threads(given: int | None) -> int | None:
     """Return the number of threads, with a warning where the machine has fewer."""
-    most = _threads.available()
-    if given is None or given <= most:
+    if given is None or given <= _threads.available():
         return given
-    warn(f"--threads {given}: this machine has {most}, which it takes")
-    return most
+    warn(_threads.excess(f"--threads {given}"))
+    return _threads.available()
 
 
 def step_size(text: str) -> float | StepSize:

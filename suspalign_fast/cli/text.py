@@ -137,7 +137,7 @@ def file_size(path: Path) -> str:
 
 #: Statuses of runs, in the order in which they are counted.
 STATUSES = (*DONE, ERROR, MISSING)
-#: Seconds between two looks at a running sweep.
+#: Seconds between two looks at a running sweep, or at a running trace.
 FOLLOW_SECONDS = 0.5
 #: Values of an axis that are printed.
 MOST_VALUES = 6

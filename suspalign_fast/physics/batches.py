@@ -16,10 +16,10 @@ noise with ``s^2 = lambda`` makes X_4, X_5 and W_4 the sums of ``lambda^p c v``,
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
 
-from ..base.lazy import special
 from ..base.values import may_underflow
 from .formulas import Prediction, Weights
 from .rise import NoiseShape, chi_square_tail, extrapolated, node_cubes
@@ -382,7 +382,8 @@ def nodes_of(batch_size: int) -> tuple[Array, Array]:
     Gauss-Legendre in the root of u, whose law is nearly normal for large B.
     """
     half = batch_size / 2.0
-    low, high = (np.sqrt(2.0 * f(half, TAIL)) for f in (special.gammaincinv, special.gammainccinv))
+    inverses = scipy.special.gammaincinv, scipy.special.gammainccinv
+    low, high = (np.sqrt(2.0 * inverse(half, TAIL)) for inverse in inverses)
     x, w = legendre.leggauss(NODES)
     root = 0.5 * (high - low) * x + 0.5 * (high + low)
     log = (batch_size - 1.0) * np.log(root) - 0.5 * root**2

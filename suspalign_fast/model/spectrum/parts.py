@@ -1,7 +1,6 @@
 """What a spectrum is made of, before it is one."""
 
-from abc import ABC, abstractmethod
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -88,19 +87,3 @@ class Parts(NamedTuple):
     multiplicities: ArrayLike | None = None
     error: float = 0.0
     compression: Compression | None = None
-
-
-# --- What the parts of the class of spectra have in common: it is made of `Parts` ----------------
-
-
-class Made(ABC):
-    """Something that is made of parts, and can be taken apart."""
-
-    @classmethod
-    @abstractmethod
-    def _of(cls, parts: Parts) -> Self:
-        """Make one without copying the eigenvalues."""
-
-    @abstractmethod
-    def _parts(self) -> Parts:
-        """Return what it is made of."""
