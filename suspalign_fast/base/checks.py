@@ -43,13 +43,7 @@ def is_number(value: Any) -> bool:
 
 
 def array(name: str, value: Any, expected: str) -> NDArray[Any]:
-    """Return ``value`` as an array: every array of a user's comes in through here.
-
-    Raises
-    ------
-    ValueError
-        If some of it is masked, or it is no array at all.
-    """
+    """Return a user's array: all of them come in here; ValueError if some entries are masked."""
     if is_masked(value):
         raise ValueError(f"{name} must be {expected}, got a masked array with masked entries")
     try:

@@ -50,13 +50,7 @@ def _left_in_group(limit: Path, current: Path, statistics: Path) -> int | None:
 
 
 def check(what: str, needed: int) -> None:
-    """Refuse to start what cannot fit.
-
-    Raises
-    ------
-    MemoryError
-        If `needed` bytes are more than are left; both numbers are in the message.
-    """
+    """Raise MemoryError if more bytes are needed than are left."""
     if needed > UNCHECKED:
         compare(what, needed, available(), "this machine")
 

@@ -43,13 +43,7 @@ def allowed() -> int:
 
 
 def start() -> None:
-    """Start the threads of parallel kernels.
-
-    Raises
-    ------
-    ForkError
-        If there are none in this process, and waiting for them would take for ever.
-    """
+    """Start the threads of parallel kernels; ForkError in a process that cannot have them."""
     _check_fork()
     # A parallel kernel loaded from the disk cache does not start them itself where the kernel that
     # calls it was compiled in a process that loaded it, too.

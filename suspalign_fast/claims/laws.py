@@ -52,10 +52,7 @@ class Probed(Protocol):
         """Return a state with coefficients and velocities of each band multiplied by factors."""
 
     def products(self, planes: Planes) -> Array:
-        """Squares of the coefficients; with a velocity its products with them and its squares.
-
-        Squared norms and products of what is behind each entry of a plane, shape (1 or 3, entries).
-        """
+        """Return each level's ``|c|^2``, with a velocity v also ``c.v`` and ``|v|^2``."""
 
 
 def probed_engines() -> tuple[str, ...]:
@@ -64,13 +61,7 @@ def probed_engines() -> tuple[str, ...]:
 
 
 def make_probed(run: Run) -> Probed:
-    """Return the engine of a run.
-
-    Raises
-    ------
-    TypeError
-        If it cannot be probed.
-    """
+    """Return the engine of a run; TypeError if it cannot be probed."""
     engine: Engine = make_engine(run)
     if not (engine.can_be_probed and isinstance(engine, Probed)):
         raise TypeError(f"engine {run.engine!r} cannot try single steps: {type(engine).__name__}")
@@ -94,10 +85,7 @@ class StepLaw:
         self._starts = np.cumsum(spectrum.multiplicities) - spectrum.multiplicities
 
     def products(self, planes: Planes) -> Array:
-        """Squared norms of each level's coefficients; with a velocity v ``c.v`` and ``v.v``, too.
-
-        Shape (1 or 3, levels).
-        """
+        """Return each level's ``|c|^2``, with a velocity v also ``c.v`` and ``|v|^2``."""
         products = self.engine.products(planes)
         if products.shape[-1] == self.lam.size:
             return products

@@ -39,12 +39,7 @@ MOST_KURTOSIS, LEAST = 1.0, 200
 
 
 class RowClaims:
-    """Compares what steps do with what rows predict of them.
-
-    Parameters
-    ----------
-    trials : Trials
-    """
+    """Compares what steps do with what rows predict of them."""
 
     def __init__(self, trials: Trials) -> None:
         self.trials = trials
@@ -59,15 +54,7 @@ class RowClaims:
         self._margins: list[Array] = []
 
     def count(self, here: State, step_size: float, after: Array) -> None:
-        """Count what steps of a size did at a state.
-
-        Parameters
-        ----------
-        here : State
-        step_size : float
-        after : ndarray of float64, shape (repeats, 2)
-            Squared gradients of both bands.
-        """
+        """Count what steps did at a state; `after` are squared gradients, shape (repeats, 2)."""
         law = _Next(self.trials, here, step_size)
         if not law.is_known:
             self.mean.open += 1
@@ -201,12 +188,7 @@ MARGINS = (1.1, 1.3)
 
 
 class LossInterval:
-    """Tries steps projected on one band inside the loss interval of a state.
-
-    Parameters
-    ----------
-    trials : Trials
-    """
+    """Tries steps projected on one band inside the loss interval of a state."""
 
     def __init__(self, trials: Trials) -> None:
         self.trials = trials
@@ -244,12 +226,7 @@ DEPTHS = (0.5, 0.02)
 
 
 class Prober:
-    """Tries single steps at a state and counts the signs.
-
-    Parameters
-    ----------
-    trials : Trials
-    """
+    """Tries single steps at a state and counts the signs."""
 
     def __init__(self, trials: Trials) -> None:
         self.trials = trials
@@ -331,12 +308,7 @@ _NAMES = {
 
 
 class VelocityProber:
-    """Tries single steps at a state with a velocity and at four that are made of it.
-
-    Parameters
-    ----------
-    trials : Trials
-    """
+    """Tries single steps at a state with a velocity and at four that are made of it."""
 
     def __init__(self, trials: Trials) -> None:
         self.trials = trials

@@ -179,11 +179,6 @@ def steps_follow(trace: Trace) -> Claim:
     Changes of alignment, less their mean given the row and over their deviation, are those of a
     martingale, and so are rises less their chance. The sum of a group is taken for a chi-square,
     moved and scaled, with the same first three cumulants, and for a normal.
-
-    Parameters
-    ----------
-    trace : Trace
-        With pairs of rows one step apart.
     """
     claim = Claim("two phases: steps follow the exact law")
     run = trace.run

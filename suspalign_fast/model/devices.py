@@ -21,18 +21,8 @@ class DeviceError(RuntimeError):
 def resolve(device: Any, engine: str) -> str:
     """Return the device that an argument ``device=`` stands for.
 
-    Parameters
-    ----------
-    device : {"cpu", "cuda", "auto"}
-        "auto" is the GPU where there is a usable one and the engine runs on it.
-    engine : str
-
-    Raises
-    ------
-    ValueError
-        If it is none of these, or "cuda" and the engine does not run there.
-    DeviceError
-        If there is no usable GPU; the message says what was looked for.
+    "auto" is the GPU where there is a usable one and the engine runs on it. Raises ValueError for
+    an unknown device or an engine that does not run there, DeviceError if there is no usable GPU.
     """
     check(device, engine)
     if device == "auto":

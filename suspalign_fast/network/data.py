@@ -63,8 +63,8 @@ def mapped(of: Callable[[Tensor], Tensor], value: Any) -> Any:
 def num_samples(inputs: Any, expected: int) -> int | None:
     """Return how many samples inputs are, None where that cannot be told.
 
-    A list may be a structure of tensors or have one entry a sample: so many samples as are
-    `expected` are found in either.
+    A list may be a structure of tensors or have one entry a sample: the `expected` number is looked
+    for in both.
     """
     lengths = {len(tensor) for tensor in tensors_of(inputs)}
     has_length = hasattr(inputs, "__len__") and not isinstance(inputs, Mapping)
@@ -103,13 +103,7 @@ GROUPS = 8
 
 
 def of_data(data: Any) -> Iterable[Batch]:
-    """Return batches that can be gone through again and again.
-
-    Raises
-    ------
-    ValueError
-        If data are not pairs, or can be gone through only once.
-    """
+    """Return batches that can be gone through again and again; ValueError where there are none."""
     if isinstance(data, TensorDataset):
         data = data.tensors
     if isinstance(data, Dataset):
@@ -128,13 +122,7 @@ def of_data(data: Any) -> Iterable[Batch]:
 
 
 def batches_of(name: str, given: Any) -> Iterable[Batch]:
-    """Return batches that were given, pairs where that can be told without going through them.
-
-    Raises
-    ------
-    ValueError
-        If they are none, or can be gone through only once.
-    """
+    """Return batches that were given, pairs where that can be told without going through them."""
     if isinstance(given, Iterator):
         raise checks.wrong(name, given, EXPECTED + " that can be gone through more than once")
     if isinstance(given, str | bytes | dict | Tensor) or not hasattr(given, "__iter__"):

@@ -41,14 +41,7 @@ def of_bands(a: Tensor, b: Tensor, vectors: Tensor) -> Tensor:
 
 
 def power_sums(gradient: Tensor, pulled: Tensor, vectors: Tensor) -> Array:
-    """Return S_1 ... S_4 of both bands, shape (2, 4), S_1 unknown.
-
-    Parameters
-    ----------
-    gradient, pulled : Tensor, shape (d,)
-        g and H g.
-    vectors : Tensor, shape (d, k)
-    """
+    """Return S_1 ... S_4 of both bands, shape (2, 4), S_1 unknown, from g, H g and eigenvectors."""
     pairs = ((gradient, gradient), (gradient, pulled), (pulled, pulled))
     sums = [of_bands(a[:, None], b[:, None], vectors)[:, 0] for a, b in pairs]
     known = torch.stack(sums, dim=1).cpu().numpy()

@@ -120,14 +120,7 @@ class Verification(NamedTuple):
     states: tuple[StateSigns, ...]
 
     def signs_at(self, multiple: float, *, beyond: bool = False) -> Count:
-        """Count the signs of the odds at a multiple of eta*.
-
-        Parameters
-        ----------
-        multiple : float
-        beyond : bool
-            Count the states at which the quadratic picture does not hold, not the others.
-        """
+        """Count the signs of the odds at a multiple of eta*, in or beyond the quadratic picture."""
         expected, found = [], []
         for state in self.states:
             if state.row.beyond_quadratic is beyond:
@@ -277,13 +270,7 @@ def verify(
 
 
 def _states(states: Any) -> list[Any]:
-    """Return states of a model.
-
-    Raises
-    ------
-    ValueError
-        If they are none, or all the same one: a state dict holds the parameters, not copies.
-    """
+    """Return states of a model; ValueError if they are none, or share their numbers."""
     if isinstance(states, Mapping) or not isinstance(states, Iterable):
         raise checks.wrong("states", type(states).__name__, "a list of state dicts")
     given = list(states)

@@ -58,18 +58,9 @@ def for_step(
 ) -> tuple[Array, Array, Array]:
     """Return sums, noise sums and constants of which the law of the next S_2 is made.
 
-    Parameters
-    ----------
-    power_sums, noise_sums, constants : ndarray of float64
-    eta : ndarray of float64, shape (..., 2)
-        Step size times weight of each band.
-    velocity : Velocity or None
-
-    Notes
-    -----
-    The gradient after a step is ``lambda (c~ - eta p lambda c) - eta p lambda s xi`` with
-    ``c~ = c - eta q v``: its noise is p times that of plain SGD, and what it multiplies has c~ in
-    the place of c.
+    `eta` is step size times weight of each band, shape (..., 2). The gradient after a step is
+    ``lambda (c~ - eta p lambda c) - eta p lambda s xi`` with ``c~ = c - eta q v``: its noise is p
+    times that of plain SGD, and what it multiplies has c~ in the place of c.
     """
     if velocity is None:
         return power_sums, noise_sums, constants

@@ -32,19 +32,7 @@ Array = NDArray[np.float64]
 
 
 def rule_of_points(x: Array, weights: Array, count: int) -> tuple[Array, Array]:
-    """Return the Gauss rule of points with positive weights; the points where they are no more.
-
-    Parameters
-    ----------
-    x, weights : ndarray of float64
-        Different points.
-    count : int
-        Number n of nodes.
-
-    Notes
-    -----
-    The recurrence is Stieltjes's procedure in the points, moved and scaled to [-1, 1].
-    """
+    """Return the Gauss rule of different points with positive weights, by Stieltjes's procedure."""
     if x.size <= count:
         return x, weights
     center, half = (x.max() + x.min()) / 2.0, (x.max() - x.min()) / 2.0
@@ -92,23 +80,7 @@ def _rule(diagonal: Array, beside: Array) -> tuple[Array, Array]:
 def joined(
     lam: NDArray[np.float64], counts: NDArray[np.int64], k: int, width: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], float]:
-    """Join levels whose logarithms fall into one bin, counted from the top of the band.
-
-    Parameters
-    ----------
-    lam, counts : ndarray
-        Eigenvalues and multiplicities.
-    k : int
-        Number of levels of the dominant band.
-    width : float
-
-    Returns
-    -------
-    lam, counts : ndarray
-        Of the bins.
-    error : float
-        Largest relative change of an eigenvalue.
-    """
+    """Join levels in bins of each band; return these and the largest relative change."""
     first = np.flatnonzero(_bin_starts(lam, k, width))
     sizes = np.add.reduceat(counts, first)
     top = np.repeat(lam[first], np.diff(np.append(first, lam.size)))
@@ -133,15 +105,7 @@ def _bin_starts(lam: NDArray[np.float64], k: int, width: float) -> NDArray[np.bo
 
 
 def narrowest(lam: NDArray[np.float64], k: int, num_levels: int) -> float:
-    """Return the smallest bin width, to a thousandth, that gives at most `num_levels` levels.
-
-    Parameters
-    ----------
-    lam : ndarray of float64
-    k : int
-        Number of levels of the dominant band.
-    num_levels : int
-    """
+    """Return the smallest bin width, to a thousandth, that gives at most `num_levels` levels."""
     low, high = 1e-16, 1500.0  # one bin a band at the upper end, whatever the eigenvalues
     if _bin_starts(lam, k, high).sum() > num_levels:
         raise checks.wrong("num_levels", num_levels, "enough for both bands and the zeros")
@@ -243,13 +207,7 @@ def _first_below(band: Band, value: float, start: int, stop: int) -> int:
 
 @may_underflow
 def compressed(bands: Sequence[Bins], tolerance: float, dim: int, num_dominant: int) -> Parts:
-    """Return the fewest levels, among `RULES`, whose error is within a tolerance.
-
-    Raises
-    ------
-    ValueError
-        If the tolerance is out of range, or none of them has it.
-    """
+    """Return the fewest levels, among `RULES`, whose error is within a tolerance."""
     wanted = checks.real("tolerance", tolerance, positive=True)
     if not LEAST <= wanted <= MOST:
         raise checks.wrong("tolerance", tolerance, f"from {LEAST:g} to {MOST:g}")
@@ -266,13 +224,7 @@ def compressed(bands: Sequence[Bins], tolerance: float, dim: int, num_dominant: 
 
 
 def gauss_rule(width: float, nodes: int) -> tuple[float, int]:
-    """Return logarithmic width of bins and number of nodes in them.
-
-    Raises
-    ------
-    ValueError
-        If one is out of range.
-    """
+    """Return logarithmic width of bins and number of nodes in them, checked."""
     size = checks.real("width", width, positive=True)
     if size < NARROWEST:
         raise checks.wrong("width", width, f"at least {NARROWEST:g}")

@@ -65,10 +65,10 @@ def _shares(bands: Sequence[Band], fewest: list[int], count: int) -> list[int]:
 def _levels(
     band: Band, count: int, *, top: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], float]:
-    """At most `count` levels of a band: eigenvalues, multiplicities and the largest error.
+    """Return at most `count` levels of a band: eigenvalues, multiplicities, largest error.
 
-    The eigenvalue at the gap is a level of its own (the last one of the `top` band, the first one
-    of the other), and so are a zero at the end and, where there are enough levels, the other end.
+    The eigenvalue at the gap is a level of its own, the last one of the `top` band and the first
+    one of the other. So are a zero at the end and, where there are enough levels, the other end.
     """
     size = band.size
     fewest = _fewest_levels(band)

@@ -54,13 +54,7 @@ def checked(given: ArrayLike | None, num_levels: int) -> NDArray[np.int64]:
 
 
 class Compression(NamedTuple):
-    """What real multiplicities do not say of a compressed spectrum.
-
-    Attributes
-    ----------
-    dim, num_dominant_levels : int
-    error : float
-    """
+    """What real multiplicities do not say of a compressed spectrum."""
 
     dim: int
     num_dominant_levels: int
@@ -68,19 +62,7 @@ class Compression(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """Arguments of a spectrum, not yet checked.
-
-    Attributes
-    ----------
-    eigenvalues : ndarray of float64
-        Nobody else's: a spectrum keeps it.
-    num_dominant : int
-    multiplicities : array_like of int or None
-    error : float
-        Quantization error.
-    compression : Compression or None
-        Of a compressed spectrum, whose multiplicities are real numbers.
-    """
+    """Arguments of a spectrum, not yet checked; it keeps the array of eigenvalues."""
 
     eigenvalues: NDArray[np.float64]
     num_dominant: int

@@ -266,17 +266,7 @@ class Spectrum(Travels):
         return self
 
     def band_sums(self, per_level: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sum a per-level quantity over the directions of each band.
-
-        Parameters
-        ----------
-        per_level : ndarray, shape (..., num_levels)
-
-        Returns
-        -------
-        ndarray of float64, shape (..., 2)
-            Sums over the dominant and the bulk band, multiplicities counted.
-        """
+        """Sum values, shape (..., num_levels), over the directions of each band, shape (..., 2)."""
         k = self.num_dominant_levels
         weighted = per_level if self.is_simple else per_level * self.multiplicities
         return np.stack([weighted[..., :k].sum(-1), weighted[..., k:].sum(-1)], axis=-1)

@@ -25,13 +25,7 @@ EXPECTED = "a one-dimensional .npy array of real numbers"
 
 
 def read_npy(path: paths.AnyPath) -> NDArray[np.float64]:
-    """Read the eigenvalues of a file that ``numpy.save`` wrote; nothing of it is ever run.
-
-    Raises
-    ------
-    OSError
-        If it does not exist, or is no whole ``.npy`` file of a one-dimensional array of numbers.
-    """
+    """Read the eigenvalues of a ``.npy`` file, of which nothing is run; OSError for any other."""
     target = paths.absolute(path)
     try:
         descriptor = paths.open_regular(target, follow=True)
