@@ -84,8 +84,12 @@ def step_size(text: str) -> float | StepSize:
     return rule
 
 
-def step_size_of(problem: Quadratic, update: Weights, optimizer: Optimizer) -> float:
-    """Return the step size of a problem for which none is given: two digits of its share."""
+def usual_step_size(
+    source: "Source", problem: Quadratic, update: Weights, optimizer: Optimizer
+) -> float:
+    """Return the step size where none is given: two digits of its share of the edge."""
+    if source.is_shipped:
+        return SHIPPED
     edge = problem.noise.stability(problem.spectrum, 0.0, update, optimizer).largest
     return float(f"{SHARE * edge:.1e}") if math.isfinite(edge) else SHIPPED
 
@@ -179,15 +183,18 @@ def option_of(family: Family) -> str:
 
 
 def problem(command: Command) -> Command:
-    """Add the options that describe a problem; the command gets them as `source` and others."""
+    """Add the options that describe a problem; the command gets them as `asked`."""
 
     @functools.wraps(command)
-    def with_source(*, num_dominant: int | None, **given: Any) -> None:
+    def with_problem(
+        *, num_dominant: int | None, noise: str, noise_std: float, initial: float, **given: Any
+    ) -> None:
         named = {name: given.pop(f"family_{name}") for name in FAMILIES}
-        command(source=source(named, num_dominant), **given)
+        asked = Asked(source(named, num_dominant), noise, noise_std, initial)
+        command(asked=asked, **given)
 
     return added(
-        with_source,
+        with_problem,
         *(_option(family) for family in FAMILIES.values()),
         click.option(
             "--num-dominant",
@@ -255,10 +262,19 @@ def _listed(family: Family, text: str) -> dict[str, Any]:
         ) from None
 
 
-def load(source: Source, model: str, noise_std: float, initial: float) -> Quadratic:
-    """Return the problem that the options describe."""
-    made = noise(model, noise_std)
-    return Quadratic(source.spectrum(), noise=made, initial=initial)
+@dataclass(frozen=True)
+class Asked:
+    """The problem that options describe, not yet made."""
+
+    source: Source
+    noise: str
+    noise_std: float
+    initial: float
+
+    def load(self) -> Quadratic:
+        """Make it."""
+        model = noise(self.noise, self.noise_std)
+        return Quadratic(self.source.spectrum(), noise=model, initial=self.initial)
 
 
 def noise(text: str, std: float) -> Noise:
