@@ -68,7 +68,7 @@ class RowClaims:
         kurtosis = law.kurtosis_of((1.0 / here.sums[0, 1], -1.0 / here.sums[1, 1]))
         self._margins.append(np.full(off.size, chance_error(kurtosis)))
 
-    def judged(self) -> list[Claim]:
+    def judge(self) -> list[Claim]:
         """Return the claims with their p-values."""
         mean, deviation, rise = self.mean, self.deviation, self.rise
         mean.p_value = min(1.0, (mean.right + mean.wrong) * self._smallest)
@@ -211,9 +211,9 @@ class LossInterval:
         for step_size in lowering:
             self.trials.loss(self.bulk, -1, here, step_size, 1)
 
-    def judged(self) -> list[Claim]:
+    def judge(self) -> list[Claim]:
         """Return both claims with their p-values."""
-        return [self.dominant.judged(), self.bulk.judged()]
+        return [self.dominant.judge(), self.bulk.judge()]
 
 
 # --- What the paper claims of single steps at the states of a run of plain SGD -------------------
@@ -234,9 +234,9 @@ class Prober:
         self.correcting = Signs("self-correction: falls for every step size")
         self.losses = LossInterval(trials)
 
-    def judged(self) -> list[Claim]:
+    def judge(self) -> list[Claim]:
         """Return the claims with their p-values."""
-        return [self.critical.judged(), self.correcting.judged(), *self.losses.judged()]
+        return [self.critical.judge(), self.correcting.judge(), *self.losses.judge()]
 
     def probe(self, planes: Planes) -> None:
         """Try all kinds of steps at a state."""
@@ -317,10 +317,10 @@ class VelocityProber:
         #: Mini-batches have no predictions from rows with a velocity.
         self.rows = None if trials.of_state else RowClaims(trials)
 
-    def judged(self) -> list[Claim]:
+    def judge(self) -> list[Claim]:
         """Return the claims with their p-values."""
-        claims = [signs.judged() for signs in self.cases.values()] + self.losses.judged()
-        return claims + (self.rows.judged() if self.rows else [])
+        claims = [signs.judge() for signs in self.cases.values()] + self.losses.judge()
+        return claims + (self.rows.judge() if self.rows else [])
 
     def probe(self, planes: Planes) -> None:
         """Try all kinds of steps at a state and at those made of it."""

@@ -117,7 +117,7 @@ def verify(
     for time in reports.over(times, "state", visible=progress):
         rows.append(simulator.advance(int(time) - simulator.step))
         prober.probe(simulator.planes)
-    return Report(prober.judged() + _of_all_rows(run, Rows.joined(rows)))
+    return Report(prober.judge() + _of_all_rows(run, Rows.joined(rows)))
 
 
 def _of_all_rows(run: Run, rows: Rows) -> list[Claim]:

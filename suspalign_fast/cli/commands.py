@@ -28,7 +28,6 @@ from ..traces.trace import Trace
 from ..traces.trace_file import load_trace
 from . import options, text
 from .console import DIVERGED, Commands, say, warn, warned
-from .text import say_study
 
 
 @click.group(
@@ -296,7 +295,7 @@ def verify_command(
 def info(file: Path, follow: bool) -> None:
     """Print what a trace FILE holds, or a study, also while a run or a sweep writes it."""
     if is_study(file):
-        say_study(file, follow=follow)
+        text.say_study(file, follow=follow)
         return
     trace = _follow(file) if follow else load_trace(file)
     say(f"file       {file} ({text.file_size(file)})")

@@ -27,7 +27,7 @@ Command = Callable[..., None]
 DEVICES = click.Choice((*devices.DEVICES, "auto"))
 
 
-def added(command: Command, *options: Callable[[Command], Command]) -> Command:
+def add_options(command: Command, *options: Callable[[Command], Command]) -> Command:
     """Return a command with more options, in the order in which help lists them."""
     for option in reversed(options):
         command = option(command)
@@ -37,7 +37,7 @@ def added(command: Command, *options: Callable[[Command], Command]) -> Command:
 def picture(command: Command) -> Command:
     """Add the options that describe a picture."""
     size = "x".join(map(str, SIZES[3]))
-    return added(
+    return add_options(
         command,
         click.option("--log-alignment", is_flag=True, help="Draw alignment on a logarithmic axis."),
         click.option(
@@ -50,7 +50,7 @@ def picture(command: Command) -> Command:
 
 def effort(command: Command) -> Command:
     """Add the options that say how many threads work and who watches."""
-    return added(
+    return add_options(
         command,
         click.option("--threads", type=int, help="Number of threads.  [default: all]"),
         click.option("--quiet", is_flag=True, help="No progress bar."),
@@ -135,7 +135,7 @@ def optimizer_options(command: Command) -> Command:
     def with_optimizer(*, momentum: float | None, nesterov: bool, **given: Any) -> None:
         command(optimizer=texts.optimizer("--momentum", momentum, nesterov=nesterov), **given)
 
-    return added(
+    return add_options(
         with_optimizer,
         click.option(
             "--momentum",
@@ -193,7 +193,7 @@ def problem(command: Command) -> Command:
         asked = Asked(source(named, num_dominant), noise, noise_std, initial)
         command(asked=asked, **given)
 
-    return added(
+    return add_options(
         with_problem,
         *(_option(family) for family in FAMILIES.values()),
         click.option(

@@ -221,7 +221,7 @@ def _of_small(curvature: Curvature, loss: Loss, k: int) -> Top:
     return Top(found.cpu().numpy(), vectors.contiguous(), 0.0)
 
 
-def refreshed(curvature: Curvature, vectors: Tensor) -> Array:
+def refresh(curvature: Curvature, vectors: Tensor) -> Array:
     """Return the eigenvalues of the matrix within a space of earlier eigenvectors, descending."""
     within = vectors.T @ curvature.times(vectors)
     values = torch.linalg.eigvalsh((within + within.T) / 2.0)

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..base import checks, reports
 from ..physics import formulas as physics
 from ..physics import rows
-from .curvature import PRODUCTS, SPARE, Curvature, refreshed, top
+from .curvature import PRODUCTS, SPARE, Curvature, refresh, top
 from .loss import Batches, Loss, of_training
 
 # --- The sums of a row: what a step's expected odds and losses are made of, by bands -------------
@@ -349,7 +349,7 @@ def measured_row(
             values, vectors, residual = top(matrix, loss, settings.num_dominant, settings.tolerance)
         else:
             residual = float("nan")
-            values = np.append(refreshed(matrix, vectors), np.nan)
+            values = np.append(refresh(matrix, vectors), np.nan)
         settings.check_residual(residual)
         if warn:
             _check_gap(values)

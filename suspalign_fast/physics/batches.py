@@ -255,7 +255,7 @@ def _of_bands(values: Array | float) -> Array:
     return np.expand_dims(np.asarray(values, np.float64), -1)
 
 
-def averaged(weights: Array, mean: Array, variance: Array, third: Array) -> Cumulants:
+def average_over_nodes(weights: Array, mean: Array, variance: Array, third: Array) -> Cumulants:
     """Return the cumulants of a law that has these, given u, one entry a node of `nodes_of`."""
     average = np.tensordot(weights, mean, 1)
     off = mean - average
@@ -288,7 +288,7 @@ def change_cumulants(
             np.stack([getattr(z, name) for z in given]) / unit**power
             for power, name in enumerate(Cumulants._fields, 1)
         )
-        return averaged(weights, mean, variance, third)
+        return average_over_nodes(weights, mean, variance, third)
 
 
 def _traces(constants: Array, shape: NoiseShape | None) -> Array:
