@@ -29,27 +29,27 @@ C1, C2, C3, V1, V2, X4, X5, W4 = map(
 
 def for_odds(power_sums: Array, constants: Array, velocity: Velocity | None) -> tuple[Array, Array]:
     """Return sums and constants of which S_2, S_3 and ``S_4 + N_2`` are those of the next odds."""
-    if velocity is None:
-        return power_sums, constants
-    extra, p, q = velocity
-    sums, noise = power_sums.copy(), constants.copy()
-    with np.errstate(over="ignore", invalid="ignore"):
-        sums[..., 2] = pull_term(p, q, power_sums[..., 2], extra[..., C2])
-        sums[..., 3] = push_term(p, q, power_sums[..., 3], extra[..., C3], extra[..., V2])
-        noise[..., 1] = p * p * constants[..., 1]
-    return sums, noise
+    return _put_velocity(power_sums, constants, velocity, 2, C2, V2)
 
 
 def for_loss(power_sums: Array, constants: Array, velocity: Velocity | None) -> tuple[Array, Array]:
     """Return sums and constants of which S_2 and ``S_3 + N_1`` are those of the next losses."""
+    return _put_velocity(power_sums, constants, velocity, 1, C1, V1)
+
+
+def _put_velocity(
+    power_sums: Array, constants: Array, velocity: Velocity | None, at: int, cross: int, square: int
+) -> tuple[Array, Array]:
+    """Put L in the place of the sum `at`, and T in that of the next one and its noise."""
     if velocity is None:
         return power_sums, constants
     extra, p, q = velocity
     sums, noise = power_sums.copy(), constants.copy()
+    mixed, squares = (extra[..., i] for i in (cross + 1, square))
     with np.errstate(over="ignore", invalid="ignore"):
-        sums[..., 1] = pull_term(p, q, power_sums[..., 1], extra[..., C1])
-        sums[..., 2] = push_term(p, q, power_sums[..., 2], extra[..., C2], extra[..., V1])
-        noise[..., 0] = p * p * constants[..., 0]
+        sums[..., at] = pull_term(p, q, power_sums[..., at], extra[..., cross])
+        sums[..., at + 1] = push_term(p, q, power_sums[..., at + 1], mixed, squares)
+        noise[..., at - 1] = p * p * constants[..., at - 1]
     return sums, noise
 
 
