@@ -38,7 +38,7 @@ def is_number(value: Any) -> bool:
     """Whether a value that may be a number or an array of them is no array."""
     try:
         return not isinstance(value, list | tuple) and np.ndim(value) == 0
-    except Exception:  # whatever an object of a user's raises: it is told where it is read
+    except Exception:  # whatever a user's object raises: reading it says what is wrong
         return True
 
 

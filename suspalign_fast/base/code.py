@@ -53,7 +53,7 @@ def _statements(code: types.CodeType) -> list[ast.stmt] | None:
         found = [node for node in ast.walk(ast.parse(text)) if _begins(node) == _place(code)]
     except (SyntaxError, ValueError, RecursionError, OSError):
         return None
-    if len(found) != 1:  # of two on one line nobody knows which
+    if len(found) != 1:  # two on one line cannot be told apart
         return None
     node = found[0]
     if isinstance(node, ast.Lambda):

@@ -1,4 +1,4 @@
-"""Objects as values: equality, pickling and copying, numbers that are too small to hold."""
+"""Objects as values: equality, pickling and copying, underflow."""
 
 import functools
 import os
@@ -89,7 +89,7 @@ def _unpacked(value: Any) -> Any:
 
 
 def main_is_lost() -> bool:
-    """Whether new processes would look for the program in a file that is none, and fail."""
+    """Whether new processes would look for the program in a file that does not exist."""
     file = _main_file()
     return file is not None and not os.path.exists(file)
 

@@ -343,7 +343,7 @@ class VelocityProber:
                 self.rows.count(here, size, after)
 
     def _sizes(self, here: State) -> Sequence[float]:
-        """Multiples of the critical step size; any step sizes where there is none."""
+        """Return multiples of the critical step size, or any step sizes where none exists."""
         critical = here.critical
         if 0.0 < critical < np.inf:
             return [multiple * critical for multiple in MULTIPLES]

@@ -106,7 +106,7 @@ class _RunLaw:
         return np.array([terms[:split].sum(), terms[split:].sum()])
 
     def two_sided(self, observed: Array) -> float:
-        """Chance of an alignment as far out as observed, NaN where there is none to speak of."""
+        """Chance of an alignment as far out as observed, NaN where sums have underflowed."""
         expected = self._expected()
         if not ((observed > TINY) & (expected > TINY)).all():
             return float("nan")
@@ -117,7 +117,7 @@ class _RunLaw:
         return min(1.0, 2.0 * TAIL_ERROR * min(self._tails(distance)))
 
     def mean_strays(self, mean: float) -> bool:
-        """Whether a mean of the alignment is not that of the law."""
+        """Whether a mean of the alignment differs from that of the law."""
         dominant, bulk = self._expected()
         if not min(dominant, bulk) > SMALLEST_SHARE * max(dominant, bulk):
             return False  # or NaN

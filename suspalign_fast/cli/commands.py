@@ -177,7 +177,7 @@ def run(
 
 
 def _end(trace: Trace, file: Path, allow_divergence: bool) -> None:
-    """Say last how a run ended; exit with a status of its own where it diverged."""
+    """Print how a run ended; exit with the status of divergence where it diverged."""
     text.say_end(trace, file)
     if trace.status == "diverged" and not allow_divergence:
         click.get_current_context().exit(DIVERGED)
@@ -311,7 +311,7 @@ def info(file: Path, follow: bool) -> None:
 def _follow(file: Path) -> Trace:
     """Move a progress bar with the committed rows of a running trace until its run ends.
 
-    Of measured rows nobody knows how many there will be.
+    The number of measured rows is not known in advance, so that their bar has no end.
     """
     trace = load_trace(file)
     total = None if trace.problem is None else trace.run.num_rows

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what their texts stand for."""
+"""Options that several commands share, and the values that their texts stand for."""
 
 import functools
 import math
@@ -28,7 +28,7 @@ DEVICES = click.Choice((*devices.DEVICES, "auto"))
 
 
 def add_options(command: Command, *options: Callable[[Command], Command]) -> Command:
-    """Return a command with more options, in the order in which help lists them."""
+    """Return a command with more options, listed by help in this order."""
     for option in reversed(options):
         command = option(command)
     return command

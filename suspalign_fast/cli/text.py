@@ -86,7 +86,7 @@ def _marks(course: Course) -> str:
 
 
 def say_end(trace: Trace, path: Path) -> None:
-    """Say last what went wrong, or how to go on."""
+    """Print what went wrong, or how to go on."""
     last = (
         f" after step {int(trace.read('step', len(trace) - 1, len(trace))[0]):,}"
         if len(trace)

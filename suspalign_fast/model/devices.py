@@ -15,7 +15,7 @@ DEVICES = ("cpu", "cuda")
 
 
 class DeviceError(RuntimeError):
-    """A device was asked for that is not there, or does not finish its work."""
+    """The device asked for is missing, or does not finish its work."""
 
 
 def resolve(device: Any, engine: str) -> str:
@@ -50,7 +50,7 @@ def is_simulated() -> bool:
 
 
 def why_not() -> str | None:
-    """Return what stands in the way of using a GPU, None where nothing does."""
+    """Return why no GPU can be used, None where one can."""
     if is_simulated():
         return None
     try:

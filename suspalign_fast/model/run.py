@@ -258,7 +258,7 @@ def update_weights(update: Any) -> tuple[float, float]:
 def _record_at(
     steps: ArrayLike | None, num_steps: int, record_every: int
 ) -> NDArray[np.int64] | None:
-    """Return the steps to record with 0 in front, checked; None where there are none given."""
+    """Return the steps to record with 0 in front, checked; None where no steps are given."""
     if steps is None:
         return None
     expected = f"increasing integers from 0 to num_steps = {num_steps}"

@@ -100,7 +100,7 @@ def of_batches(
 
 
 def returned_loss(x: Array, batch: int, optimizer: Optimizer) -> Array:
-    """Return r of every level: what its own loss leaves of itself, below 1 where it is stable."""
+    """Return the share of each level's loss that its own noise keeps up, below 1 where stable."""
     with np.errstate(invalid="ignore"):
         share = x * (x * rest_covariance(x, optimizer)[0]) / batch
     return np.where(x > 0.0, np.where(x < optimizer.largest, share, np.inf), 0.0)

@@ -378,7 +378,7 @@ def refuse_foreign(step_size: StepSize) -> None:
 
 
 def as_step_size(step_size: StepSizeLike) -> StepSize:
-    """Return the rule that an argument ``step_size=`` stands for; ValueError if it is none."""
+    """Return the rule that an argument ``step_size=`` stands for, else ValueError."""
     if isinstance(step_size, StepSize):
         return step_size
     if callable(step_size):

@@ -103,7 +103,7 @@ GROUPS = 8
 
 
 def of_data(data: Any) -> Iterable[Batch]:
-    """Return batches that can be gone through again and again; ValueError where there are none."""
+    """Return batches that can be gone through again and again; ValueError for any other data."""
     if isinstance(data, TensorDataset):
         data = data.tensors
     if isinstance(data, Dataset):

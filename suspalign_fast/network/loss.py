@@ -107,9 +107,9 @@ def of_training(model: torch.nn.Module) -> list[str]:
 
 #: Relative difference of two evaluations that rounding leaves, in units of the last place.
 ROUNDING = 1e3
-#: What it leaves at most, however short a type is: a check that nothing fails is none.
+#: The same at most, however short the type is: a wider check would accept everything.
 MOST = 0.1
-#: Relative difference from a mean from which on it is none.
+#: A loss that differs by more from the mean of its parts is not a mean.
 OF_MEAN = 1e-3
 #: Node of a graph behind which parameters get gradients by ``backward`` alone, and by
 #: ``torch.autograd.grad`` an error or none.

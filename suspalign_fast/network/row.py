@@ -123,7 +123,7 @@ def _of_pairs(kicks: Tensor, vectors: Tensor) -> tuple[Tensor, int]:
     return upper, count * (count - 1) // 2
 
 
-#: Ratios of the eigenvalues around the gap that are none.
+#: Smaller ratios of the eigenvalues around the gap count as no gap.
 VISIBLE_GAP = 1.05
 #: A row takes about so many products, for its bar.
 USUAL_PRODUCTS = 64

@@ -270,7 +270,7 @@ def verify(
 
 
 def _states(states: Any) -> list[Any]:
-    """Return states of a model; ValueError if they are none, or share their numbers."""
+    """Return a list of state dicts; ValueError for anything else, or if two share memory."""
     if isinstance(states, Mapping) or not isinstance(states, Iterable):
         raise checks.wrong("states", type(states).__name__, "a list of state dicts")
     given = list(states)

@@ -10,7 +10,7 @@ is expected to do to the sums of a band takes their products with v:
 ``T = p^2 (S_4 + N_2) + 2 p q C_3 + q^2 V_2``, and ``E[loss']`` the same with indices one lower.
 Put L in the place of S_3 and T in that of ``S_4 + N_2``, and every formula of `formulas` holds:
 that is all there is here (docs/momentum.md). Functions are vectorized over leading axes and return
-what they are given where there is no velocity.
+their arguments unchanged where there is no velocity.
 """
 
 import numpy as np

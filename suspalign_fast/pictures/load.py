@@ -13,7 +13,7 @@ _BACKEND = "MPLBACKEND"
 def load() -> Any:
     """Import `pictures.figure`, whatever backend the environment asks for.
 
-    Matplotlib cannot be imported where that backend is unknown: it is told of it afterwards.
+    Importing Matplotlib fails where that backend is unknown, so the backend is set afterwards.
     """
     if "matplotlib" not in sys.modules and (asked := os.environ.get(_BACKEND)):
         del os.environ[_BACKEND]

@@ -18,7 +18,7 @@ from ...storage.output import Output, text, write
 from ...storage.reader import Reader
 from .parts import Compression, Parts
 
-# --- Eigenvalues in a ``.npy`` file, which may be anything ---------------------------------------
+# --- Eigenvalues in a ``.npy`` file, none of which is trusted ------------------------------------
 
 
 EXPECTED = "a one-dimensional .npy array of real numbers"
