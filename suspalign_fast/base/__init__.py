@@ -10,7 +10,6 @@
 `memory`     what memory a computation takes, against what is left
 `executors`  work handed to executors, and signals that end it
 `reports`    errors, progress, and where a result comes from
-`lazy`       parts of SciPy, loaded when they are first used
 `old_paths`  modules under the names that they had
 ===========  ===============================================================
 """

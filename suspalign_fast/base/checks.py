@@ -38,18 +38,12 @@ def is_number(value: Any) -> bool:
     """Whether a value that may be a number or an array of them is no array."""
     try:
         return not isinstance(value, list | tuple) and np.ndim(value) == 0
-    except Exception:  # whatever an object of a user's raises: it is told where it is read
+    except Exception:  # whatever a user's object raises: reading it says what is wrong
         return True
 
 
 def array(name: str, value: Any, expected: str) -> NDArray[Any]:
-    """Return ``value`` as an array: every array of a user's comes in through here.
-
-    Raises
-    ------
-    ValueError
-        If some of it is masked, or it is no array at all.
-    """
+    """Return a user's array: all of them come in here; ValueError if some entries are masked."""
     if is_masked(value):
         raise ValueError(f"{name} must be {expected}, got a masked array with masked entries")
     try:

@@ -31,15 +31,8 @@ KEPT = 1024
 def source_of(code: types.CodeType) -> str:
     """Return what a function's code does: names of its arguments, and its statements.
 
-    Its own name, documentation, comments and places do not count; values of defaults are no code.
-    Where the source is not known, or is no longer that of the code, its bytecode stands for it,
-    with the version of Python that made it.
-
-    Examples
-    --------
-    >>> from suspalign_fast.base.code import source_of
-    >>> source_of(compile("x", "nowhere", "eval")).startswith("bytecode of Python 3")
-    True
+    Its name, documentation and comments do not count, nor do values of defaults. Where the source
+    is unknown, or no longer that of the code, the bytecode and the version of Python stand for it.
     """
     count = code.co_argcount + code.co_kwonlyargcount
     kinds = code.co_flags & (0x04 | 0x08)  # more arguments, named or not
@@ -60,7 +53,7 @@ def _statements(code: types.CodeType) -> list[ast.stmt] | None:
         found = [node for node in ast.walk(ast.parse(text)) if _begins(node) == _place(code)]
     except (SyntaxError, ValueError, RecursionError, OSError):
         return None
-    if len(found) != 1:  # of two on one line nobody knows which
+    if len(found) != 1:  # two on one line cannot be told apart
         return None
     node = found[0]
     if isinstance(node, ast.Lambda):
@@ -145,13 +138,7 @@ def described(function: Any) -> str:
 
 
 def compiled_parts(function: Any) -> list[Any]:
-    """Return the functions compiled by Numba that a function refers to, itself among them.
-
-    Raises
-    ------
-    ValueError
-        As `described`.
-    """
+    """Return the compiled functions that a function refers to, itself among them."""
     return _described(function)[1].compiled
 
 

@@ -52,16 +52,11 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Signals:
-    """Remembers signals while it lasts, in the main thread; what was ignored stays ignored.
+    """Remembers signals in the main thread while it is open; ignored ones stay ignored.
 
-    An exception out of a handler would be lost where Python cannot pass it on, as in a finalizer.
-    A signal that comes too late to stop the work is raised again at the end.
-
-    Attributes
-    ----------
-    received : int or None
-    answered : bool
-        Whether the work was stopped for it.
+    An exception out of a handler would be lost where Python cannot pass it on, as in a finalizer. A
+    signal that comes too late to stop the work is raised again at the end. `answered` says whether
+    the work was stopped for it.
     """
 
     def __init__(self) -> None:
@@ -127,11 +122,7 @@ class _Timed(Generic[Item, Result]):
 
 @functools.cache
 def end_with_parent() -> None:
-    """End this process when the one that made it, by multiprocessing, is gone.
-
-    Workers of a pool wait for work for ever where their parent was killed: each of them holds the
-    other end of the queue as well.
-    """
+    """End this process when its parent is gone: workers of a pool would wait for work for ever."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
@@ -184,19 +175,8 @@ def in_batches(
 ) -> Iterator[list[tuple[Item, Result]]]:
     """Yield batches of items with their results, in whatever order they are done.
 
-    Parameters
-    ----------
-    executor : Executor
-    work : callable
-        ``work(item)``; what it raises ends the iteration.
-    items : iterable
-    heed : callable, optional
-        Called again and again; what it raises ends the iteration.
-
-    Raises
-    ------
-    ExecutorStoppedError
-        If the executor takes no more work.
+    What `work` or `heed`, called again and again, raises ends it; ExecutorStoppedError if the
+    executor takes no more work.
     """
     left, workers = deque(items), workers_of(executor)
     timed: _Timed[Item, Result] = _Timed(work)
@@ -237,20 +217,8 @@ def in_order(
 ) -> Iterator[Result]:
     """Yield the results of items in their order; a few are worked on ahead.
 
-    An item whose worker is lost is handed out again while the executor takes work.
-
-    Parameters
-    ----------
-    executor : Executor
-    work : callable
-        ``work(item)``; what it raises ends the iteration.
-    items : iterable
-        Made when there is a place for them.
-
-    Raises
-    ------
-    ExecutorStoppedError
-        If the executor takes no more work, or ATTEMPTS workers were lost at one item.
+    An item whose worker is lost is handed out again, ATTEMPTS times at most. Items are made when
+    there is a place for them. Raises ExecutorStoppedError once the executor takes no more work.
     """
     left = iter(items)
     waiting: deque[tuple[Item, Future[Result]]] = deque()

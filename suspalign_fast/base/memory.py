@@ -1,4 +1,4 @@
-"""What memory a computation will take, against what the machine has left."""
+"""Checks that the memory of a computation fits into what the machine has left."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ _GROUPS = (
         "/sys/fs/cgroup/memory/memory.stat",
     ),
 )
-#: So many bytes are there; to look would take longer than many a run.
+#: This many bytes are taken to be there: looking would take longer than many runs.
 UNCHECKED = 2**20
 _SYSTEM = Path("/proc/meminfo")
 
@@ -50,13 +50,7 @@ def _left_in_group(limit: Path, current: Path, statistics: Path) -> int | None:
 
 
 def check(what: str, needed: int) -> None:
-    """Refuse to start what cannot fit.
-
-    Raises
-    ------
-    MemoryError
-        If `needed` bytes are more than are left; both numbers are in the message.
-    """
+    """Raise MemoryError if more bytes are needed than are left."""
     if needed > UNCHECKED:
         compare(what, needed, available(), "this machine")
 

@@ -18,7 +18,6 @@ MOVED = """
 base.checks: _checks
 base.code: _code
 base.executors: executors signals
-base.lazy: _lazy
 base.memory: _memory
 base.registry: spec
 base.reports: _errors _numba_errors _progress _provenance
@@ -75,8 +74,7 @@ model.spectrum.compression: spectrum.bins spectrum.compressible spectrum.compres
 model.spectrum.families: spectrum.families spectrum.few_levels
 model.spectrum.named: datasets spectrum.named
 model.spectrum.parts: spectrum.made spectrum.multiplicities spectrum.parts
-model.spectrum.shard: spectrum.shard
-model.spectrum.spectrum: spectrum.spectrum
+model.spectrum.spectrum: spectrum.shard spectrum.spectrum
 model.spectrum.stored: spectrum.listed spectrum.stored
 model.stability: stability
 model.step_size: step_size

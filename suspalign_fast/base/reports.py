@@ -33,15 +33,7 @@ _NO_FLOAT = re.compile(r"No conversion from (?P<type>.+) to float64 for")
 
 
 def explain(error: Exception, source: str) -> str:
-    """Return reason and line of a compile error in one line.
-
-    Parameters
-    ----------
-    error : Exception
-        Raised by Numba.
-    source : str
-        File of the function: other files are not blamed.
-    """
+    """Return reason and line of a compile error of Numba's; only the file `source` is blamed."""
     lines = str(error).splitlines()
     reason = next((line.strip() for line in lines if not _EMPTY.match(line)), "")
     reason = _ROW_TYPE.sub("Row", reason or type(error).__name__).rstrip(". :")

@@ -20,8 +20,8 @@ from numba.np.ufunc import parallel
 from . import checks
 from .reports import ForkError
 
-#: Turns that a thread of OpenMP's waits without giving up its processor: a step's other half is
-#: mostly there by then, and on a busy machine more would take the time of who has to come.
+#: Turns that a thread of OpenMP waits before it gives up its processor. The step's other half has
+#: mostly arrived by then; on a busy machine longer waiting takes time from the threads awaited.
 SPINS = "1000"
 _SPIN_COUNT = "GOMP_SPINCOUNT"
 #: Quota and period of a control group, in both versions of the interface.
@@ -43,13 +43,7 @@ def allowed() -> int:
 
 
 def start() -> None:
-    """Start the threads of parallel kernels.
-
-    Raises
-    ------
-    ForkError
-        If there are none in this process, and waiting for them would take for ever.
-    """
+    """Start the threads of parallel kernels; ForkError in a process that cannot have them."""
     _check_fork()
     # A parallel kernel loaded from the disk cache does not start them itself where the kernel that
     # calls it was compiled in a process that loaded it, too.
@@ -59,10 +53,10 @@ def start() -> None:
 
 @contextmanager
 def _impatient() -> Iterator[None]:
-    """Have threads that GNU's OpenMP starts meanwhile spin only so long while they wait.
+    """Limit how long threads that GNU's OpenMP starts meanwhile spin while they wait.
 
-    It reads its environment once, when it is loaded. Where it is loaded already, or the user has
-    said how threads wait, nothing changes.
+    OpenMP reads its environment once, when it is loaded. Nothing changes where it is loaded
+    already, or where the user has said how threads wait.
     """
     if any(name in os.environ for name in ("OMP_WAIT_POLICY", _SPIN_COUNT)):
         yield
@@ -84,7 +78,7 @@ def _check_fork() -> None:
 
 @contextmanager
 def limited(num_threads: int | None) -> Iterator[None]:
-    """Let runs use so many threads."""
+    """Limit the number of threads that runs use."""
     if num_threads is None:
         yield
         return
@@ -96,15 +90,17 @@ def limited(num_threads: int | None) -> Iterator[None]:
 
 
 def bounded(num_threads: int, *, stacklevel: int) -> int:
-    """Return a number of threads, as many as there may be where it is more, with a warning."""
-    count, most = checks.integer("num_threads", num_threads, 1), available()
-    if count > most:
-        warnings.warn(
-            f"num_threads = {count}: this machine has {most}, which it takes",
-            RuntimeWarning,
-            stacklevel=stacklevel + 1,
-        )
-    return min(count, most)
+    """Return the number of threads, cut with a warning to what the machine has."""
+    count = checks.integer("num_threads", num_threads, 1)
+    if count > available():
+        too_many = excess(f"num_threads = {count}")
+        warnings.warn(too_many, RuntimeWarning, stacklevel=stacklevel + 1)
+    return min(count, available())
+
+
+def excess(said: str) -> str:
+    """Return the warning about an argument that asks for more threads than there are."""
+    return f"{said}: this machine has {available()}, which it takes"
 
 
 @functools.cache
@@ -127,7 +123,7 @@ def _quota() -> int | None:
 
 @contextmanager
 def turn(threads: int) -> Iterator[None]:
-    """Let a parallel kernel run in so many threads.
+    """Let a parallel kernel run in this many threads.
 
     Numba's own pool of threads ("workqueue") aborts the process when two threads call it at once.
     """

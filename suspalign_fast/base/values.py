@@ -1,4 +1,4 @@
-"""Objects as values: equality, pickling and copying, numbers that are too small to hold."""
+"""Objects as values: equality, pickling and copying, underflow."""
 
 import functools
 import os
@@ -89,7 +89,7 @@ def _unpacked(value: Any) -> Any:
 
 
 def main_is_lost() -> bool:
-    """Whether new processes would look for the program in a file that is none, and fail."""
+    """Whether new processes would look for the program in a file that does not exist."""
     file = _main_file()
     return file is not None and not os.path.exists(file)
 
@@ -114,13 +114,7 @@ def _main_file() -> str | None:
 
 
 def packed(value: Any) -> bytes:
-    """Return a pickle of a user's function: by its place, or as a whole where others lack that.
-
-    Raises
-    ------
-    Exception
-        Whatever what it refers to raises.
-    """
+    """Return a pickle of a user's function: by its place, or as a whole where others lack that."""
     if main_travels():
         try:
             return pickle.dumps(value)
@@ -137,19 +131,7 @@ R = TypeVar("R")
 
 
 def may_underflow(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a function work alike under a caller's ``np.seterr(all="raise")``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from suspalign_fast.base.values import may_underflow
-    >>> @may_underflow
-    ... def square(x):
-    ...     return np.square(x)
-    >>> with np.errstate(all="raise"):
-    ...     print(square(1e-200))
-    0.0
-    """
+    """Make a function work alike under a caller's ``np.seterr(all="raise")``."""
 
     @functools.wraps(function)
     def calm(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -121,7 +121,7 @@ class Signs:
         claim.wrong_certain += wrong if rarer < CERTAIN else 0
         self.chances += [rarer * TAIL_ERROR] * int(felt.sum())
 
-    def judged(self) -> Claim:
+    def judge(self) -> Claim:
         """Return the claim with its p-value."""
         self.claim.p_value = at_least(self.claim.wrong, np.array(self.chances))
         return self.claim

@@ -12,7 +12,7 @@ from ..engines.base import Engine
 from ..kernels.tail import tails
 from ..model.noise import DataNoise
 from ..model.run import Run
-from ..physics.batches import averaged, nodes_of
+from ..physics.batches import average_over_nodes, nodes_of
 from ..physics.rise import chi_square_tail
 from ..physics.rows import Rows
 
@@ -52,10 +52,7 @@ class Probed(Protocol):
         """Return a state with coefficients and velocities of each band multiplied by factors."""
 
     def products(self, planes: Planes) -> Array:
-        """Squares of the coefficients; with a velocity its products with them and its squares.
-
-        Squared norms and products of what is behind each entry of a plane, shape (1 or 3, entries).
-        """
+        """Return each level's ``|c|^2``, with a velocity v also ``c.v`` and ``|v|^2``."""
 
 
 def probed_engines() -> tuple[str, ...]:
@@ -64,13 +61,7 @@ def probed_engines() -> tuple[str, ...]:
 
 
 def make_probed(run: Run) -> Probed:
-    """Return the engine of a run.
-
-    Raises
-    ------
-    TypeError
-        If it cannot be probed.
-    """
+    """Return the engine of a run; TypeError if it cannot be probed."""
     engine: Engine = make_engine(run)
     if not (engine.can_be_probed and isinstance(engine, Probed)):
         raise TypeError(f"engine {run.engine!r} cannot try single steps: {type(engine).__name__}")
@@ -94,10 +85,7 @@ class StepLaw:
         self._starts = np.cumsum(spectrum.multiplicities) - spectrum.multiplicities
 
     def products(self, planes: Planes) -> Array:
-        """Squared norms of each level's coefficients; with a velocity v ``c.v`` and ``v.v``, too.
-
-        Shape (1 or 3, levels).
-        """
+        """Return each level's ``|c|^2``, with a velocity v also ``c.v`` and ``|v|^2``."""
         products = self.engine.products(planes)
         if products.shape[-1] == self.lam.size:
             return products
@@ -216,7 +204,7 @@ class BatchLaw(StepLaw):
     ) -> tuple[float, float, int]:
         """Chances that the summed change of alignment is above and below zero; the repeats."""
         form = self._of_bands(1.0 / before[0], -1.0 / before[1]) * self.lam**2
-        return self._judged(self.cumulants(products, step_size, form, 0.0), repeats)
+        return self._judge(self.cumulants(products, step_size, form, 0.0), repeats)
 
     def of_loss(
         self, products: Array, before: float, step_size: float, band: int, repeats: int
@@ -224,7 +212,7 @@ class BatchLaw(StepLaw):
         """Chances that the summed change of a band's loss is above and below zero; the repeats."""
         form = self._of_bands(*((1.0, 0.0) if band == 0 else (0.0, 1.0))) * self.lam / before
         etas = step_size * self._of_bands(*((1.0, 0.0) if band == 0 else (0.0, 1.0)))
-        return self._judged(self.cumulants(products, etas, form, 1.0), repeats)
+        return self._judge(self.cumulants(products, etas, form, 1.0), repeats)
 
     @staticmethod
     def changes(after: Array, before: Array) -> Array:
@@ -242,7 +230,7 @@ class BatchLaw(StepLaw):
         given = [self._given(s, p, products, etas, form) for s, _ in self.nodes]
         mean, variance, third = np.array(given).T
         weight = np.array([w for _, w in self.nodes])
-        return Cumulants(*map(float, averaged(weight, mean - offset, variance, third)))
+        return Cumulants(*map(float, average_over_nodes(weight, mean - offset, variance, third)))
 
     def _given(
         self, share: float, p: float, products: Array, etas: Array | float, form: Array
@@ -272,7 +260,7 @@ class BatchLaw(StepLaw):
         return values
 
     @staticmethod
-    def _judged(one: Cumulants, repeats: int) -> tuple[float, float, int]:
+    def _judge(one: Cumulants, repeats: int) -> tuple[float, float, int]:
         z = abs(one.mean) / np.sqrt(one.variance) if one.variance > 0.0 else np.inf
         needed = (WANTED / z) ** 2 if z > 0.0 else np.inf
         if needed > MOST_REPEATS:

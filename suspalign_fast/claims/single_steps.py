@@ -39,12 +39,7 @@ MOST_KURTOSIS, LEAST = 1.0, 200
 
 
 class RowClaims:
-    """Compares what steps do with what rows predict of them.
-
-    Parameters
-    ----------
-    trials : Trials
-    """
+    """Compares what steps do with what rows predict of them."""
 
     def __init__(self, trials: Trials) -> None:
         self.trials = trials
@@ -59,15 +54,7 @@ class RowClaims:
         self._margins: list[Array] = []
 
     def count(self, here: State, step_size: float, after: Array) -> None:
-        """Count what steps of a size did at a state.
-
-        Parameters
-        ----------
-        here : State
-        step_size : float
-        after : ndarray of float64, shape (repeats, 2)
-            Squared gradients of both bands.
-        """
+        """Count what steps did at a state; `after` are squared gradients, shape (repeats, 2)."""
         law = _Next(self.trials, here, step_size)
         if not law.is_known:
             self.mean.open += 1
@@ -81,7 +68,7 @@ class RowClaims:
         kurtosis = law.kurtosis_of((1.0 / here.sums[0, 1], -1.0 / here.sums[1, 1]))
         self._margins.append(np.full(off.size, chance_error(kurtosis)))
 
-    def judged(self) -> list[Claim]:
+    def judge(self) -> list[Claim]:
         """Return the claims with their p-values."""
         mean, deviation, rise = self.mean, self.deviation, self.rise
         mean.p_value = min(1.0, (mean.right + mean.wrong) * self._smallest)
@@ -201,12 +188,7 @@ MARGINS = (1.1, 1.3)
 
 
 class LossInterval:
-    """Tries steps projected on one band inside the loss interval of a state.
-
-    Parameters
-    ----------
-    trials : Trials
-    """
+    """Tries steps projected on one band inside the loss interval of a state."""
 
     def __init__(self, trials: Trials) -> None:
         self.trials = trials
@@ -229,9 +211,9 @@ class LossInterval:
         for step_size in lowering:
             self.trials.loss(self.bulk, -1, here, step_size, 1)
 
-    def judged(self) -> list[Claim]:
+    def judge(self) -> list[Claim]:
         """Return both claims with their p-values."""
-        return [self.dominant.judged(), self.bulk.judged()]
+        return [self.dominant.judge(), self.bulk.judge()]
 
 
 # --- What the paper claims of single steps at the states of a run of plain SGD -------------------
@@ -244,12 +226,7 @@ DEPTHS = (0.5, 0.02)
 
 
 class Prober:
-    """Tries single steps at a state and counts the signs.
-
-    Parameters
-    ----------
-    trials : Trials
-    """
+    """Tries single steps at a state and counts the signs."""
 
     def __init__(self, trials: Trials) -> None:
         self.trials = trials
@@ -257,9 +234,9 @@ class Prober:
         self.correcting = Signs("self-correction: falls for every step size")
         self.losses = LossInterval(trials)
 
-    def judged(self) -> list[Claim]:
+    def judge(self) -> list[Claim]:
         """Return the claims with their p-values."""
-        return [self.critical.judged(), self.correcting.judged(), *self.losses.judged()]
+        return [self.critical.judge(), self.correcting.judge(), *self.losses.judge()]
 
     def probe(self, planes: Planes) -> None:
         """Try all kinds of steps at a state."""
@@ -331,12 +308,7 @@ _NAMES = {
 
 
 class VelocityProber:
-    """Tries single steps at a state with a velocity and at four that are made of it.
-
-    Parameters
-    ----------
-    trials : Trials
-    """
+    """Tries single steps at a state with a velocity and at four that are made of it."""
 
     def __init__(self, trials: Trials) -> None:
         self.trials = trials
@@ -345,10 +317,10 @@ class VelocityProber:
         #: Mini-batches have no predictions from rows with a velocity.
         self.rows = None if trials.of_state else RowClaims(trials)
 
-    def judged(self) -> list[Claim]:
+    def judge(self) -> list[Claim]:
         """Return the claims with their p-values."""
-        claims = [signs.judged() for signs in self.cases.values()] + self.losses.judged()
-        return claims + (self.rows.judged() if self.rows else [])
+        claims = [signs.judge() for signs in self.cases.values()] + self.losses.judge()
+        return claims + (self.rows.judge() if self.rows else [])
 
     def probe(self, planes: Planes) -> None:
         """Try all kinds of steps at a state and at those made of it."""
@@ -371,7 +343,7 @@ class VelocityProber:
                 self.rows.count(here, size, after)
 
     def _sizes(self, here: State) -> Sequence[float]:
-        """Multiples of the critical step size; any step sizes where there is none."""
+        """Return multiples of the critical step size, or any step sizes where none exists."""
         critical = here.critical
         if 0.0 < critical < np.inf:
             return [multiple * critical for multiple in MULTIPLES]

@@ -19,16 +19,7 @@ UNITS = (0.1, 0.5, 1.0, 1.9)
 
 
 class State(NamedTuple):
-    """A state, its sums, what its row has, and products of its levels.
-
-    Attributes
-    ----------
-    planes : mapping of str to ndarray
-    sums : ndarray of float64, shape (2, row_size)
-    part : Part
-        The row as functions of columns take it.
-    products : ndarray of float64, shape (1 or 3, levels)
-    """
+    """A state, its sums (2, row_size), its row, and products of its levels (1 or 3, levels)."""
 
     planes: Planes
     sums: Array
@@ -62,14 +53,7 @@ class State(NamedTuple):
 
 
 class Trials:
-    """Tries single steps of an engine, with noise never used before.
-
-    Parameters
-    ----------
-    engine : Probed
-    repeats : int
-        Noise draws for each step size.
-    """
+    """Tries single steps of an engine, with noise never used before."""
 
     def __init__(self, engine: Probed, repeats: int) -> None:
         self.engine = engine

@@ -117,11 +117,11 @@ def verify(
     for time in reports.over(times, "state", visible=progress):
         rows.append(simulator.advance(int(time) - simulator.step))
         prober.probe(simulator.planes)
-    return Report(prober.judged() + _of_all_rows(run, Rows.joined(rows)))
+    return Report(prober.judge() + _of_all_rows(run, Rows.joined(rows)))
 
 
 def _of_all_rows(run: Run, rows: Rows) -> list[Claim]:
-    """Return the claim on a run's rows; there is none on mini-batches with a velocity yet."""
+    """Return the claim on a run's rows, nothing for mini-batches with a velocity."""
     has_velocity, of_state = run.optimizer.has_velocity, run.problem.noise.depends_on_state
     if has_velocity and of_state:
         return []

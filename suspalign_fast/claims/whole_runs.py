@@ -1,10 +1,10 @@
 """A run against its exact law, row by row, and against what its rows predict."""
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
 from .. import theory
-from ..base.lazy import special
 from ..kernels.tail import tails
 from ..model.noise import DataNoise
 from ..model.optimizer import Optimizer
@@ -106,7 +106,7 @@ class _RunLaw:
         return np.array([terms[:split].sum(), terms[split:].sum()])
 
     def two_sided(self, observed: Array) -> float:
-        """Chance of an alignment as far out as observed, NaN where there is none to speak of."""
+        """Chance of an alignment as far out as observed, NaN where sums have underflowed."""
         expected = self._expected()
         if not ((observed > TINY) & (expected > TINY)).all():
             return float("nan")
@@ -117,7 +117,7 @@ class _RunLaw:
         return min(1.0, 2.0 * TAIL_ERROR * min(self._tails(distance)))
 
     def mean_strays(self, mean: float) -> bool:
-        """Whether a mean of the alignment is not that of the law."""
+        """Whether a mean of the alignment differs from that of the law."""
         dominant, bulk = self._expected()
         if not min(dominant, bulk) > SMALLEST_SHARE * max(dominant, bulk):
             return False  # or NaN
@@ -137,7 +137,7 @@ class _RunLaw:
         width = float(np.sqrt(width))
         sign = 1.0 if of_dominant else -1.0
         center = sign * float(np.log(expected[0] / expected[1]))
-        share = float(special.expit(center))
+        share = float(scipy.special.expit(center))
         if width < NARROW:  # steps as fine as that would drown in the rounding of the odds
             return share, share * (1.0 - share) * width
         # E[f(X)] = f(low) + the integral of P(X > x) f'(x) over the logarithmic odds x > low.
@@ -148,14 +148,14 @@ class _RunLaw:
             while abs(x) < 690.0:
                 chances = self._tails(sign * (x - center))
                 above, below = chances if of_dominant else chances[::-1]
-                a = float(special.expit(x))
-                slope = above * a * float(special.expit(-x))
+                a = float(scipy.special.expit(x))
+                slope = above * a * float(scipy.special.expit(-x))
                 if slope < 1e-10 * mean or (direction < 0 and below < 1e-10):
                     break
                 mean += slope * step
                 square += 2.0 * a * slope * step
                 x += direction * step
-        low = float(special.expit(x + 0.5 * step))
+        low = float(scipy.special.expit(x + 0.5 * step))
         mean, square = mean + low, square + low * low
         if width < 0.1:  # where the difference of squares has lost its digits
             return mean, share * (1.0 - share) * width
@@ -179,11 +179,6 @@ def steps_follow(trace: Trace) -> Claim:
     Changes of alignment, less their mean given the row and over their deviation, are those of a
     martingale, and so are rises less their chance. The sum of a group is taken for a chi-square,
     moved and scaled, with the same first three cumulants, and for a normal.
-
-    Parameters
-    ----------
-    trace : Trace
-        With pairs of rows one step apart.
     """
     claim = Claim("two phases: steps follow the exact law")
     run = trace.run

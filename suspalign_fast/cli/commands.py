@@ -14,9 +14,7 @@ from ..claims import ENGINES as VERIFY_ENGINES
 from ..claims.verify import verify
 from ..model import devices, texts
 from ..model.optimizer import Optimizer
-from ..model.problem import Quadratic
 from ..model.run import DTYPES, UPDATES, EngineName, Run, update_weights
-from ..model.stability import Weights
 from ..model.step_size import as_step_size
 from ..physics.row import columns
 from ..pictures.load import load as load_matplotlib
@@ -29,13 +27,7 @@ from ..studies.reading import is_study
 from ..traces.trace import Trace
 from ..traces.trace_file import load_trace
 from . import options, text
-from . import options as problems
 from .console import DIVERGED, Commands, say, warn, warned
-from .options import Source, optimizer_options
-from .text import say_study
-
-#: Seconds between two looks at a running trace.
-FOLLOW_SECONDS = 0.5
 
 
 @click.group(
@@ -51,7 +43,7 @@ def main() -> None:
 
 
 @main.command()
-@problems.problem
+@options.problem
 @click.option(
     "--step-size",
     help=f"Step size eta, or a rule: {', '.join(texts.described_rules())}."
@@ -75,7 +67,7 @@ def main() -> None:
 )
 @click.option("--dtype", type=click.Choice(DTYPES), default="float64", help="Type of the state.")
 @click.option("--update", default="full", help="full, dominant, bulk or two weights '1,0.5'.")
-@optimizer_options
+@options.optimizer_options
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default=Path("trace.h5"), help="Trace file."
 )
@@ -88,10 +80,7 @@ def main() -> None:
 @options.effort
 @options.allow_divergence
 def run(
-    source: Source,
-    noise: str,
-    noise_std: float,
-    initial: float,
+    asked: options.Asked,
     step_size: str | None,
     steps: int,
     seed: int,
@@ -132,14 +121,16 @@ def run(
     named = first_engine(engine)
     where: Any = devices.resolve(device, named)
     workers = options.threads(threads)
-    problem = problems.load(source, noise, noise_std, initial)
+    problem = asked.load()
     spectrum = problem.spectrum
-    rule = _step_size(source, problem, weights, optimizer) if given is None else given
+    rule = given
+    if rule is None:
+        rule = options.usual_step_size(asked.source, problem, weights, optimizer)
     said = step_size or f"{rule:g}"
-    say(f"spectrum   {source.label}: {text.spectrum(spectrum)}")
+    say(f"spectrum   {asked.source.label}: {text.spectrum(spectrum)}")
     say(
         f"run        {steps:,} steps of size {said}, {text.optimizer(optimizer)}"
-        f"{text.noise(noise, noise_std)}, initial std {initial:g}, seed {seed}"
+        f"{text.noise(asked.noise, asked.noise_std)}, initial std {asked.initial:g}, seed {seed}"
     )
     plan = Run(
         problem,
@@ -185,15 +176,8 @@ def run(
     _end(trace, output, allow_divergence)
 
 
-def _step_size(source: Source, problem: Quadratic, update: Weights, optimizer: Optimizer) -> float:
-    """Return the step size where none is given."""
-    if source.is_shipped:
-        return options.SHIPPED
-    return options.step_size_of(problem, update, optimizer)
-
-
 def _end(trace: Trace, file: Path, allow_divergence: bool) -> None:
-    """Say last how a run ended; exit with a status of its own where it diverged."""
+    """Print how a run ended; exit with the status of divergence where it diverged."""
     text.say_end(trace, file)
     if trace.status == "diverged" and not allow_divergence:
         click.get_current_context().exit(DIVERGED)
@@ -255,8 +239,8 @@ def resume_command(
 
 
 @main.command("verify")
-@problems.problem
-@optimizer_options
+@options.problem
+@options.optimizer_options
 @click.option("--step-size", type=float, help=f"Step size of the run.{options.STEP_SIZE_DEFAULT}")
 @click.option("--steps", type=int, default=20_000, help="Length of the run.")
 @click.option("--states", type=int, default=60, help="States at which steps are tried.")
@@ -266,10 +250,7 @@ def resume_command(
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def verify_command(
-    source: Source,
-    noise: str,
-    noise_std: float,
-    initial: float,
+    asked: options.Asked,
     step_size: float | None,
     steps: int,
     states: int,
@@ -286,12 +267,12 @@ def verify_command(
     chance alone would make its evidence as bad in fewer than 1 of 10,000 cases: that is the rate
     of false alarms, for each claim: five of plain SGD, ten with momentum.
     """
-    problem = problems.load(source, noise, noise_std, initial)
+    problem = asked.load()
     if not as_json:
-        say(f"spectrum   {source.label}: {text.spectrum(problem.spectrum)}")
+        say(f"spectrum   {asked.source.label}: {text.spectrum(problem.spectrum)}")
     eta = step_size
     if eta is None:
-        eta = _step_size(source, problem, UPDATES["full"], optimizer)
+        eta = options.usual_step_size(asked.source, problem, UPDATES["full"], optimizer)
     report = verify(
         problem,
         eta,
@@ -314,7 +295,7 @@ def verify_command(
 def info(file: Path, follow: bool) -> None:
     """Print what a trace FILE holds, or a study, also while a run or a sweep writes it."""
     if is_study(file):
-        say_study(file, follow=follow)
+        text.say_study(file, follow=follow)
         return
     trace = _follow(file) if follow else load_trace(file)
     say(f"file       {file} ({text.file_size(file)})")
@@ -330,7 +311,7 @@ def info(file: Path, follow: bool) -> None:
 def _follow(file: Path) -> Trace:
     """Move a progress bar with the committed rows of a running trace until its run ends.
 
-    Of measured rows nobody knows how many there will be.
+    The number of measured rows is not known in advance, so that their bar has no end.
     """
     trace = load_trace(file)
     total = None if trace.problem is None else trace.run.num_rows
@@ -342,5 +323,5 @@ def _follow(file: Path) -> Trace:
             bar.update(len(trace) - bar.n)
             if trace.status != "running":
                 return trace
-            time.sleep(FOLLOW_SECONDS)
+            time.sleep(text.FOLLOW_SECONDS)
             trace = load_trace(file)

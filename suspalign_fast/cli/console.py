@@ -158,15 +158,7 @@ PATIENCE = 10
 
 @contextmanager
 def executor(text: str) -> Iterator[Executor | None]:
-    """Open the executor that a text names, None for that of `sweep` itself, and close it.
-
-    Raises
-    ------
-    ValueError
-        If it names none.
-    OSError, ImportError
-        If a scheduler does not answer, or its package is not installed.
-    """
+    """Open the executor that a text names, None for `sweep`'s own, and close it at the end."""
     kind, _, rest = text.partition(":")
     if kind == "dask" and rest.startswith("//") and rest[2:].rpartition(":")[0]:
         with _dask(f"tcp:{rest}") as pool:
@@ -214,10 +206,10 @@ def _processes(count: int | None) -> Iterator[Executor]:
 
 
 def start_worker() -> None:
-    """Get a process ready to be ended by its parent, or with it, without a word.
+    """Get a process ready to end with its parent, without a word.
 
-    It ignores Ctrl-C, which a terminal sends to all processes, and progress bars, of which it shows
-    none, get a lock of its own: one among processes would be left behind.
+    It ignores Ctrl-C, which a terminal sends to all processes. Progress bars get a lock of their
+    own: one shared by processes would be left behind.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tqdm.set_lock(threading.RLock())

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what their texts stand for."""
+"""Options that several commands share, and the values that their texts stand for."""
 
 import functools
 import math
@@ -27,8 +27,8 @@ Command = Callable[..., None]
 DEVICES = click.Choice((*devices.DEVICES, "auto"))
 
 
-def added(command: Command, *options: Callable[[Command], Command]) -> Command:
-    """Return a command with more options, in the order in which help lists them."""
+def add_options(command: Command, *options: Callable[[Command], Command]) -> Command:
+    """Return a command with more options, listed by help in this order."""
     for option in reversed(options):
         command = option(command)
     return command
@@ -37,7 +37,7 @@ def added(command: Command, *options: Callable[[Command], Command]) -> Command:
 def picture(command: Command) -> Command:
     """Add the options that describe a picture."""
     size = "x".join(map(str, SIZES[3]))
-    return added(
+    return add_options(
         command,
         click.option("--log-alignment", is_flag=True, help="Draw alignment on a logarithmic axis."),
         click.option(
@@ -50,7 +50,7 @@ def picture(command: Command) -> Command:
 
 def effort(command: Command) -> Command:
     """Add the options that say how many threads work and who watches."""
-    return added(
+    return add_options(
         command,
         click.option("--threads", type=int, help="Number of threads.  [default: all]"),
         click.option("--quiet", is_flag=True, help="No progress bar."),
@@ -65,11 +65,10 @@ allow_divergence = click.option(
 
 def threads(given: int | None) -> int | None:
     """Return the number of threads, with a warning where the machine has fewer."""
-    most = _threads.available()
-    if given is None or given <= most:
+    if given is None or given <= _threads.available():
         return given
-    warn(f"--threads {given}: this machine has {most}, which it takes")
-    return most
+    warn(_threads.excess(f"--threads {given}"))
+    return _threads.available()
 
 
 def step_size(text: str) -> float | StepSize:
@@ -85,8 +84,12 @@ def step_size(text: str) -> float | StepSize:
     return rule
 
 
-def step_size_of(problem: Quadratic, update: Weights, optimizer: Optimizer) -> float:
-    """Return the step size of a problem for which none is given: two digits of its share."""
+def usual_step_size(
+    source: "Source", problem: Quadratic, update: Weights, optimizer: Optimizer
+) -> float:
+    """Return the step size where none is given: two digits of its share of the edge."""
+    if source.is_shipped:
+        return SHIPPED
     edge = problem.noise.stability(problem.spectrum, 0.0, update, optimizer).largest
     return float(f"{SHARE * edge:.1e}") if math.isfinite(edge) else SHIPPED
 
@@ -132,7 +135,7 @@ def optimizer_options(command: Command) -> Command:
     def with_optimizer(*, momentum: float | None, nesterov: bool, **given: Any) -> None:
         command(optimizer=texts.optimizer("--momentum", momentum, nesterov=nesterov), **given)
 
-    return added(
+    return add_options(
         with_optimizer,
         click.option(
             "--momentum",
@@ -180,15 +183,18 @@ def option_of(family: Family) -> str:
 
 
 def problem(command: Command) -> Command:
-    """Add the options that describe a problem; the command gets them as `source` and others."""
+    """Add the options that describe a problem; the command gets them as `asked`."""
 
     @functools.wraps(command)
-    def with_source(*, num_dominant: int | None, **given: Any) -> None:
+    def with_problem(
+        *, num_dominant: int | None, noise: str, noise_std: float, initial: float, **given: Any
+    ) -> None:
         named = {name: given.pop(f"family_{name}") for name in FAMILIES}
-        command(source=source(named, num_dominant), **given)
+        asked = Asked(source(named, num_dominant), noise, noise_std, initial)
+        command(asked=asked, **given)
 
-    return added(
-        with_source,
+    return add_options(
+        with_problem,
         *(_option(family) for family in FAMILIES.values()),
         click.option(
             "--num-dominant",
@@ -256,10 +262,19 @@ def _listed(family: Family, text: str) -> dict[str, Any]:
         ) from None
 
 
-def load(source: Source, model: str, noise_std: float, initial: float) -> Quadratic:
-    """Return the problem that the options describe."""
-    made = noise(model, noise_std)
-    return Quadratic(source.spectrum(), noise=made, initial=initial)
+@dataclass(frozen=True)
+class Asked:
+    """The problem that options describe, not yet made."""
+
+    source: Source
+    noise: str
+    noise_std: float
+    initial: float
+
+    def load(self) -> Quadratic:
+        """Make it."""
+        model = noise(self.noise, self.noise_std)
+        return Quadratic(self.source.spectrum(), noise=model, initial=self.initial)
 
 
 def noise(text: str, std: float) -> Noise:

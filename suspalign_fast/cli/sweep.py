@@ -15,7 +15,6 @@ from ..studies.cases import DONE, MISSING
 from ..studies.reading import is_own
 from ..studies.toml import Study, load
 from . import console, text
-from . import text as study_text
 from .commands import main
 from .console import say, warn, warned
 
@@ -41,7 +40,7 @@ def sweep(study: Path, output: Path | None, executor: str, overwrite: bool, quie
     if target.suffix == ".toml" or not target.name:
         raise ValueError(f"--output must name the file of the results, got '{target}'")
     _check_target(target)
-    say(f"study      {study.name}: {_described(planned)}")
+    say(f"study      {study.name}: {_describe(planned)}")
     again = f"suspalign sweep {study}" + ("" if output is None else f" -o {output}")
     if executor != "threads":
         again += f" --executor {executor}"
@@ -65,7 +64,7 @@ def _is_study(file: Path) -> bool:
         return False
 
 
-def _described(study: Study) -> str:
+def _describe(study: Study) -> str:
     """Return family, size of the grid and length of the runs."""
     sides = [f"{len(values):,} {name}" for name, values in study.over.items()]
     seeds = len(study.how["seeds"])
@@ -84,9 +83,9 @@ def _say_runs(dataset: Any, study: Study, again: str) -> None:
     found = Counter(dataset.status.values.ravel().tolist())
     has_enough = "until" in study.how
     names = {MISSING: "not needed"} if has_enough else {}
-    say(f"runs       {study_text.counted(found, names)}")
+    say(f"runs       {text.count_runs(found, names)}")
     if found.keys() & set(DONE):  # where all failed, the sweep has warned
-        study_text.first_error(dataset)
+        text.first_error(dataset)
     if MISSING in found and not has_enough:
         warn(f"{found[MISSING]:,} runs are missing; go on with: {again}")
 

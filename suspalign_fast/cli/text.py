@@ -85,7 +85,7 @@ def _marks(course: Course) -> str:
 
 
 def say_end(trace: Trace, path: Path) -> None:
-    """Say last what went wrong, or how to go on."""
+    """Print what went wrong, or how to go on."""
     last = (
         f" after step {int(trace.read('step', len(trace) - 1, len(trace))[0]):,}"
         if len(trace)
@@ -136,7 +136,7 @@ def file_size(path: Path) -> str:
 
 #: Statuses of runs, in the order in which they are counted.
 STATUSES = (*DONE, ERROR, MISSING)
-#: Seconds between two looks at a running sweep.
+#: Seconds between two looks at a running sweep, or at a running trace.
 FOLLOW_SECONDS = 0.5
 #: Values of an axis that are printed.
 MOST_VALUES = 6
@@ -144,7 +144,7 @@ MOST_VALUES = 6
 
 def say_study(file: Path, *, follow: bool) -> None:
     """Print what the file of a study holds, once its sweep has ended if it is to be followed."""
-    dataset = _followed(file) if follow else read_study(file)
+    dataset = _wait_for_end(file) if follow else read_study(file)
     about = dataset.attrs
     say(f"file       {file} ({file_size(file)})")
     say(f"status     {plain(about.get('status', 'unknown'))}")
@@ -159,13 +159,13 @@ def say_study(file: Path, *, follow: bool) -> None:
     shown = [name for name in dataset.data_vars if name not in ("status", "error")]
     say(f"variables  {', '.join(map(plain, shown))}")
     if "status" in dataset:
-        say(f"runs       {counted(Counter(dataset.status.values.ravel().tolist()))}")
+        say(f"runs       {count_runs(Counter(dataset.status.values.ravel().tolist()))}")
         first_error(dataset)
     if "left_out" in about:
         say(f"left out   {plain(about['left_out'])}: not numbers or texts along known dimensions")
 
 
-def counted(found: Counter[str], names: dict[str, str] | None = None) -> str:
+def count_runs(found: Counter[str], names: dict[str, str] | None = None) -> str:
     """Say how many runs ended how."""
     known = [name for name in STATUSES if name in found]
     return ", ".join(f"{found[name]:,} {(names or {}).get(name, name)}" for name in known)
@@ -184,7 +184,7 @@ def _values(values: Any) -> str:
     return f"{', '.join(map(plain, listed))}{more} ({values.size:,})"
 
 
-def _followed(file: Path) -> Any:
+def _wait_for_end(file: Path) -> Any:
     """Move a progress bar with the runs of a sweep until it ends."""
     dataset = read_study(file)
     total = dataset.status.size if "status" in dataset else 0

@@ -37,8 +37,8 @@ from ..kernels.normals import GROUP, MAX_COORDINATES
 from ..model.noise import DiagonalNoise, HessianNoise, IsotropicNoise, Noise, Scaling
 from ..model.problem import Quadratic
 from ..model.run import Run
-from ..model.spectrum.shard import shard_of as shard_of_spectrum
 from ..model.spectrum.spectrum import Spectrum
+from ..model.spectrum.spectrum import shard_of as shard_of_spectrum
 from ..physics.layout import ROW_SIZE, SUM_POWERS
 
 

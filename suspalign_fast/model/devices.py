@@ -15,24 +15,14 @@ DEVICES = ("cpu", "cuda")
 
 
 class DeviceError(RuntimeError):
-    """A device was asked for that is not there, or does not finish its work."""
+    """The device asked for is missing, or does not finish its work."""
 
 
 def resolve(device: Any, engine: str) -> str:
     """Return the device that an argument ``device=`` stands for.
 
-    Parameters
-    ----------
-    device : {"cpu", "cuda", "auto"}
-        "auto" is the GPU where there is a usable one and the engine runs on it.
-    engine : str
-
-    Raises
-    ------
-    ValueError
-        If it is none of these, or "cuda" and the engine does not run there.
-    DeviceError
-        If there is no usable GPU; the message says what was looked for.
+    "auto" is the GPU where there is a usable one and the engine runs on it. Raises ValueError for
+    an unknown device or an engine that does not run there, DeviceError if there is no usable GPU.
     """
     check(device, engine)
     if device == "auto":
@@ -60,7 +50,7 @@ def is_simulated() -> bool:
 
 
 def why_not() -> str | None:
-    """Return what stands in the way of using a GPU, None where nothing does."""
+    """Return why no GPU can be used, None where one can."""
     if is_simulated():
         return None
     try:

@@ -59,22 +59,10 @@ def transition(
     push: Array,
     out: tuple[Array, Array] | None = None,
 ) -> tuple[Array, Array]:
-    """Return a and b of the move from step `start` to step `stop`.
+    """Return a and b, shape (levels,), of the move from step `start` to step `stop`.
 
-    Parameters
-    ----------
-    rule : KnownStepSize
-    start, stop : int
-    rate : ndarray of float64, shape (levels,)
-        Decay per unit of step size: eigenvalue times update weight.
-    push : ndarray of float64, shape (levels,)
-        Noise entering per unit of step size: standard deviation times update weight.
-    out : tuple of two ndarray of float64, shape (levels,), optional
-        Where to write them.
-
-    Returns
-    -------
-    a, b : ndarray of float64, shape (levels,)
+    `rate` and `push` are decay and noise per unit of step size: eigenvalue and standard deviation,
+    each times the weight of the update.
     """
     a, b = (np.empty_like(rate), np.empty_like(rate)) if out is None else out
     if start == stop:
@@ -116,15 +104,7 @@ Row = tuple[Array, ...]
 
 
 class MomentumMove(NamedTuple):
-    """A move of the coefficients c and velocities v of levels.
-
-    Attributes
-    ----------
-    cc, cv, vc, vv : ndarray of float64, shape (levels,)
-        The matrix A: what c and v become of c and v.
-    noise_cc, noise_vc, noise_vv : ndarray of float64, shape (levels,)
-        The lower triangular K, for a gradient noise of standard deviation 1.
-    """
+    """A move of c and v: the matrix A, and the lower triangular K; shapes (levels,)."""
 
     cc: Array
     cv: Array
@@ -136,29 +116,10 @@ class MomentumMove(NamedTuple):
 
 
 def momentum_powers(optimizer: Optimizer, steps: NDArray[np.int64], x: Array) -> Array:
-    """Return moves of so many steps of one size, of c and ``y = eta v``.
+    """Return moves of c and ``y = eta v`` by steps of one size, shape (7, moves, levels).
 
-    Parameters
-    ----------
-    optimizer : Optimizer
-    steps : ndarray of int64, shape (moves,)
-        At least 1.
-    x : ndarray of float64, shape (levels,)
-        Products of step size, weight of the update and eigenvalue.
-
-    Returns
-    -------
-    ndarray of float64, shape (7, moves, levels)
-        The matrix, row by row, and K of a noise ``eta s`` of 1; infinite where they have
-        overflowed.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from suspalign_fast import Momentum
-    >>> from suspalign_fast.model.moves import momentum_powers
-    >>> momentum_powers(Momentum(0.5), np.array([2]), np.array([0.25]))[:4, 0, 0].tolist()
-    [0.4375, -0.625, 0.3125, 0.125]
+    `x` is the product of step size, weight and eigenvalue. The rows are the matrix and K of a noise
+    ``eta s`` of 1; infinite where they have overflowed.
     """
     out = np.empty((NUM_PARTS, steps.size, x.size))
     factors = (float(factor) for factor in optimizer.factors)
@@ -175,28 +136,7 @@ def momentum_transition(
     optimizer: Optimizer,
     before: MomentumMove | None = None,
 ) -> MomentumMove:
-    """Return the move from step `start` to step `stop`.
-
-    Parameters
-    ----------
-    rule : KnownStepSize
-    start, stop : int
-    lam, weight : ndarray of float64, shape (levels,)
-        Eigenvalues, and weights of the update.
-    optimizer : Optimizer
-    before : MomentumMove, optional
-        A move up to `start`, which the one that is returned then begins with.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from suspalign_fast import ConstantStep, Momentum
-    >>> from suspalign_fast.model.moves import momentum_transition
-    >>> ones = np.ones(1)
-    >>> move = momentum_transition(ConstantStep(0.25), 0, 1, ones, ones, Momentum(0.5))
-    >>> [part.item() for part in move]
-    [0.75, -0.125, 1.0, 0.5, 0.25, -1.0, 0.0]
-    """
+    """Return the move from step `start` to step `stop`, after a move `before` if one is given."""
     move = _identity(lam) if before is None else before
     if start == stop:
         return move

@@ -209,12 +209,7 @@ def law_of(noise: Noise, spectrum: Spectrum) -> Scaling | None:
     """Return the law of a model where kernels can rely on it, None where its `stds` decide.
 
     A class that says its own `stds` overrules a law that it inherits; where it says both they must
-    agree.
-
-    Raises
-    ------
-    ValueError
-        If the law has no finite standard deviation of at least zero or contradicts the `stds`.
+    agree, else ValueError.
     """
     order = type(noise).__mro__
     says = {name: _definer(order, name) for name in ("scaling", "stds")}
@@ -252,13 +247,7 @@ def _definer(order: tuple[type, ...], name: str) -> int:
 
 
 def checked_stds(noise: Noise, spectrum: Spectrum) -> Array:
-    """Return what a model gives for a spectrum, read-only.
-
-    Raises
-    ------
-    ValueError
-        Unless it is one finite number of at least zero a level.
-    """
+    """Return what a model gives for a spectrum, read-only; ValueError if it is unusable."""
     name = f"{type(noise).__name__}.stds(spectrum)"
     values = checks.non_negative_vector(name, _called(noise, "stds", spectrum))
     if values.shape != (spectrum.num_levels,):

@@ -133,13 +133,7 @@ class Momentum(Optimizer):
 
 
 def as_optimizer(optimizer: Optimizer) -> Optimizer:
-    """Return an optimizer that was given.
-
-    Raises
-    ------
-    ValueError
-        If it is none of the package's.
-    """
+    """Return the optimizer unchanged; ValueError if its class is not of the package."""
     if OPTIMIZERS.name_of(optimizer) is None:
         raise checks.wrong("optimizer", optimizer, "SGD() or Momentum(beta, nesterov=...)")
     return optimizer

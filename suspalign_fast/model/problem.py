@@ -148,9 +148,9 @@ class Quadratic(Travels):
 
     @property
     def stored_noise(self) -> Noise:
-        """The model that files describe: the noise itself where its class is registered.
+        """Return the noise model that files describe.
 
-        Otherwise its numbers, of which no law is assumed; so, too, where they may depend on an
+        Its numbers stand for it where its class is not registered, or where it may depend on an
         order of the levels that files do not keep.
         """
         by_name = NOISES.name_of(self.noise) is not None

@@ -154,13 +154,7 @@ class Run(Travels):
         return self.recording.recorded_steps(start, stop)
 
     def to_json(self) -> tuple[str, Arrays]:
-        """Return the run as JSON text and the arrays it refers to by name.
-
-        Raises
-        ------
-        ValueError
-            If the step-size rule is of a class this package does not know.
-        """
+        """Return the run as JSON and its arrays; ValueError if a part is not registered."""
         arrays: Arrays = {}
         spec = {
             "dim": self.problem.spectrum.dim,
@@ -192,13 +186,7 @@ class Run(Travels):
 
     @classmethod
     def from_json(cls, text: str, arrays: Arrays, spectrum: Spectrum) -> "Run":
-        """Rebuild a run from what `to_json` returned and its spectrum.
-
-        Raises
-        ------
-        ValueError
-            If the text does not describe a run.
-        """
+        """Make the run of `to_json`; ValueError if the text does not describe one."""
         try:
             spec = json.loads(text)
             initial = spec["initial"]
@@ -257,13 +245,7 @@ def _dtype(value: Any) -> str:
 
 
 def update_weights(update: Any) -> tuple[float, float]:
-    """Return the weights of the dominant and the bulk part of the update.
-
-    Raises
-    ------
-    ValueError
-        Unless `update` is "full", "dominant", "bulk" or a pair of finite weights >= 0.
-    """
+    """Return the weights of both bands: of "full", "dominant" or "bulk", or two numbers >= 0."""
     expected = "'full', 'dominant', 'bulk' or a pair of weights (dominant, bulk)"
     if isinstance(update, str):
         if update not in UPDATES:
@@ -276,7 +258,7 @@ def update_weights(update: Any) -> tuple[float, float]:
 def _record_at(
     steps: ArrayLike | None, num_steps: int, record_every: int
 ) -> NDArray[np.int64] | None:
-    """Return the steps to record with 0 in front, checked; None where there are none given."""
+    """Return the steps to record with 0 in front, checked; None where no steps are given."""
     if steps is None:
         return None
     expected = f"increasing integers from 0 to num_steps = {num_steps}"

@@ -51,33 +51,12 @@ class Stability(NamedTuple):
 
 
 def rest_covariance(x: Array, optimizer: Optimizer) -> tuple[Array, Array, Array]:
-    """Return what noise leaves of a coefficient and its velocity in the stationary state.
+    """Return variance of c, covariance of c and ``y = eta v``, variance of y, for noise at rest.
 
-    Parameters
-    ----------
-    x : ndarray of float64
-        Products of step size and eigenvalue, below `optimizer.largest`.
-    optimizer : Optimizer
-
-    Returns
-    -------
-    c_sq, c_y, y_sq : ndarray of float64
-        Variance of c, covariance of c and ``y = eta v``, variance of y, in units of
-        ``(eta s)^2``. The first is infinite where x is 0.
-
-    Notes
-    -----
-    The moves of a step have the determinant ``beta - x w``, ``w = p beta - q``, and
-    ``p (1 - beta) + q = 1`` for all optimizers. Then c is an ARMA(2, 1) process with the
-    innovations ``-p xi(t) + w xi(t - 1)``, and y one with ``xi(t) - xi(t - 1)``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from suspalign_fast import Momentum
-    >>> from suspalign_fast.model.stability import rest_covariance
-    >>> [part.item() for part in rest_covariance(np.array([1.0]), Momentum(0.5))]
-    [1.5, -1.0, 2.0]
+    In units of ``(eta s)^2``; `x` is ``eta lambda``, and the first is infinite where it is 0. The
+    moves of a step have the determinant ``beta - x w``, ``w = p beta - q``, and ``p (1 - beta) + q
+    = 1`` for all optimizers. Then c is an ARMA(2, 1) process with the innovations ``-p xi(t) + w
+    xi(t - 1)``, and y one with ``xi(t) - xi(t - 1)``.
     """
     p, q, beta = optimizer.factors
     w = p * beta - q
@@ -93,17 +72,7 @@ def additive(
     weights: Weights = FULL,
     optimizer: Optimizer = PLAIN,
 ) -> Stability:
-    """Return the stability under noise that does not depend on the state.
-
-    Examples
-    --------
-    >>> from suspalign_fast import Momentum, Spectrum
-    >>> from suspalign_fast.model.stability import additive
-    >>> additive(Spectrum([4.0, 1.0], 1), 0.1)
-    Stability(feedback=0.0, largest=0.5)
-    >>> additive(Spectrum([4.0, 1.0], 1), 0.1, optimizer=Momentum(0.5))
-    Stability(feedback=0.0, largest=0.75)
-    """
+    """Return the stability under noise that does not depend on the state."""
     eta = checks.real("step_size", step_size)
     firsts = (0, spectrum.num_dominant_levels)  # of both bands, in descending order
     top = max(
@@ -122,24 +91,7 @@ def of_batches(
     weights: Weights = FULL,
     optimizer: Optimizer = PLAIN,
 ) -> Stability:
-    """Return the stability under mini-batches of data.
-
-    Examples
-    --------
-    >>> from suspalign_fast import Momentum, Spectrum
-    >>> from suspalign_fast.model.stability import of_batches
-    >>> spectrum = Spectrum.two_level(100, 1, 10.0, 1.0)
-    >>> two = of_batches(spectrum, 0.01, batch_size=1)
-    >>> two.is_stable, round(two.largest, 6)
-    (True, 0.017709)
-    >>> round(of_batches(spectrum, 0.01, batch_size=1, optimizer=Momentum(0.9)).largest, 6)
-    0.001802
-
-    Raises
-    ------
-    ValueError
-        If an argument is not as described.
-    """
+    """Return the stability under mini-batches of data."""
     eta = checks.real("step_size", step_size)
     batch = checks.integer("batch_size", batch_size, 1)
     unit = spectrum.per_level(weights) * spectrum.eigenvalues
@@ -148,7 +100,7 @@ def of_batches(
 
 
 def returned_loss(x: Array, batch: int, optimizer: Optimizer) -> Array:
-    """Return r of every level: what its own loss leaves of itself, below 1 where it is stable."""
+    """Return the share of each level's loss that its own noise keeps up, below 1 where stable."""
     with np.errstate(invalid="ignore"):
         share = x * (x * rest_covariance(x, optimizer)[0]) / batch
     return np.where(x > 0.0, np.where(x < optimizer.largest, share, np.inf), 0.0)

@@ -36,26 +36,10 @@ _as_compiled: "WeakKeyDictionary[Any, str]" = WeakKeyDictionary()
 
 
 def representative(function: Any) -> Any:
-    """Return the compiled function that stands for all that compute the same, about to be compiled.
+    """Return the compiled function that stands for all that compute the same.
 
     Numba keeps the values of globals that were there when it compiled a function. Where one of the
     parts was compiled with others than there are now, a function stands for itself alone.
-
-    Parameters
-    ----------
-    function : numba function
-
-    Examples
-    --------
-    >>> import numba
-    >>> from suspalign_fast.model.step_size import representative
-    >>> def rule_of(size):
-    ...     return numba.njit(lambda row: size)
-    >>> first = representative(rule_of(1e-3))
-    >>> first(0)
-    0.001
-    >>> representative(rule_of(1e-3)) is first, representative(rule_of(2e-3)) is first
-    (True, False)
     """
     with _lock:
         try:
@@ -209,13 +193,7 @@ class AdaptiveStepSize(StepSize):
 
 
 class KnownRule(AdaptiveStepSize):
-    """Step sizes known in advance as a rule, for kernels that take nothing else.
-
-    Parameters
-    ----------
-    sizes : KnownStepSize
-    num_steps : int
-    """
+    """Step sizes known in advance as a rule, for kernels that take nothing else."""
 
     def __init__(self, sizes: KnownStepSize, num_steps: int) -> None:
         self._sizes = sizes
@@ -400,14 +378,7 @@ def refuse_foreign(step_size: StepSize) -> None:
 
 
 def as_step_size(step_size: StepSizeLike) -> StepSize:
-    """Return the rule a user's ``step_size=`` argument stands for.
-
-    Raises
-    ------
-    ValueError
-        If it is neither a positive number, an array of numbers of at least zero, a compiled
-        function of the row nor a rule.
-    """
+    """Return the rule that an argument ``step_size=`` stands for, else ValueError."""
     if isinstance(step_size, StepSize):
         return step_size
     if callable(step_size):

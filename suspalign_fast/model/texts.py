@@ -84,19 +84,7 @@ def described_noises() -> list[str]:
 
 
 def noise(said: str, text: str) -> Part:
-    """Return the noise model of a name, or of one with its numbers like ``data:32,0.5``.
-
-    Parameters
-    ----------
-    said : str
-        What errors call the text.
-    text : str
-
-    Raises
-    ------
-    ValueError
-        If it is none; numbers that are missing or wrong are told when it is made.
-    """
+    """Return the noise model of a name, or of one with its numbers like ``data:32,0.5``."""
     name, colon, numbers = text.partition(":")
     expected = f"{said} must be one of {', '.join(described_noises())}, got {text!r}"
     if name not in noises():
@@ -114,19 +102,7 @@ def noise(said: str, text: str) -> Part:
 
 
 def rule(said: str, text: str) -> Part:
-    """Return the rule of a number, or of a name with one like ``critical:0.9``.
-
-    Parameters
-    ----------
-    said : str
-        What errors call the text.
-    text : str
-
-    Raises
-    ------
-    ValueError
-        If it is none; numbers that are wrong are told when it is made.
-    """
+    """Return the rule of a number, or of a name with one like ``critical:0.9``."""
     kind, colon, number = text.rpartition(":")
     try:
         value = float(number)
@@ -154,20 +130,7 @@ def update(said: str, text: str) -> str | tuple[float, float]:
 
 
 def optimizer(said: str, momentum: Any, *, nesterov: bool = False) -> Optimizer:
-    """Return the optimizer of a share of the velocity that is kept; plain SGD where none is given.
-
-    Parameters
-    ----------
-    said : str
-        What errors call the share.
-    momentum : float or None
-    nesterov : bool
-
-    Raises
-    ------
-    ValueError
-        If the share is not from 0 to below 1, or there is none for Nesterov's momentum.
-    """
+    """Return momentum that keeps such a share of the velocity, plain SGD where it is None."""
     if momentum is None:
         if nesterov:
             raise ValueError(f"nesterov must go with {said}, and there is none")

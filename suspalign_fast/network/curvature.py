@@ -63,13 +63,7 @@ def hessian(loss: Loss, batch: Batch) -> Product:
 
 
 def gauss_newton(loss: Loss, batch: Batch) -> Product:
-    """Return the product with ``J' C J``, C the Hessian of the loss in the outputs.
-
-    Raises
-    ------
-    ValueError
-        If the outputs are not one tensor, or the loss takes parameters beside them.
-    """
+    """Return the product with ``J' C J``, C the Hessian of the loss in the outputs, one tensor."""
     with torch.enable_grad():
         outputs, targets = loss.outputs(batch)
         if not isinstance(outputs, Tensor):
@@ -114,21 +108,9 @@ PATIENCE = 8
 
 
 class Curvature:
-    """The matrix of a loss at the model's parameters, which counts the products with it.
+    """The matrix of a loss at the model's parameters; it counts the products with it.
 
-    Parameters
-    ----------
-    loss : Loss
-    kind : {"hessian", "ggn"}
-    tick : callable, optional
-        ``tick(n)`` is called after n products.
-    data : iterable of batches, optional
-        By default all of the loss.
-
-    Attributes
-    ----------
-    products : int
-        Vectors that were multiplied so far.
+    `data` are by default all of the loss; ``tick(n)`` is called after n products.
     """
 
     def __init__(
@@ -177,16 +159,7 @@ class Curvature:
 
 
 class Top(NamedTuple):
-    """Eigenvectors of the largest eigenvalues.
-
-    Attributes
-    ----------
-    values : ndarray of float64, shape (k + 1,)
-        Descending, with the first one of the bulk.
-    vectors : Tensor of float64, shape (d, k)
-    residual : float
-        Largest ``|H v - lambda v|`` of them, over lambda_k.
-    """
+    """The k + 1 largest eigenvalues, k eigenvectors, and the largest residual over lambda_k."""
 
     values: Array
     vectors: Tensor
@@ -248,7 +221,7 @@ def _of_small(curvature: Curvature, loss: Loss, k: int) -> Top:
     return Top(found.cpu().numpy(), vectors.contiguous(), 0.0)
 
 
-def refreshed(curvature: Curvature, vectors: Tensor) -> Array:
+def refresh(curvature: Curvature, vectors: Tensor) -> Array:
     """Return the eigenvalues of the matrix within a space of earlier eigenvectors, descending."""
     within = vectors.T @ curvature.times(vectors)
     values = torch.linalg.eigvalsh((within + within.T) / 2.0)

@@ -40,22 +40,22 @@ def _fields(value: Any) -> list[str]:
     return [field.name for field in dataclasses.fields(value)]
 
 
-def mapped(of: Callable[[Tensor], Tensor], value: Any) -> Any:
+def map_tensors(of: Callable[[Tensor], Tensor], value: Any) -> Any:
     """Return a copy of a structure with a function of each of `tensors_of` in their places."""
     if isinstance(value, Tensor):
         return of(value) if value.ndim else value
     if isinstance(value, tuple | list):
-        parts = [mapped(of, part) for part in value]
+        parts = [map_tensors(of, part) for part in value]
         return value._make(parts) if hasattr(value, "_make") else type(value)(parts)
     if isinstance(value, Mapping):
         made: Any = copy.copy(value) if isinstance(value, MutableMapping) else dict(value)
         for key, part in value.items():
-            made[key] = mapped(of, part)
+            made[key] = map_tensors(of, part)
         return made
     if names := _fields(value):
         made = copy.copy(value)
         for name in names:
-            object.__setattr__(made, name, mapped(of, getattr(value, name)))
+            object.__setattr__(made, name, map_tensors(of, getattr(value, name)))
         return made
     return value
 
@@ -63,8 +63,8 @@ def mapped(of: Callable[[Tensor], Tensor], value: Any) -> Any:
 def num_samples(inputs: Any, expected: int) -> int | None:
     """Return how many samples inputs are, None where that cannot be told.
 
-    A list may be a structure of tensors or have one entry a sample: so many samples as are
-    `expected` are found in either.
+    A list may be a structure of tensors or have one entry a sample: the `expected` number is looked
+    for in both.
     """
     lengths = {len(tensor) for tensor in tensors_of(inputs)}
     has_length = hasattr(inputs, "__len__") and not isinstance(inputs, Mapping)
@@ -75,11 +75,11 @@ def num_samples(inputs: Any, expected: int) -> int | None:
     return lengths.pop() if len(lengths) == 1 else None
 
 
-def taken(inputs: Any, chosen: Tensor, count: int) -> Any:
+def take_samples(inputs: Any, chosen: Tensor, count: int) -> Any:
     """Return chosen samples of inputs, which are `count`; None where it is not known how."""
     lengths = {len(tensor) for tensor in tensors_of(inputs)}
     if lengths == {count}:
-        return mapped(lambda tensor: tensor[chosen.to(tensor.device)], inputs)
+        return map_tensors(lambda tensor: tensor[chosen.to(tensor.device)], inputs)
     if isinstance(inputs, tuple | list) and len(inputs) == count:
         return [inputs[i] for i in chosen.tolist()]
     return None
@@ -92,7 +92,7 @@ def joined(parts: Sequence[Any]) -> Any:
     if len(shapes) > 1 or {len(tensor) for tensor in tensors[0]} != {1}:
         return None
     whole = iter([torch.cat(same) for same in zip(*tensors, strict=True)])
-    return mapped(lambda _: next(whole), parts[0])
+    return map_tensors(lambda _: next(whole), parts[0])
 
 
 Batch = tuple[Any, Tensor]
@@ -103,13 +103,7 @@ GROUPS = 8
 
 
 def of_data(data: Any) -> Iterable[Batch]:
-    """Return batches that can be gone through again and again.
-
-    Raises
-    ------
-    ValueError
-        If data are not pairs, or can be gone through only once.
-    """
+    """Return batches that can be gone through again and again; ValueError for any other data."""
     if isinstance(data, TensorDataset):
         data = data.tensors
     if isinstance(data, Dataset):
@@ -128,13 +122,7 @@ def of_data(data: Any) -> Iterable[Batch]:
 
 
 def batches_of(name: str, given: Any) -> Iterable[Batch]:
-    """Return batches that were given, pairs where that can be told without going through them.
-
-    Raises
-    ------
-    ValueError
-        If they are none, or can be gone through only once.
-    """
+    """Return batches that were given, pairs where that can be told without going through them."""
     if isinstance(given, Iterator):
         raise checks.wrong(name, given, EXPECTED + " that can be gone through more than once")
     if isinstance(given, str | bytes | dict | Tensor) or not hasattr(given, "__iter__"):
@@ -184,7 +172,7 @@ def groups(batches: Iterable[Batch]) -> list[Batch]:
     size = len(targets)
     number = min(size, SOME)
     spread = torch.from_numpy(np.linspace(0, size - 1, number).astype(np.int64))
-    if taken(inputs, spread, size) is None:
+    if take_samples(inputs, spread, size) is None:
         warnings.warn(
             "whether loss_fn is the mean over a batch was not tested: samples of inputs that are "
             f"of type {type(inputs).__name__} could not be told apart",
@@ -197,7 +185,7 @@ def groups(batches: Iterable[Batch]) -> list[Batch]:
     ordered = spread[keys.argsort(stable=True)]
     parts = ordered.tensor_split(max(2, min(GROUPS, number // 2)))
     return [
-        (taken(inputs, chosen, size), targets[chosen.to(targets.device)])
+        (take_samples(inputs, chosen, size), targets[chosen.to(targets.device)])
         for chosen in (ordered, *parts)
     ]
 

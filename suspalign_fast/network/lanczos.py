@@ -20,24 +20,9 @@ TINY = 1e-300
 class Lanczos:
     """A growing orthonormal basis in which a symmetric matrix is tridiagonal.
 
-    Where the matrix does not leave the space any more, a random vector beside it goes on: it finds
-    the other directions of equal eigenvalues.
-
-    Parameters
-    ----------
-    times : callable
-        ``times(vector)`` is the product of the matrix with a vector.
-    start : Tensor of float64, shape (d,)
-        Not zero.
-    limit : int
-        Vectors that the basis may have.
-
-    Attributes
-    ----------
-    steps : int
-        Vectors of the basis, and products so far.
-    asymmetry : float
-        By how much products were found not to be those of a symmetric matrix, over its size.
+    Where the matrix no longer leaves the space, a random vector beside it goes on: it finds the
+    other directions of equal eigenvalues. `asymmetry` is how far products were from those of a
+    symmetric matrix, over its size.
     """
 
     def __init__(self, times: Callable[[Tensor], Tensor], start: Tensor, limit: int) -> None:

@@ -107,9 +107,9 @@ def of_training(model: torch.nn.Module) -> list[str]:
 
 #: Relative difference of two evaluations that rounding leaves, in units of the last place.
 ROUNDING = 1e3
-#: What it leaves at most, however short a type is: a check that nothing fails is none.
+#: The same at most, however short the type is: a wider check would accept everything.
 MOST = 0.1
-#: Relative difference from a mean from which on it is none.
+#: A loss that differs by more from the mean of its parts is not a mean.
 OF_MEAN = 1e-3
 #: Node of a graph behind which parameters get gradients by ``backward`` alone, and by
 #: ``torch.autograd.grad`` an error or none.
@@ -128,28 +128,8 @@ class Loss:
     """The mean loss of a model over data, in evaluation mode.
 
     Nothing is ever written to the model; `apart` makes a copy whose parameters may be set.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-    loss_fn : callable
-        ``loss_fn(model(inputs), targets)``, the mean over a batch.
-    data : tuple of two tensors, or iterable of such pairs
-        All of the training data, whole or in parts.
-
-    Attributes
-    ----------
-    parameters : list of Tensor
-        Those that take a gradient.
-    dim : int
-        How many numbers they are.
-    rounding : float
-        Relative difference of two evaluations that rounding leaves.
-
-    Raises
-    ------
-    ValueError
-        If an argument is not as described.
+    `parameters` are those that take a gradient, `dim` is how many numbers they are, `rounding` the
+    relative difference of two evaluations that rounding leaves.
     """
 
     def __init__(self, model: Any, loss_fn: Any, data: Any) -> None:
@@ -184,14 +164,7 @@ class Loss:
             yield
 
     def apart(self) -> "Loss":
-        """Return the loss of a copy of the model.
-
-        Raises
-        ------
-        ValueError
-            If the model cannot be copied, or the loss function takes parameters of the model
-            itself, which those of a copy are not.
-        """
+        """Return the loss of a copy of the model; ValueError if it has no whole copy."""
         try:
             model = copy.deepcopy(self.model)
         except Exception as error:
@@ -300,18 +273,7 @@ class Loss:
         return mean
 
     def checked(self, others: Iterable[Batch] = ()) -> float:
-        """Return the loss at the model's parameters.
-
-        Parameters
-        ----------
-        others : iterable of batches
-            That the loss is taken of, too.
-
-        Raises
-        ------
-        ValueError
-            If it is not finite, not the mean over samples, or another one the next time.
-        """
+        """Return the loss; ValueError if it is not finite, no mean over samples, or random."""
         first, second = self.value(), self.value()
         for value in (first, second):
             if not abs(value) < float("inf"):
@@ -399,23 +361,7 @@ USUAL = 16
 
 
 class Batches:
-    """Where mini-batches come from.
-
-    Parameters
-    ----------
-    loss : Loss
-    batch_size : int or None
-        Samples of a batch that is drawn; None where batches are given.
-    noise_batches : int or iterable, optional
-        How many are drawn for a row, or the batches themselves.
-    seed : int
-        Of the draws; torch's own generator is left alone.
-
-    Attributes
-    ----------
-    batch_size : int or None
-        None where batches are given.
-    """
+    """Where mini-batches come from: drawn from the data, or given (`batch_size` is then None)."""
 
     def __init__(self, loss: Loss, batch_size: Any, noise_batches: Any, seed: int) -> None:
         self._loss, self._seed = loss, checks.integer("seed", seed, 0)

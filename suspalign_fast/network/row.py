@@ -14,7 +14,7 @@ from torch import Tensor
 from ..base import checks, reports
 from ..physics import formulas as physics
 from ..physics import rows
-from .curvature import PRODUCTS, SPARE, Curvature, refreshed, top
+from .curvature import PRODUCTS, SPARE, Curvature, refresh, top
 from .loss import Batches, Loss, of_training
 
 # --- The sums of a row: what a step's expected odds and losses are made of, by bands -------------
@@ -41,14 +41,7 @@ def of_bands(a: Tensor, b: Tensor, vectors: Tensor) -> Tensor:
 
 
 def power_sums(gradient: Tensor, pulled: Tensor, vectors: Tensor) -> Array:
-    """Return S_1 ... S_4 of both bands, shape (2, 4), S_1 unknown.
-
-    Parameters
-    ----------
-    gradient, pulled : Tensor, shape (d,)
-        g and H g.
-    vectors : Tensor, shape (d, k)
-    """
+    """Return S_1 ... S_4 of both bands, shape (2, 4), S_1 unknown, from g, H g and eigenvectors."""
     pairs = ((gradient, gradient), (gradient, pulled), (pulled, pulled))
     sums = [of_bands(a[:, None], b[:, None], vectors)[:, 0] for a, b in pairs]
     known = torch.stack(sums, dim=1).cpu().numpy()
@@ -130,7 +123,7 @@ def _of_pairs(kicks: Tensor, vectors: Tensor) -> tuple[Tensor, int]:
     return upper, count * (count - 1) // 2
 
 
-#: Ratios of the eigenvalues around the gap that are none.
+#: Smaller ratios of the eigenvalues around the gap count as no gap.
 VISIBLE_GAP = 1.05
 #: A row takes about so many products, for its bar.
 USUAL_PRODUCTS = 64
@@ -356,7 +349,7 @@ def measured_row(
             values, vectors, residual = top(matrix, loss, settings.num_dominant, settings.tolerance)
         else:
             residual = float("nan")
-            values = np.append(refreshed(matrix, vectors), np.nan)
+            values = np.append(refresh(matrix, vectors), np.nan)
         settings.check_residual(residual)
         if warn:
             _check_gap(values)

@@ -65,7 +65,7 @@ class Count(NamedTuple):
         return f"{self.right}/{self.wrong}/{self.undecided}"
 
 
-def counted(expected: Array, found: Array) -> Count:
+def count_signs(expected: Array, found: Array) -> Count:
     """Count t-statistics against signs that were expected."""
     decided = (np.abs(found) > UNDECIDED) & (expected != 0.0)
     right = decided & (np.sign(found) == np.sign(expected))
@@ -120,14 +120,7 @@ class Verification(NamedTuple):
     states: tuple[StateSigns, ...]
 
     def signs_at(self, multiple: float, *, beyond: bool = False) -> Count:
-        """Count the signs of the odds at a multiple of eta*.
-
-        Parameters
-        ----------
-        multiple : float
-        beyond : bool
-            Count the states at which the quadratic picture does not hold, not the others.
-        """
+        """Count the signs of the odds at a multiple of eta*, in or beyond the quadratic picture."""
         expected, found = [], []
         for state in self.states:
             if state.row.beyond_quadratic is beyond:
@@ -136,13 +129,13 @@ class Verification(NamedTuple):
                 found.append(state.odds[chosen])
         if not found:
             return Count(0, 0, 0)
-        return counted(np.concatenate(expected), np.concatenate(found))
+        return count_signs(np.concatenate(expected), np.concatenate(found))
 
     def signs_of_losses(self) -> tuple[Count, Count]:
         """Count the signs of losses in steps along the dominant and along the bulk band."""
         found = np.array([state.loss[1:] for state in self.states])
         expected = np.array([state.expected_loss for state in self.states])
-        dominant, bulk = (counted(expected[:, band], found[:, band]) for band in (0, 1))
+        dominant, bulk = (count_signs(expected[:, band], found[:, band]) for band in (0, 1))
         return dominant, bulk
 
     @property
@@ -277,13 +270,7 @@ def verify(
 
 
 def _states(states: Any) -> list[Any]:
-    """Return states of a model.
-
-    Raises
-    ------
-    ValueError
-        If they are none, or all the same one: a state dict holds the parameters, not copies.
-    """
+    """Return a list of state dicts; ValueError for anything else, or if two share memory."""
     if isinstance(states, Mapping) or not isinstance(states, Iterable):
         raise checks.wrong("states", type(states).__name__, "a list of state dicts")
     given = list(states)
@@ -335,12 +322,12 @@ class _Trial:
             )
             self._losses.append((dominant, bulk))
 
-    def _moved(self, size: float, by: Tensor) -> Tensor:
+    def _move(self, size: float, by: Tensor) -> Tensor:
         return (self._point.double() - size * by).to(self._point.dtype)
 
     def _after(self, size: float, kick: Tensor) -> Array:
         """Squared gradients of both bands after a step."""
-        self._loss.set_point(self._moved(size, kick))
+        self._loss.set_point(self._move(size, kick))
         gradient = self._loss.gradient()
         inside = self._row.vectors.T @ gradient
         rest = gradient - self._row.vectors @ inside
@@ -348,7 +335,7 @@ class _Trial:
         return squares.cpu().numpy()
 
     def _loss_after(self, size: float, kick: Tensor) -> float:
-        self._loss.set_point(self._moved(size, kick))
+        self._loss.set_point(self._move(size, kick))
         return self._loss.value() - self._before
 
     def _by_chance(self) -> Array:

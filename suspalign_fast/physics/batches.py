@@ -16,10 +16,10 @@ noise with ``s^2 = lambda`` makes X_4, X_5 and W_4 the sums of ``lambda^p c v``,
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
 
-from ..base.lazy import special
 from ..base.values import may_underflow
 from .formulas import Prediction, Weights
 from .rise import NoiseShape, chi_square_tail, extrapolated, node_cubes
@@ -32,36 +32,10 @@ Array = NDArray[np.float64]
 def moved_sums(sums: Array, eta: Array, velocity: Velocity) -> tuple[Array, Array]:
     """Return the ten sums of the next step's law, and how far the first squares are moved.
 
-    Parameters
-    ----------
-    sums : ndarray of float64, shape (..., 2, 10)
-        S_1 ... S_10 of a row.
-    eta : ndarray of float64, shape (..., 2)
-        Step size times weight of each band.
-    velocity : Velocity
-
-    Returns
-    -------
-    moved : ndarray of float64, shape (..., 2, 10)
-    drift : ndarray of float64, shape (..., 2)
-        ``sum lambda^2 (c~^2 - c^2)``, without cancellation.
-
-    Notes
-    -----
-    Rows lack the sums of the powers 8 and 9, which only skewness takes. What the velocity adds to
-    them follows from what it adds to those of powers lower by three and by six, as if all of it
-    were at the two eigenvalues that have S_4 ... S_7.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from suspalign_fast.physics.row import Velocity
-    >>> from suspalign_fast.physics.batches import moved_sums
-    >>> ones = np.ones((2, 10))
-    >>> velocity = Velocity(np.ones((2, 8)), 1.0, 0.5)
-    >>> moved, drift = moved_sums(ones, np.full(2, 0.5), velocity)
-    >>> moved[0].tolist()
-    [1.0, 0.5625, 0.75, 1.0, 0.5625, 0.75, 1.0, 0.5625, 0.75, 1.0]
+    `eta` is step size times weight of each band, shape (..., 2). The move ``sum lambda^2 (c~^2 -
+    c^2)`` is without cancellation. Rows lack the sums of the powers 8 and 9, which only skewness
+    takes. What the velocity adds to them follows from what it adds to those of powers lower by
+    three and by six, as if all of it were at the two eigenvalues that have S_4 ... S_7.
     """
     extra, _, q = velocity
     shift = eta * q
@@ -119,32 +93,12 @@ def residual_variance(sums: Array, label_std: Array | float) -> Array:
 def constants_at(
     constants: Array, power_sums: Array, noise_sums: Array, batch_size: int, label_std: float
 ) -> Array:
-    """Return N_1, N_2 and K of the noise of batches at rows.
+    """Return N_1, N_2 and K of the noise of batches at rows, shape (..., 2, 3).
 
-    The gradient has the variance ``(lambda^2 c^2 + P lambda) / B`` in each direction, so that
-    ``N_1 = (S_3 + P sum lambda^2) / B`` and ``N_2 = (S_4 + P sum lambda^3) / B``: with these,
-    critical step size and loss interval are what they are under additive noise.
-
-    Parameters
-    ----------
-    constants : ndarray of float64, shape (2, 3)
-        Those of ``s_i^2 = lambda_i``.
-    power_sums : ndarray of float64, shape (..., 2, 4)
-    noise_sums : ndarray of float64, shape (..., 2, 3)
-    batch_size : int
-    label_std : float
-
-    Returns
-    -------
-    ndarray of float64, shape (..., 2, 3)
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from suspalign_fast.physics.batches import constants_at
-    >>> sums = np.ones((2, 4)), np.ones((2, 3))
-    >>> constants_at(np.ones((2, 3)), *sums, batch_size=4, label_std=1.0)[0].tolist()
-    [1.0, 1.0, 0.25]
+    The gradient has the variance ``(lambda^2 c^2 + P lambda) / B`` in each direction, so that ``N_1
+    = (S_3 + P sum lambda^2) / B`` and ``N_2 = (S_4 + P sum lambda^3) / B``: with these, critical
+    step size and loss interval are what they are under additive noise. `constants` are those of
+    ``s_i^2 = lambda_i``.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         p = residual_variance(power_sums, label_std)[..., None]
@@ -167,23 +121,8 @@ def predict_alignment(
     label_std: float,
     velocity: Velocity | None = None,
 ) -> Prediction:
-    """Predict the alignment one step after each row.
+    """Predict the alignment one step after each row; without a `shape` the law is normal given u.
 
-    Parameters
-    ----------
-    power_sums, noise_sums, constants : ndarray of float64
-        See `constants_at`.
-    step_size : ndarray of float64, shape (...,)
-    update : tuple of two float
-    shape : NoiseShape or None
-        `Quadratic.noise_shape`; without it a law is taken for normal, given u.
-    batch_size : int
-    label_std : float
-    velocity : Velocity, optional
-        That of momentum (above).
-
-    Notes
-    -----
     Of ``Z = S_2^B S_2'^D - S_2^D S_2'^B``, which is positive exactly where alignment rises, `z` is
     the mean over the standard deviation; `probability` averages over u a chi-square, moved and
     scaled, with the first three cumulants of Z.
@@ -270,20 +209,10 @@ def cumulants_given(
     eta: Array,
     now: Array | None = None,
 ) -> Cumulants:
-    """Return the cumulants of ``Z = S_2^B S_2'^D - S_2^D S_2'^B``, which is positive if it rises.
+    """Return the cumulants of ``Z = S_2^B S_2'^D - S_2^D S_2'^B`` given ``share = u / B``.
 
-    Parameters
-    ----------
-    share : float or ndarray
-        ``s = u / B``, given.
-    sums, traces : ndarray of float64
-        See the module.
-    batch_size : int
-    label_std : float
-    eta : ndarray of float64, shape (..., 2)
-        Step size of each band.
-    now : ndarray of float64, shape (..., 2), optional
-        S_2 of the row where `sums` are those of `moved_sums`.
+    Alignment rises where Z is positive. `now` is S_2 of the row where `sums` are those of
+    `moved_sums`.
     """
     p = residual_variance(sums, label_std)
     s2, s3, s4, s5, s6, s7, s8, s9, s10 = (sums[..., i] for i in range(1, NUM_SUMS))
@@ -326,7 +255,7 @@ def _of_bands(values: Array | float) -> Array:
     return np.expand_dims(np.asarray(values, np.float64), -1)
 
 
-def averaged(weights: Array, mean: Array, variance: Array, third: Array) -> Cumulants:
+def average_over_nodes(weights: Array, mean: Array, variance: Array, third: Array) -> Cumulants:
     """Return the cumulants of a law that has these, given u, one entry a node of `nodes_of`."""
     average = np.tensordot(weights, mean, 1)
     off = mean - average
@@ -346,13 +275,7 @@ def change_cumulants(
     batch_size: int,
     label_std: float,
 ) -> Cumulants:
-    """Return the cumulants of ``S_2'^D / S_2^D - S_2'^B / S_2^B`` one step after each row.
-
-    Parameters
-    ----------
-    power_sums, noise_sums, constants, step_size, shape, batch_size, label_std
-        As in `predict_alignment`, for full updates.
-    """
+    """Return the cumulants of ``S_2'^D / S_2^D - S_2'^B / S_2^B`` one step after each row."""
     with np.errstate(all="ignore"):
         p = residual_variance(power_sums, label_std)
         sums = _ten_sums(power_sums / p[..., None, None], noise_sums / p[..., None, None])
@@ -365,7 +288,7 @@ def change_cumulants(
             np.stack([getattr(z, name) for z in given]) / unit**power
             for power, name in enumerate(Cumulants._fields, 1)
         )
-        return averaged(weights, mean, variance, third)
+        return average_over_nodes(weights, mean, variance, third)
 
 
 def _traces(constants: Array, shape: NoiseShape | None) -> Array:
@@ -382,7 +305,8 @@ def nodes_of(batch_size: int) -> tuple[Array, Array]:
     Gauss-Legendre in the root of u, whose law is nearly normal for large B.
     """
     half = batch_size / 2.0
-    low, high = (np.sqrt(2.0 * f(half, TAIL)) for f in (special.gammaincinv, special.gammainccinv))
+    inverses = scipy.special.gammaincinv, scipy.special.gammainccinv
+    low, high = (np.sqrt(2.0 * inverse(half, TAIL)) for inverse in inverses)
     x, w = legendre.leggauss(NODES)
     root = 0.5 * (high - low) * x + 0.5 * (high + low)
     log = (batch_size - 1.0) * np.log(root) - 0.5 * root**2

@@ -15,9 +15,9 @@ which is estimated from the sums there are.
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
-from ..base.lazy import special
 from .row import Velocity
 from .velocity import after
 
@@ -93,7 +93,7 @@ def tilted_variances(lam: Array, std: Array, count: Array) -> Array:
     center = (edges[1:] + edges[:-1]) / 2.0
     with np.errstate(divide="ignore"):
         terms = np.log(weights) + (TILTS[:, None] + np.arange(3)[:, None, None]) * center
-    return np.diff(special.logsumexp(terms, axis=-1), axis=0)
+    return np.diff(scipy.special.logsumexp(terms, axis=-1), axis=0)
 
 
 def probability_of_rise(
@@ -169,9 +169,9 @@ def chi_square_tail(z: Array, skewness: Array) -> Array:
     skewed = np.abs(skewness) > NORMAL_SKEWNESS
     freedom = 8.0 / np.where(skewed, skewness, 1.0) ** 2
     edge = np.maximum(freedom - np.sign(skewness) * z * np.sqrt(2.0 * freedom), 0.0)
-    upper = special.gammaincc(freedom / 2.0, edge / 2.0)
-    lower = special.gammainc(freedom / 2.0, edge / 2.0)
-    return np.where(skewed, np.where(skewness > 0.0, upper, lower), special.ndtr(z))
+    upper = scipy.special.gammaincc(freedom / 2.0, edge / 2.0)
+    lower = scipy.special.gammainc(freedom / 2.0, edge / 2.0)
+    return np.where(skewed, np.where(skewness > 0.0, upper, lower), scipy.special.ndtr(z))
 
 
 def fourth_of_velocity(

@@ -89,13 +89,7 @@ _COLUMNS = {c.name: c for c in (LOSS, CONSTANTS, ERROR, CRITICAL_EDGE, BEYOND, T
 
 
 def columns_of(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Column, ...]:
-    """Return the columns of some names, with the shapes that their rows have.
-
-    Raises
-    ------
-    ValueError
-        If there is none of a name, or it has rows of another shape.
-    """
+    """Return the columns of some names, checked to have the shapes of these."""
     found = []
     for name in shapes:
         if name not in _COLUMNS:

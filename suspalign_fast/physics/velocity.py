@@ -10,7 +10,7 @@ is expected to do to the sums of a band takes their products with v:
 ``T = p^2 (S_4 + N_2) + 2 p q C_3 + q^2 V_2``, and ``E[loss']`` the same with indices one lower.
 Put L in the place of S_3 and T in that of ``S_4 + N_2``, and every formula of `formulas` holds:
 that is all there is here (docs/momentum.md). Functions are vectorized over leading axes and return
-what they are given where there is no velocity.
+their arguments unchanged where there is no velocity.
 """
 
 import numpy as np
@@ -29,27 +29,27 @@ C1, C2, C3, V1, V2, X4, X5, W4 = map(
 
 def for_odds(power_sums: Array, constants: Array, velocity: Velocity | None) -> tuple[Array, Array]:
     """Return sums and constants of which S_2, S_3 and ``S_4 + N_2`` are those of the next odds."""
-    if velocity is None:
-        return power_sums, constants
-    extra, p, q = velocity
-    sums, noise = power_sums.copy(), constants.copy()
-    with np.errstate(over="ignore", invalid="ignore"):
-        sums[..., 2] = pull_term(p, q, power_sums[..., 2], extra[..., C2])
-        sums[..., 3] = push_term(p, q, power_sums[..., 3], extra[..., C3], extra[..., V2])
-        noise[..., 1] = p * p * constants[..., 1]
-    return sums, noise
+    return _put_velocity(power_sums, constants, velocity, 2, C2, V2)
 
 
 def for_loss(power_sums: Array, constants: Array, velocity: Velocity | None) -> tuple[Array, Array]:
     """Return sums and constants of which S_2 and ``S_3 + N_1`` are those of the next losses."""
+    return _put_velocity(power_sums, constants, velocity, 1, C1, V1)
+
+
+def _put_velocity(
+    power_sums: Array, constants: Array, velocity: Velocity | None, at: int, cross: int, square: int
+) -> tuple[Array, Array]:
+    """Put L in the place of the sum `at`, and T in that of the next one and its noise."""
     if velocity is None:
         return power_sums, constants
     extra, p, q = velocity
     sums, noise = power_sums.copy(), constants.copy()
+    mixed, squares = (extra[..., i] for i in (cross + 1, square))
     with np.errstate(over="ignore", invalid="ignore"):
-        sums[..., 1] = pull_term(p, q, power_sums[..., 1], extra[..., C1])
-        sums[..., 2] = push_term(p, q, power_sums[..., 2], extra[..., C2], extra[..., V1])
-        noise[..., 0] = p * p * constants[..., 0]
+        sums[..., at] = pull_term(p, q, power_sums[..., at], extra[..., cross])
+        sums[..., at + 1] = push_term(p, q, power_sums[..., at + 1], mixed, squares)
+        noise[..., at - 1] = p * p * constants[..., at - 1]
     return sums, noise
 
 
@@ -58,18 +58,9 @@ def for_step(
 ) -> tuple[Array, Array, Array]:
     """Return sums, noise sums and constants of which the law of the next S_2 is made.
 
-    Parameters
-    ----------
-    power_sums, noise_sums, constants : ndarray of float64
-    eta : ndarray of float64, shape (..., 2)
-        Step size times weight of each band.
-    velocity : Velocity or None
-
-    Notes
-    -----
-    The gradient after a step is ``lambda (c~ - eta p lambda c) - eta p lambda s xi`` with
-    ``c~ = c - eta q v``: its noise is p times that of plain SGD, and what it multiplies has c~ in
-    the place of c.
+    `eta` is step size times weight of each band, shape (..., 2). The gradient after a step is
+    ``lambda (c~ - eta p lambda c) - eta p lambda s xi`` with ``c~ = c - eta q v``: its noise is p
+    times that of plain SGD, and what it multiplies has c~ in the place of c.
     """
     if velocity is None:
         return power_sums, noise_sums, constants

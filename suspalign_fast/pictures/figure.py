@@ -14,15 +14,7 @@ def settings() -> Any:
 
 
 class Picture(Figure):
-    """A figure that ``pyplot`` does not know; notebooks show it as an image.
-
-    Parameters
-    ----------
-    inches : tuple of two float
-        Width and height.
-    dots : int
-        Dots an inch.
-    """
+    """A figure that ``pyplot`` does not know; notebooks show it as an image."""
 
     def __init__(self, inches: tuple[float, float], dots: int) -> None:
         super().__init__(figsize=inches, dpi=dots, layout="constrained")

@@ -20,16 +20,7 @@ LONGEST = 24
 
 @dataclass(frozen=True)
 class GridAxis:
-    """An axis of the grid.
-
-    Attributes
-    ----------
-    name : str
-    values : ndarray
-        Numbers in ascending order, or texts as they were given.
-    order : ndarray of intp
-        Where these stand in the data.
-    """
+    """An axis of the grid: numbers ascend, texts stay as given; `order` is where they stand."""
 
     name: str
     values: NDArray[Any]

@@ -11,14 +11,9 @@ _BACKEND = "MPLBACKEND"
 
 
 def load() -> Any:
-    """Import what figures are made with, whatever backend the environment asks for.
+    """Import `pictures.figure`, whatever backend the environment asks for.
 
-    Matplotlib cannot be imported where that backend is unknown: it is told of it afterwards.
-
-    Returns
-    -------
-    module
-        `suspalign_fast.pictures.figure`.
+    Importing Matplotlib fails where that backend is unknown, so the backend is set afterwards.
     """
     if "matplotlib" not in sys.modules and (asked := os.environ.get(_BACKEND)):
         del os.environ[_BACKEND]

@@ -159,13 +159,7 @@ class View:
 
 
 def view(dataset: Any, variable: str, select: Mapping[str, Any]) -> View:
-    """Return the view of a variable of a dataset, some of its axes at one value.
-
-    Raises
-    ------
-    ValueError
-        If there is no such variable, axis or value.
-    """
+    """Return the view of a variable, some axes at one value; ValueError if one is unknown."""
     known = sorted(n for n in dataset.data_vars if STEP in dataset[n].dims and isinstance(n, str))
     of_theory = theory.name_of(variable, "mean") if isinstance(variable, str) else ""
     if not of_theory or not {variable, of_theory} & set(known):
@@ -276,13 +270,7 @@ def _index(name: str, values: NDArray[Any], wanted: Any) -> int:
 
 
 def row_of(steps: NDArray[np.int64], at: int | None) -> int:
-    """Return the row of a step, the last one by default.
-
-    Raises
-    ------
-    ValueError
-        If it is not among them; the message names the nearest one.
-    """
+    """Return the row of a step, the last one by default; ValueError names the nearest one."""
     if at is None:
         return steps.size - 1
     wanted = checks.integer("at", at, 0)

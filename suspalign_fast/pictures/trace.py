@@ -119,13 +119,7 @@ def check_ending(path: Any, name: str = "path") -> Path:
 
 
 def check_size(size: Any) -> tuple[float, float]:
-    """Return width and height in inches.
-
-    Raises
-    ------
-    ValueError
-        Unless they are two numbers, from 3 x 2 to 50 x 50.
-    """
+    """Return width and height in inches; ValueError if one is out of range."""
     expected = f"width and height in inches, {SIDES}"
     try:
         width, height = (checks.real("size", s) for s in checks.pair("size", size, expected))

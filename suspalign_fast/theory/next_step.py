@@ -5,10 +5,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from ..base import checks
-from ..base.lazy import optimize
 from ..base.values import may_underflow
 from ..kernels.ratio import ratio_moments
 from ..model.problem import Quadratic
@@ -92,7 +92,7 @@ def first_root(
 
 def _lowest(height: Callable[[float], float], low: float, at: float, high: float) -> float:
     """Return where a function is lowest between two points that are both higher than `at`."""
-    found = optimize.minimize_scalar(
+    found = scipy.optimize.minimize_scalar(
         height,
         bounds=(low, high),
         method="bounded",
@@ -109,8 +109,8 @@ def _bisect(height: Callable[[float], float], low: float, high: float, resolved:
             value = height(x)
             return value if value < -resolved else resolved
 
-        return float(optimize.brentq(cut, low, high, xtol=1e-300, rtol=1e-13))
-    return float(optimize.brentq(height, low, high, xtol=1e-300, rtol=1e-13))
+        return float(scipy.optimize.brentq(cut, low, high, xtol=1e-300, rtol=1e-13))
+    return float(scipy.optimize.brentq(height, low, high, xtol=1e-300, rtol=1e-13))
 
 
 @may_underflow

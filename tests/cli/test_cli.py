@@ -197,7 +197,7 @@ def test_rows_are_logarithmically_spaced(suspalign, tmp_path):
 
 
 def test_follow_shows_a_run_until_it_ends(suspalign, spectrum_file, tmp_path, monkeypatch):
-    monkeypatch.setattr("suspalign_fast.cli.commands.FOLLOW_SECONDS", 0.01)
+    monkeypatch.setattr("suspalign_fast.cli.text.FOLLOW_SECONDS", 0.01)
     problem = sa.Quadratic(sa.Spectrum.load(spectrum_file))
     path = tmp_path / "live.h5"
     run = Run(problem, sa.ConstantStep(1e-3), 50)

@@ -6,15 +6,13 @@
 `compression`  few levels that keep all smooth sums
 `families`     linear bands, two levels, power laws
 `stored`       spectra in files
-`spectrum`     the class `Spectrum`
-`shard`        the spectrum of some of the directions
+`spectrum`     the class `Spectrum`, and the spectrum of some of its directions
 `named`        spectra by name, from texts and tables, and those that ship with the package
 =============  ===============================================================
 """
 
 from .bands import power_sum
 from .families import PIECE
-from .shard import shard_of
-from .spectrum import Spectrum
+from .spectrum import Spectrum, shard_of
 
 __all__ = ["PIECE", "Spectrum", "power_sum", "shard_of"]

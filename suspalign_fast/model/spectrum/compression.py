@@ -10,9 +10,8 @@ in either band, of sums of ``lambda^p (1 - x)^(2t)``, x up to 1.99, over times f
 last at which the band decays. Those are what steps of SGD make of squared coefficients.
 """
 
-from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from ...base import checks
 from ...base.values import may_underflow
 from .bands import Band
-from .parts import Compression, Made, Parts
+from .parts import Compression, Parts
 
 # --- Gauss rules of discrete measures: few nodes that keep many moments of many points -----------
 #
@@ -33,19 +32,7 @@ Array = NDArray[np.float64]
 
 
 def rule_of_points(x: Array, weights: Array, count: int) -> tuple[Array, Array]:
-    """Return the Gauss rule of points with positive weights; the points where they are no more.
-
-    Parameters
-    ----------
-    x, weights : ndarray of float64
-        Different points.
-    count : int
-        Number n of nodes.
-
-    Notes
-    -----
-    The recurrence is Stieltjes's procedure in the points, moved and scaled to [-1, 1].
-    """
+    """Return the Gauss rule of different points with positive weights, by Stieltjes's procedure."""
     if x.size <= count:
         return x, weights
     center, half = (x.max() + x.min()) / 2.0, (x.max() - x.min()) / 2.0
@@ -93,23 +80,7 @@ def _rule(diagonal: Array, beside: Array) -> tuple[Array, Array]:
 def joined(
     lam: NDArray[np.float64], counts: NDArray[np.int64], k: int, width: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], float]:
-    """Join levels whose logarithms fall into one bin, counted from the top of the band.
-
-    Parameters
-    ----------
-    lam, counts : ndarray
-        Eigenvalues and multiplicities.
-    k : int
-        Number of levels of the dominant band.
-    width : float
-
-    Returns
-    -------
-    lam, counts : ndarray
-        Of the bins.
-    error : float
-        Largest relative change of an eigenvalue.
-    """
+    """Join levels in bins of each band; return these and the largest relative change."""
     first = np.flatnonzero(_bin_starts(lam, k, width))
     sizes = np.add.reduceat(counts, first)
     top = np.repeat(lam[first], np.diff(np.append(first, lam.size)))
@@ -134,15 +105,7 @@ def _bin_starts(lam: NDArray[np.float64], k: int, width: float) -> NDArray[np.bo
 
 
 def narrowest(lam: NDArray[np.float64], k: int, num_levels: int) -> float:
-    """Return the smallest bin width, to a thousandth, that gives at most `num_levels` levels.
-
-    Parameters
-    ----------
-    lam : ndarray of float64
-    k : int
-        Number of levels of the dominant band.
-    num_levels : int
-    """
+    """Return the smallest bin width, to a thousandth, that gives at most `num_levels` levels."""
     low, high = 1e-16, 1500.0  # one bin a band at the upper end, whatever the eigenvalues
     if _bin_starts(lam, k, high).sum() > num_levels:
         raise checks.wrong("num_levels", num_levels, "enough for both bands and the zeros")
@@ -244,13 +207,7 @@ def _first_below(band: Band, value: float, start: int, stop: int) -> int:
 
 @may_underflow
 def compressed(bands: Sequence[Bins], tolerance: float, dim: int, num_dominant: int) -> Parts:
-    """Return the fewest levels, among `RULES`, whose error is within a tolerance.
-
-    Raises
-    ------
-    ValueError
-        If the tolerance is out of range, or none of them has it.
-    """
+    """Return the fewest levels, among `RULES`, whose error is within a tolerance."""
     wanted = checks.real("tolerance", tolerance, positive=True)
     if not LEAST <= wanted <= MOST:
         raise checks.wrong("tolerance", tolerance, f"from {LEAST:g} to {MOST:g}")
@@ -267,13 +224,7 @@ def compressed(bands: Sequence[Bins], tolerance: float, dim: int, num_dominant: 
 
 
 def gauss_rule(width: float, nodes: int) -> tuple[float, int]:
-    """Return logarithmic width of bins and number of nodes in them.
-
-    Raises
-    ------
-    ValueError
-        If one is out of range.
-    """
+    """Return logarithmic width of bins and number of nodes in them, checked."""
     size = checks.real("width", width, positive=True)
     if size < NARROWEST:
         raise checks.wrong("width", width, f"at least {NARROWEST:g}")
@@ -334,142 +285,3 @@ class _Measure:
             for t in np.unique(np.geomspace(1.0, last, TIMES).round()):  # odd powers are not smooth
                 sums.append(weights @ np.exp(t * logs))
         return np.concatenate(sums)
-
-
-# --- Few levels that stand for all of a spectrum: of plain SGD, or as fine as they are asked for.
-
-
-class Compressible(Made):
-    """The methods of a spectrum that make few levels of many."""
-
-    eigenvalues: NDArray[np.float64]
-    num_dominant: int
-    multiplicities: NDArray[np.int64]
-    quantization_error: float
-    compression_error: float
-    _few: dict[Any, Self]
-
-    @property
-    @abstractmethod
-    def dim(self) -> int:
-        """Number of directions."""
-
-    @property
-    @abstractmethod
-    def num_dominant_levels(self) -> int:
-        """Number of levels that make up the dominant band."""
-
-    @property
-    def is_compressed(self) -> bool:
-        """Whether multiplicities are real numbers (`compress`): there are no single directions."""
-        return self.multiplicities.dtype.kind == "f"
-
-    @property
-    def stands_for_swings(self) -> bool:
-        """Whether its levels will do under momentum: not where `compress` made them."""
-        return not self.is_compressed or bool(np.isnan(self.compression_error))
-
-    def compress(self, tolerance: float = 1e-12) -> Self:
-        """Return a spectrum of a few hundred levels that keeps all smooth sums over this one.
-
-        Levels get real multiplicities; bands do not mix, zeros stay apart, `dim` stays. With noise
-        and initial state that are smooth in lambda (scalar `initial`; noise of a law), exact theory
-        and the engine "levels" give the same moments and the same law of every row, to about the
-        tolerance, for step sizes up to 1.99 / lambda_1 and in times in which a band decays by up
-        to e^-40.
-
-        Parameters
-        ----------
-        tolerance : float
-            Largest relative error, from 1e-14 to 0.01, of the sums described in
-            ``spectrum.compression``: `compression_error` is what two resolutions differ by.
-
-        Returns
-        -------
-        Spectrum
-            This one where it has no more levels than the compressed one would have.
-
-        Raises
-        ------
-        ValueError
-            If the tolerance is out of range or cannot be reached.
-
-        Examples
-        --------
-        >>> import suspalign_fast as sa
-        >>> spectrum = sa.Spectrum.power_law(300_000, 10, 1.0)
-        >>> few = spectrum.compress()
-        >>> few.dim, few.num_levels < 300
-        (300000, True)
-        """
-        tolerance = checks.real("tolerance", tolerance, positive=True)
-        if self.is_compressed and self.compression_error <= tolerance:
-            return self
-        self._refuse_compressed("compressed further")
-        if tolerance not in self._few:
-            self._few[tolerance] = self._compressed(tolerance)
-        few: Self = self._few[tolerance]
-        return few
-
-    def resolved(self, width: float, nodes: int) -> Self:
-        """Return a spectrum of few levels that keeps sums over this one under momentum, too.
-
-        With momentum a direction swings, after t steps with a phase that differs from eigenvalue to
-        eigenvalue: how fine levels must be depends on the run. Make them finer until moments do not
-        change any more (docs/momentum.md).
-
-        Parameters
-        ----------
-        width : float
-            Logarithmic width of a bin, at least 1e-6.
-        nodes : int
-            Levels of a bin, from 1 to 64. A bin of few eigenvalues keeps them.
-
-        Returns
-        -------
-        Spectrum
-            Of real multiplicities, each 1 or at least 2, and with a `compression_error` of NaN;
-            this one where it has no more levels.
-
-        Raises
-        ------
-        ValueError
-            If an argument is not as described, or this spectrum is compressed.
-
-        Examples
-        --------
-        >>> import suspalign_fast as sa
-        >>> spectrum = sa.Spectrum.power_law(300_000, 10, 1.0)
-        >>> [spectrum.resolved(width, 12).num_levels for width in (0.5, 0.25)]
-        [390, 757]
-        """
-        self._refuse_compressed("resolved")
-        rule = gauss_rule(width, nodes)
-        if rule not in self._few:
-            bands = self._bands_in_bins()
-            parts = resolved(bands, *rule, self.dim, self.num_dominant)
-            self._few[rule] = self._fewer(parts)
-        few: Self = self._few[rule]
-        return few
-
-    def _bands_in_bins(self) -> list[Bins]:
-        k = self.num_dominant_levels
-        return [
-            bins_of_levels(self.eigenvalues[part], self.multiplicities[part])
-            for part in (slice(0, k), slice(k, None))
-        ]
-
-    def _compressed(self, tolerance: float) -> Self:
-        bands = self._bands_in_bins()
-        parts = compressed(bands, tolerance, self.dim, self.num_dominant)
-        return self._fewer(parts)
-
-    def _fewer(self, parts: Parts) -> Self:
-        """Return the spectrum of some levels, or this one where it has no more."""
-        if parts.eigenvalues.size >= self.eigenvalues.size:
-            return self
-        return self._of(parts._replace(error=self.quantization_error))
-
-    def _refuse_compressed(self, done: str) -> None:
-        if self.is_compressed:
-            raise ValueError(f"spectrum must not be compressed to be {done}, got {self!r}")

@@ -1,7 +1,7 @@
 """Families of spectra: their eigenvalues one by one, or few levels that stand for them."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from ...base import checks, memory
 from ...base.values import may_underflow
 from .bands import Band, Linear, Power
 from .compression import bins_of_band, compressed
-from .parts import MAX_DIM, MAX_MULTIPLICITY, Made, Parts
+from .parts import MAX_DIM, MAX_MULTIPLICITY, Parts
 
 # --- Few levels that stand for the many eigenvalues of two bands, made without ever listing
 # those.
@@ -65,10 +65,10 @@ def _shares(bands: Sequence[Band], fewest: list[int], count: int) -> list[int]:
 def _levels(
     band: Band, count: int, *, top: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], float]:
-    """At most `count` levels of a band: eigenvalues, multiplicities and the largest error.
+    """Return at most `count` levels of a band: eigenvalues, multiplicities, largest error.
 
-    The eigenvalue at the gap is a level of its own (the last one of the `top` band, the first one
-    of the other), and so are a zero at the end and, where there are enough levels, the other end.
+    The eigenvalue at the gap is a level of its own, the last one of the `top` band and the first
+    one of the other. So are a zero at the end and, where there are enough levels, the other end.
     """
     size = band.size
     fewest = _fewest_levels(band)
@@ -251,88 +251,3 @@ def _scaled(ends: tuple[float, float], given: Any, largest: float) -> tuple[floa
     if ends[0] == 0.0:
         raise checks.wrong("bulk", given, "above zero at its larger end where gap_ratio is given")
     return largest, ends[1] * (largest / ends[0])
-
-
-class Families(Made):
-    """The methods of a spectrum that make one by formula."""
-
-    @classmethod
-    def linear_bands(
-        cls,
-        dim: int,
-        num_dominant: int,
-        dominant: tuple[float, float] = (100.0, 80.0),
-        bulk: tuple[float, float] = (0.8, 0.1),
-        num_levels: int | None = None,
-        tolerance: float | None = None,
-        gap_ratio: float | None = None,
-    ) -> Self:
-        """Two bands of evenly spaced eigenvalues, ``(largest, smallest)`` each.
-
-        The spectrum of the published experiments (arXiv 2601.11789, section 5).
-
-        Parameters
-        ----------
-        dim, num_dominant : int
-        dominant, bulk : tuple of two float
-            Largest and smallest eigenvalue of each band; the bulk lies below the dominant band.
-            A band of one direction has the largest.
-        num_levels : int, optional
-            Make at most so many levels directly, both bands together, for dimensions that no
-            array could hold. The eigenvalues at the gap are exact and the others means of those
-            they stand for; `quantization_error` says how far an eigenvalue is moved.
-        tolerance : float, optional
-            Make the spectrum that `compress` would, without ever listing its eigenvalues.
-        gap_ratio : float, optional
-            Scale the bulk as a whole so that ``lambda_k / lambda_{k+1}`` is this.
-
-        Raises
-        ------
-        ValueError
-            If an argument is not as described, `num_levels` is too few for both bands, or both
-            `num_levels` and `tolerance` are given.
-        """
-        return cls._of(
-            linear_bands(dim, num_dominant, dominant, bulk, num_levels, tolerance, gap_ratio)
-        )
-
-    @classmethod
-    def two_level(cls, dim: int, num_dominant: int, dominant: float, bulk: float) -> Self:
-        """All dominant eigenvalues equal, all bulk eigenvalues equal."""
-        return cls._of(two_level(dim, num_dominant, dominant, bulk))
-
-    @classmethod
-    def power_law(
-        cls,
-        dim: int,
-        num_dominant: int,
-        exponent: float,
-        largest: float = 1.0,
-        gap_ratio: float | None = None,
-        num_levels: int | None = None,
-        tolerance: float | None = None,
-    ) -> Self:
-        """Eigenvalues ``lambda_i = largest * i**-exponent``, i = 1 ... dim.
-
-        Parameters
-        ----------
-        dim, num_dominant : int
-        exponent, largest : float
-        gap_ratio : float, optional
-            Scale the bulk as a whole so that ``lambda_k / lambda_{k+1}`` is this.
-        num_levels : int, optional
-            Make at most so many levels directly, both bands together, for dimensions that no
-            array could hold. The eigenvalues at the gap are exact and the others means of those
-            they stand for; `quantization_error` says how far an eigenvalue is moved.
-        tolerance : float, optional
-            Make the spectrum that `compress` would, without ever listing its eigenvalues.
-
-        Raises
-        ------
-        ValueError
-            If an argument is not as described, `num_levels` is too few for both bands, or both
-            `num_levels` and `tolerance` are given.
-        """
-        return cls._of(
-            power_law(dim, num_dominant, exponent, largest, gap_ratio, num_levels, tolerance)
-        )

@@ -17,18 +17,7 @@ PAIR = ".."
 
 @dataclass(frozen=True)
 class Family:
-    """A way to make a spectrum of named values.
-
-    Attributes
-    ----------
-    name : str
-    make : callable
-        ``make(**values)`` returns a `Spectrum`; its signature says which values there are.
-    about : str
-        What it makes, in a few words.
-    example : str
-        Values as a text, or what a file of it is called.
-    """
+    """A way to make a spectrum of named values: ``make(**values)``, whose signature names them."""
 
     name: str
     make: Callable[..., Spectrum]
@@ -58,13 +47,7 @@ class Family:
         return int in self.parameters[name]
 
     def spectrum(self, values: Mapping[str, Any]) -> Spectrum:
-        """Make the spectrum; floats without a fraction are integers, texts like ``7..1`` pairs.
-
-        Raises
-        ------
-        ValueError, OSError, MemoryError
-            As the constructor does, and where a value is missing or unknown.
-        """
+        """Make the spectrum; floats without a fraction are integers, texts like ``7..1`` pairs."""
         for name in values:
             if name not in self.parameters:
                 raise ValueError(f"{self.name} takes {', '.join(self.parameters)}, got {name!r}")
@@ -83,19 +66,7 @@ class Family:
         return value
 
     def values(self, text: str) -> dict[str, Any]:
-        """Return the values that a text lists: in their order, or as ``name=value``.
-
-        Raises
-        ------
-        ValueError
-            If it is no such text; the message says what is, and not where it came from.
-
-        Examples
-        --------
-        >>> from suspalign_fast.model.spectrum.named import FAMILIES
-        >>> FAMILIES["linear_bands"].values("500,50,bulk=7..1")
-        {'dim': 500, 'num_dominant': 50, 'bulk': (7.0, 1.0)}
-        """
+        """Return the values that a text lists: in their order, or as ``name=value``."""
         found: dict[str, Any] = {}
         in_order = list(self.parameters)
         for part in text.split(","):
@@ -114,13 +85,7 @@ class Family:
 
 
 def number_or_pair(name: str, text: str) -> Any:
-    """Return the number of a text, or the two of one like ``100..80``.
-
-    Raises
-    ------
-    ValueError
-        If it is neither.
-    """
+    """Return the number of a text, or the two of one like ``100..80``."""
     try:
         if PAIR in text:
             first, last = text.split(PAIR)

@@ -1,7 +1,6 @@
 """What a spectrum is made of, before it is one."""
 
-from abc import ABC, abstractmethod
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -55,13 +54,7 @@ def checked(given: ArrayLike | None, num_levels: int) -> NDArray[np.int64]:
 
 
 class Compression(NamedTuple):
-    """What real multiplicities do not say of a compressed spectrum.
-
-    Attributes
-    ----------
-    dim, num_dominant_levels : int
-    error : float
-    """
+    """What real multiplicities do not say of a compressed spectrum."""
 
     dim: int
     num_dominant_levels: int
@@ -69,38 +62,10 @@ class Compression(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """Arguments of a spectrum, not yet checked.
-
-    Attributes
-    ----------
-    eigenvalues : ndarray of float64
-        Nobody else's: a spectrum keeps it.
-    num_dominant : int
-    multiplicities : array_like of int or None
-    error : float
-        Quantization error.
-    compression : Compression or None
-        Of a compressed spectrum, whose multiplicities are real numbers.
-    """
+    """Arguments of a spectrum, not yet checked; it keeps the array of eigenvalues."""
 
     eigenvalues: NDArray[np.float64]
     num_dominant: int
     multiplicities: ArrayLike | None = None
     error: float = 0.0
     compression: Compression | None = None
-
-
-# --- What the parts of the class of spectra have in common: it is made of `Parts` ----------------
-
-
-class Made(ABC):
-    """Something that is made of parts, and can be taken apart."""
-
-    @classmethod
-    @abstractmethod
-    def _of(cls, parts: Parts) -> Self:
-        """Make one without copying the eigenvalues."""
-
-    @abstractmethod
-    def _parts(self) -> Parts:
-        """Return what it is made of."""

@@ -1,22 +1,24 @@
 """Eigenvalues with multiplicities, split into a dominant and a bulk band."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...base import checks
 from ...base.values import Travels, may_underflow, same_values
-from . import compression
-from .compression import Compressible
-from .families import Families
-from .parts import MAX_DIM, Compression, Parts, checked, is_ones, real
-from .stored import Storable
+from ...storage import paths
+from ...storage.reader import Reader
+from . import compression, families, stored
+from .compression import Bins
+from .parts import MAX_DIM, Compression, Parts, checked, is_ones, ones, real
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Spectrum(Travels, Compressible, Storable, Families):
+class Spectrum(Travels):
     """Eigenvalues of a Hessian, largest first, and the number of dominant directions.
 
     Parameters
@@ -58,6 +60,7 @@ class Spectrum(Travels, Compressible, Storable, Families):
     """
 
     _made_anew: ClassVar[dict[str, Any]] = {"_few": dict}
+    _few: ClassVar[dict[Any, "Spectrum"]]
     eigenvalues: NDArray[np.float64]
     num_dominant: int
     multiplicities: NDArray[np.int64] = None  # type: ignore[assignment]
@@ -91,13 +94,8 @@ class Spectrum(Travels, Compressible, Storable, Families):
         compressed = None
         if self.is_compressed:
             compressed = Compression(self.dim, self.num_dominant_levels, self.compression_error)
-        return Parts(
-            self.eigenvalues,
-            self.num_dominant,
-            self.multiplicities,
-            self.quantization_error,
-            compressed,
-        )
+        error, counts = self.quantization_error, self.multiplicities
+        return Parts(self.eigenvalues, self.num_dominant, counts, error, compressed)
 
     def _set(self, lam: NDArray[np.float64], counts: NDArray[np.int64], num_dominant: int) -> None:
         lam += 0.0  # no negative zero
@@ -154,15 +152,14 @@ class Spectrum(Travels, Compressible, Storable, Families):
         num_dominant_levels: int,
         error: float,
     ) -> None:
-        object.__setattr__(self, "eigenvalues", checks.read_only(lam))
-        object.__setattr__(self, "multiplicities", checks.read_only(counts))
-        object.__setattr__(self, "num_dominant", num_dominant)
-        object.__setattr__(self, "order", order)
-        object.__setattr__(self, "quantization_error", 0.0)
-        object.__setattr__(self, "compression_error", error)
-        object.__setattr__(self, "_few", {})
-        object.__setattr__(self, "_dim", dim)
-        object.__setattr__(self, "_num_dominant_levels", num_dominant_levels)
+        values = {
+            "eigenvalues": checks.read_only(lam), "multiplicities": checks.read_only(counts),
+            "num_dominant": num_dominant, "order": order, "quantization_error": 0.0,
+            "compression_error": error, "_few": {}, "_dim": dim,
+            "_num_dominant_levels": num_dominant_levels,
+        }  # fmt: skip
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     @property
     def dim(self) -> int:
@@ -269,17 +266,7 @@ class Spectrum(Travels, Compressible, Storable, Families):
         return self
 
     def band_sums(self, per_level: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sum a per-level quantity over the directions of each band.
-
-        Parameters
-        ----------
-        per_level : ndarray, shape (..., num_levels)
-
-        Returns
-        -------
-        ndarray of float64, shape (..., 2)
-            Sums over the dominant and the bulk band, multiplicities counted.
-        """
+        """Sum values, shape (..., num_levels), over the directions of each band, shape (..., 2)."""
         k = self.num_dominant_levels
         weighted = per_level if self.is_simple else per_level * self.multiplicities
         return np.stack([weighted[..., :k].sum(-1), weighted[..., k:].sum(-1)], axis=-1)
@@ -301,6 +288,254 @@ class Spectrum(Travels, Compressible, Storable, Families):
             np.multiply(per_level[band], weight, out=out[band])
         return out
 
+    @property
+    def is_compressed(self) -> bool:
+        """Whether multiplicities are real numbers (`compress`): there are no single directions."""
+        return self.multiplicities.dtype.kind == "f"
+
+    @property
+    def stands_for_swings(self) -> bool:
+        """Whether its levels will do under momentum: not where `compress` made them."""
+        return not self.is_compressed or bool(np.isnan(self.compression_error))
+
+    def compress(self, tolerance: float = 1e-12) -> "Spectrum":
+        """Return a spectrum of a few hundred levels that keeps all smooth sums over this one.
+
+        Levels get real multiplicities; bands do not mix, zeros stay apart, `dim` stays. With noise
+        and initial state that are smooth in lambda (scalar `initial`; noise of a law), exact theory
+        and the engine "levels" give the same moments and the same law of every row, to about the
+        tolerance, for step sizes up to 1.99 / lambda_1 and in times in which a band decays by up
+        to e^-40.
+
+        Parameters
+        ----------
+        tolerance : float
+            Largest relative error, from 1e-14 to 0.01, of the sums described in
+            ``spectrum.compression``: `compression_error` is what two resolutions differ by.
+
+        Returns
+        -------
+        Spectrum
+            This one where it has no more levels than the compressed one would have.
+
+        Raises
+        ------
+        ValueError
+            If the tolerance is out of range or cannot be reached.
+
+        Examples
+        --------
+        >>> import suspalign_fast as sa
+        >>> spectrum = sa.Spectrum.power_law(300_000, 10, 1.0)
+        >>> few = spectrum.compress()
+        >>> few.dim, few.num_levels < 300
+        (300000, True)
+        """
+        tolerance = checks.real("tolerance", tolerance, positive=True)
+        if self.is_compressed and self.compression_error <= tolerance:
+            return self
+        self._refuse_compressed("compressed further")
+        return self._kept(
+            tolerance,
+            lambda bands: compression.compressed(bands, tolerance, self.dim, self.num_dominant),
+        )
+
+    def resolved(self, width: float, nodes: int) -> "Spectrum":
+        """Return a spectrum of few levels that keeps sums over this one under momentum, too.
+
+        With momentum a direction swings, after t steps with a phase that differs from eigenvalue to
+        eigenvalue: how fine levels must be depends on the run. Make them finer until moments do not
+        change any more (docs/momentum.md).
+
+        Parameters
+        ----------
+        width : float
+            Logarithmic width of a bin, at least 1e-6.
+        nodes : int
+            Levels of a bin, from 1 to 64. A bin of few eigenvalues keeps them.
+
+        Returns
+        -------
+        Spectrum
+            Of real multiplicities, each 1 or at least 2, and with a `compression_error` of NaN;
+            this one where it has no more levels.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not as described, or this spectrum is compressed.
+
+        Examples
+        --------
+        >>> import suspalign_fast as sa
+        >>> spectrum = sa.Spectrum.power_law(300_000, 10, 1.0)
+        >>> [spectrum.resolved(width, 12).num_levels for width in (0.5, 0.25)]
+        [390, 757]
+        """
+        self._refuse_compressed("resolved")
+        rule = compression.gauss_rule(width, nodes)
+        return self._kept(
+            rule, lambda bands: compression.resolved(bands, *rule, self.dim, self.num_dominant)
+        )
+
+    def _kept(self, key: Any, reduce: Callable[[list[Bins]], Parts]) -> "Spectrum":
+        """Return the spectrum of fewer levels that is kept, or this one where it has no more."""
+        if key not in self._few:
+            k = self.num_dominant_levels
+            bands = [
+                compression.bins_of_levels(self.eigenvalues[part], self.multiplicities[part])
+                for part in (slice(0, k), slice(k, None))
+            ]
+            parts = reduce(bands)
+            fits = parts.eigenvalues.size < self.num_levels
+            self._few[key] = (
+                self._of(parts._replace(error=self.quantization_error)) if fits else self
+            )
+        return self._few[key]
+
+    def _refuse_compressed(self, done: str) -> None:
+        if self.is_compressed:
+            raise ValueError(f"spectrum must not be compressed to be {done}, got {self!r}")
+
+    @classmethod
+    def linear_bands(
+        cls,
+        dim: int,
+        num_dominant: int,
+        dominant: tuple[float, float] = (100.0, 80.0),
+        bulk: tuple[float, float] = (0.8, 0.1),
+        num_levels: int | None = None,
+        tolerance: float | None = None,
+        gap_ratio: float | None = None,
+    ) -> "Spectrum":
+        """Two bands of evenly spaced eigenvalues, ``(largest, smallest)`` each.
+
+        The spectrum of the published experiments (arXiv 2601.11789, section 5).
+
+        Parameters
+        ----------
+        dim, num_dominant : int
+        dominant, bulk : tuple of two float
+            Largest and smallest eigenvalue of each band; the bulk lies below the dominant band.
+            A band of one direction has the largest.
+        num_levels : int, optional
+            Make at most so many levels directly, both bands together, for dimensions that no
+            array could hold. The eigenvalues at the gap are exact and the others means of those
+            they stand for; `quantization_error` says how far an eigenvalue is moved.
+        tolerance : float, optional
+            Make the spectrum that `compress` would, without ever listing its eigenvalues.
+        gap_ratio : float, optional
+            Scale the bulk as a whole so that ``lambda_k / lambda_{k+1}`` is this.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not as described, `num_levels` is too few for both bands, or both
+            `num_levels` and `tolerance` are given.
+        """
+        listing = num_levels, tolerance, gap_ratio
+        return cls._of(families.linear_bands(dim, num_dominant, dominant, bulk, *listing))
+
+    @classmethod
+    def two_level(cls, dim: int, num_dominant: int, dominant: float, bulk: float) -> "Spectrum":
+        """All dominant eigenvalues equal, all bulk eigenvalues equal."""
+        return cls._of(families.two_level(dim, num_dominant, dominant, bulk))
+
+    @classmethod
+    def power_law(
+        cls,
+        dim: int,
+        num_dominant: int,
+        exponent: float,
+        largest: float = 1.0,
+        gap_ratio: float | None = None,
+        num_levels: int | None = None,
+        tolerance: float | None = None,
+    ) -> "Spectrum":
+        """Eigenvalues ``lambda_i = largest * i**-exponent``, i = 1 ... dim.
+
+        Parameters
+        ----------
+        dim, num_dominant : int
+        exponent, largest : float
+        gap_ratio : float, optional
+            Scale the bulk as a whole so that ``lambda_k / lambda_{k+1}`` is this.
+        num_levels : int, optional
+            Make at most so many levels directly, both bands together, for dimensions that no
+            array could hold. The eigenvalues at the gap are exact and the others means of those
+            they stand for; `quantization_error` says how far an eigenvalue is moved.
+        tolerance : float, optional
+            Make the spectrum that `compress` would, without ever listing its eigenvalues.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not as described, `num_levels` is too few for both bands, or both
+            `num_levels` and `tolerance` are given.
+        """
+        listing = gap_ratio, num_levels, tolerance
+        return cls._of(families.power_law(dim, num_dominant, exponent, largest, *listing))
+
+    def save(
+        self,
+        path: paths.AnyPath,
+        *,
+        description: str = "",
+        attributes: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Write the spectrum to an HDF5 file that `load` reads.
+
+        Parameters
+        ----------
+        path : path-like
+        description : str
+            Free text kept in the file.
+        attributes : mapping, optional
+            Further root attributes.
+        overwrite : bool
+            Whether an existing file may be replaced.
+
+        Raises
+        ------
+        FileExistsError
+            If the file exists and `overwrite` is false.
+        """
+        parts = self._parts()
+        stored.save(
+            path, parts, description=description, attributes=attributes, overwrite=overwrite
+        )
+
+    def write(self, file: h5py.File, *, compression: str = "gzip") -> None:
+        """Write ``/spectrum`` into an open HDF5 file."""
+        stored.write_group(file, self._parts(), compression=compression)
+
+    @classmethod
+    def load(cls, path: paths.AnyPath) -> "Spectrum":
+        """Read a spectrum from a file written by `save`, or from a trace file.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read or is not a spectrum or trace file.
+        """
+        with Reader(path) as file:
+            try:
+                return cls.read(file)
+            except OSError as error:
+                raise OSError(f"{file.path} {error}") from error
+
+    @classmethod
+    def read(cls, file: Reader) -> "Spectrum":
+        """Read ``/spectrum`` of an open HDF5 file."""
+        with stored.reading():
+            return cls._of(stored.read_group(file))
+
+    @staticmethod
+    def check(file: Reader) -> None:
+        """Raise OSError unless ``/spectrum`` of an open file looks like one, its values unread."""
+        stored.check_group(file)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Spectrum):
             return NotImplemented
@@ -319,3 +554,33 @@ class Spectrum(Travels, Compressible, Storable, Families):
             f"Spectrum(dim={self.dim}, num_dominant={self.num_dominant}{levels}, "
             f"dominant={lam[0]:.6g}..{lam[k - 1]:.6g}, bulk={lam[k]:.6g}..{lam[-1]:.6g})"
         )
+
+
+def shard_of(spectrum: Spectrum, first: int, stop: int) -> tuple[Spectrum, slice]:
+    """Return the spectrum of directions ``first ... stop - 1``, and which levels these have.
+
+    Either band may be empty in it. It shares the memory of the eigenvalues.
+    """
+    levels, counts = slice(first, stop), ones(stop - first)
+    if not is_ones(spectrum.multiplicities):
+        levels, counts = _levels(spectrum.multiplicities, first, stop)
+    split = spectrum.num_dominant_levels - levels.start
+    shard = Spectrum.__new__(Spectrum)
+    shard._keep(
+        spectrum.eigenvalues[levels], counts,
+        min(max(spectrum.num_dominant - first, 0), stop - first), None, stop - first,
+        min(max(split, 0), counts.size), 0.0,
+    )  # fmt: skip
+    return shard, levels
+
+
+def _levels(
+    multiplicities: NDArray[np.int64], first: int, stop: int
+) -> tuple[slice, NDArray[np.int64]]:
+    """Return the levels of some directions, and how many of these each has."""
+    ends = np.cumsum(multiplicities)
+    a = int(np.searchsorted(ends, first, side="right"))
+    b = int(np.searchsorted(ends, stop, side="left")) + 1
+    edges = np.clip(ends[a:b], first, stop)
+    counts = np.diff(edges, prepend=first)
+    return slice(a, b), ones(b - a) if (counts == 1).all() else counts

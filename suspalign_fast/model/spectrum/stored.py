@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -16,22 +16,16 @@ from ...base import checks
 from ...storage import paths
 from ...storage.output import Output, text, write
 from ...storage.reader import Reader
-from .parts import Compression, Made, Parts
+from .parts import Compression, Parts
 
-# --- Eigenvalues in a ``.npy`` file, which may be anything ---------------------------------------
+# --- Eigenvalues in a ``.npy`` file, none of which is trusted ------------------------------------
 
 
 EXPECTED = "a one-dimensional .npy array of real numbers"
 
 
 def read_npy(path: paths.AnyPath) -> NDArray[np.float64]:
-    """Read the eigenvalues of a file that ``numpy.save`` wrote; nothing of it is ever run.
-
-    Raises
-    ------
-    OSError
-        If it does not exist, or is no whole ``.npy`` file of a one-dimensional array of numbers.
-    """
+    """Read the eigenvalues of a ``.npy`` file, of which nothing is run; OSError for any other."""
     target = paths.absolute(path)
     try:
         descriptor = paths.open_regular(target, follow=True)
@@ -168,70 +162,3 @@ def reading() -> Iterator[None]:
         yield
     except Exception as error:
         raise OSError(f"does not hold a suspalign spectrum: {error}") from error
-
-
-class Storable(Made):
-    """The methods of a spectrum that have to do with files."""
-
-    def save(
-        self,
-        path: paths.AnyPath,
-        *,
-        description: str = "",
-        attributes: Mapping[str, Any] | None = None,
-        overwrite: bool = False,
-    ) -> None:
-        """Write the spectrum to an HDF5 file that `load` reads.
-
-        Parameters
-        ----------
-        path : path-like
-        description : str
-            Free text kept in the file.
-        attributes : mapping, optional
-            Further root attributes.
-        overwrite : bool
-            Whether an existing file may be replaced.
-
-        Raises
-        ------
-        FileExistsError
-            If the file exists and `overwrite` is false.
-        """
-        save(
-            path,
-            self._parts(),
-            description=description,
-            attributes=attributes,
-            overwrite=overwrite,
-        )
-
-    def write(self, file: h5py.File, *, compression: str = "gzip") -> None:
-        """Write ``/spectrum`` into an open HDF5 file."""
-        write_group(file, self._parts(), compression=compression)
-
-    @classmethod
-    def load(cls, path: paths.AnyPath) -> Self:
-        """Read a spectrum from a file written by `save`, or from a trace file.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be read or is not a spectrum or trace file.
-        """
-        with Reader(path) as file:
-            try:
-                return cls.read(file)
-            except OSError as error:
-                raise OSError(f"{file.path} {error}") from error
-
-    @classmethod
-    def read(cls, file: Reader) -> Self:
-        """Read ``/spectrum`` of an open HDF5 file."""
-        with reading():
-            return cls._of(read_group(file))
-
-    @staticmethod
-    def check(file: Reader) -> None:
-        """Raise OSError unless ``/spectrum`` of an open file looks like one, its values unread."""
-        check_group(file)
