@@ -175,4 +175,4 @@ def test_predicted_mean_is_a_ratio_of_expectations_and_the_exact_mean_is_offered
     assert row.mean[0] == pytest.approx(ratio, abs=0.01)
     assert mean == pytest.approx(alignment.mean(), abs=4.5 * std / np.sqrt(100_000))
     assert row.mean[0] - mean > 0.03
-    assert "ratio of expectations" in formulas.Prediction.__doc__
+    assert "ratio of expectations" in physics.Prediction.__doc__
