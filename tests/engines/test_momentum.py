@@ -15,6 +15,7 @@ from suspalign_fast.physics.row import Velocity
 from suspalign_fast.traces.writers import MemoryTrace
 
 from ..conftest import assert_same_bits
+from ..helpers.pairs import all_pairs
 from ..running.test_resume import stop_after
 
 OPTIMIZERS = [sa.Momentum(0.9), sa.Momentum(0.7, nesterov=True)]
@@ -84,9 +85,7 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("update", ["full", (1.0, 0.3)])
+@all_pairs(name=PROBLEMS, rule=RULES, update=["full", (1.0, 0.3)], optimizer=OPTIMIZERS)
 def test_step_is_reference(name, rule, update, optimizer):
     problem = PROBLEMS[name]
     size = RULES[rule](eta_of(problem))
@@ -101,8 +100,7 @@ def test_step_is_reference(name, rule, update, optimizer):
         assert np.nanmax(error) < 2e-12, column
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@all_pairs(rule=RULES, dtype=["float64", "float32"], optimizer=OPTIMIZERS)
 def test_no_way_of_running_changes_a_bit(rule, dtype, optimizer, tmp_path):
     problem = sa.Quadratic(sa.Spectrum.linear_bands(60_000, 3000), initial=1.0)
     how = {"optimizer": optimizer, "dtype": dtype}

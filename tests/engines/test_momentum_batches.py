@@ -17,6 +17,7 @@ from suspalign_fast.traces.writers import MemoryTrace
 
 from ..conftest import assert_same_bits
 from ..helpers import batches
+from ..helpers.pairs import all_pairs
 from ..running.test_resume import stop_after
 
 
@@ -48,7 +49,10 @@ SPECTRA = {
 RECORDED = ("step_size", "power_sums", "noise_sums", "cross_sums")
 
 
-@pytest.fixture(params=[sa.Momentum(0.9), sa.Momentum(0.7, nesterov=True)], ids=["ball", "nag"])
+OPTIMIZERS = [sa.Momentum(0.9), sa.Momentum(0.7, nesterov=True)]
+
+
+@pytest.fixture(params=OPTIMIZERS, ids=["ball", "nag"])
 def optimizer(request):
     return request.param
 
@@ -61,12 +65,13 @@ def edge(problem, optimizer, update="full"):
     return theory.stability(problem, 0.0, update=update, optimizer=optimizer).largest
 
 
-@pytest.mark.parametrize(
-    ("dtype", "update"),
-    [("float64", "full"), ("float64", "dominant"), ("float64", (0.5, 1.7)), ("float32", "full")],
+@all_pairs(
+    spectrum=SPECTRA,
+    rule=RULES,
+    update=["full", "dominant", (0.5, 1.7)],
+    dtype=["float64", "float32"],
+    optimizer=OPTIMIZERS,
 )
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("spectrum", SPECTRA)
 def test_step_is_reference(spectrum, rule, update, dtype, optimizer):
     for batch, std in ((1, 0.4), (32, 0.0)):
         problem = problem_of(SPECTRA[spectrum](), batch, std)
@@ -85,8 +90,7 @@ def test_step_is_reference(spectrum, rule, update, dtype, optimizer):
         np.testing.assert_allclose(fast.step_size, plain.step_size, rtol=1e-9)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("rule", RULES)
+@all_pairs(rule=RULES, dtype=["float64", "float32"], optimizer=OPTIMIZERS)
 def test_no_way_of_running_changes_a_bit(rule, dtype, optimizer, tmp_path):
     problem = problem_of(sa.Spectrum.linear_bands(60_000, 3000), 8)
     how = {"optimizer": optimizer, "dtype": dtype, "seed": 2}

@@ -16,6 +16,7 @@ from suspalign_fast.model.step_size import as_step_size
 
 from ..conftest import assert_same_bits
 from ..helpers import law
+from ..helpers.pairs import all_pairs
 from ..model.test_momentum_moves import steps_one_by_one
 from .test_momentum import OPTIMIZERS, PROBLEMS, eta_of, rows_of
 
@@ -53,10 +54,13 @@ def per_direction(problem, update):
 # --- paths ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("recorded", RECORDED)
-@pytest.mark.parametrize("update", ["full", (1.5, 0.3), "bulk"])
+@all_pairs(
+    name=PROBLEMS,
+    rule=RULES,
+    recorded=RECORDED,
+    update=["full", (1.5, 0.3), "bulk"],
+    optimizer=OPTIMIZERS,
+)
 def test_without_noise_rows_are_those_of_steps(name, rule, recorded, update, optimizer):
     problem, how = quiet(PROBLEMS[name]), {"optimizer": optimizer, "update": update}
     size = RULES[rule](eta_of(problem))
@@ -72,9 +76,7 @@ def test_without_noise_rows_are_those_of_steps(name, rule, recorded, update, opt
     assert (error <= 1e-12 * scale).all()
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("recorded", RECORDED)
+@all_pairs(name=PROBLEMS, rule=RULES, recorded=RECORDED, optimizer=OPTIMIZERS)
 def test_rows_are_those_of_the_formulas(name, rule, recorded, optimizer):
     """Moves by `momentum_transition`, normals by NumPy, sums by their definitions."""
     problem, update = PROBLEMS[name], (1.5, 0.3)
@@ -297,10 +299,13 @@ def test_a_move_of_one_step_has_the_noise_of_one(optimizer):
 # --- contracts -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("recorded", RECORDED)
-@pytest.mark.parametrize("kind", ["simple", "levels"])
+@all_pairs(
+    kind=["simple", "levels"],
+    recorded=RECORDED,
+    rule=RULES,
+    dtype=["float64", "float32"],
+    optimizer=OPTIMIZERS,
+)
 def test_no_way_of_running_changes_a_bit(kind, recorded, rule, dtype, optimizer, tmp_path):
     levels = None if kind == "simple" else 300
     spectrum = sa.Spectrum.linear_bands(40_000, 2500, num_levels=levels)

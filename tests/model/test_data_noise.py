@@ -22,6 +22,7 @@ from suspalign_fast.running.driver import UnstableWarning
 
 from ..conftest import assert_same_bits
 from ..helpers import batches
+from ..helpers.pairs import all_pairs
 
 RULES = {
     "constant": lambda eta: eta,
@@ -46,10 +47,12 @@ def edge(problem, update="full"):
     return theory.stability(problem, 0.0, update=update).largest
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("update", ["full", "dominant", (0.5, 1.7)])
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("spectrum", SPECTRA)
+@all_pairs(
+    spectrum=SPECTRA,
+    rule=RULES,
+    update=["full", "dominant", (0.5, 1.7)],
+    dtype=["float64", "float32"],
+)
 def test_step_is_the_oracle(spectrum, rule, update, dtype):
     for batch, std in ((1, 0.4), (32, 0.0)):
         problem = problem_of(SPECTRA[spectrum](), batch, std)
