@@ -17,7 +17,17 @@ COMPILING = ("engines", "model", "laws", "claims", "running", "faults", "kernels
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Leave runs on a simulated GPU, which take seconds, to the long tests; put kernels first."""
+    """Put kernels first; mark what is long beside what says so itself.
+
+    These are all cases of a test that is `mostly_long` but the first, and runs on a simulated GPU,
+    which take seconds.
+    """
+    seen = set()
+    for item in items:
+        if item.get_closest_marker("mostly_long"):
+            if item.function in seen:
+                item.add_marker("long")
+            seen.add(item.function)
     order = {name: at for at, name in enumerate(COMPILING)}
     items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
     if devices.is_simulated():

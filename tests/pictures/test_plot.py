@@ -31,6 +31,17 @@ def trace_of(name):
     return TRACES[name]()
 
 
+@functools.cache
+def picture_of(name):
+    """The picture of a trace, for tests that only look."""
+    return plot_trace(trace_of(name))
+
+
+def slow(*values):
+    """Values of a parameter for the long tests."""
+    return (pytest.param(value, marks=pytest.mark.long) for value in values)
+
+
 def simulated(step_size=0.9, num_steps=300, *, problem=None, **options):
     problem = problem or sa.Quadratic(TWO_LEVEL, initial=10.0)
     return sa.simulate(problem, step_size, num_steps, engine="levels", seed=3, **options)
@@ -163,7 +174,7 @@ def test_settings_of_matplotlib_and_pyplot_are_left_alone(tmp_path):
     assert dict(matplotlib.rcParams) == before
 
 
-@pytest.mark.parametrize("options", [{}, {"log_alignment": True}])
+@pytest.mark.parametrize("options", [{}, *slow({"log_alignment": True})])
 def test_any_trace_gives_a_picture_without_a_warning(any_trace, options):
     figure = plot_trace(any_trace, **options)
     figure.savefig(io.BytesIO(), format="png")
@@ -178,8 +189,9 @@ def test_extreme_sums_give_a_picture_without_a_warning(value):
     figure.savefig(io.BytesIO(), format="png")
 
 
-def test_keys_lie_beside_the_data(any_trace):
-    figure = plot_trace(any_trace)
+@pytest.mark.parametrize("name", TRACES)
+def test_keys_lie_beside_the_data(name):
+    figure = picture_of(name)
     figure.draw_without_rendering()
     for axes in figure.axes:
         legend = axes.get_legend()
@@ -201,8 +213,8 @@ def drawn_texts(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("size", [None, (3, 3), (4, 3), (3, 9), (12, 3), (16, 12)])
-@pytest.mark.parametrize("name", ["long", "long critical", "online", "diverged"])
+@pytest.mark.parametrize("size", [None, (3, 3), *slow((4, 3), (3, 9), (12, 3), (16, 12))])
+@pytest.mark.parametrize("name", ["long critical", "diverged", *slow("long", "online")])
 def test_words_keep_apart_and_inside_at_any_size(name, size, drawn_texts):
     figure = plot_trace(trace_of(name), **({} if size is None else {"size": size}))
     for dpi in (72, 150):
@@ -275,7 +287,7 @@ CAPTIONS = {
 
 @pytest.mark.parametrize("name", CAPTIONS)
 def test_the_heading_says_how_the_run_was_made_and_how_it_ended(name):
-    found = words(plot_trace(trace_of(name)))
+    found = words(picture_of(name))
     for part in CAPTIONS[name]:
         assert part in found
     if name == "constant":
@@ -390,8 +402,7 @@ def test_losses_that_coincide_are_all_visible():
 
 @pytest.mark.parametrize("name", TRACES)
 def test_keys_name_what_is_drawn_and_nothing_else(name):
-    trace = trace_of(name)
-    figure = plot_trace(trace)
+    figure = picture_of(name)
     if name in ("at rest", "long at rest", "no row"):
         assert labels(figure.axes[0]) == []
         assert labels(figure.axes[2]) == ([] if name == "no row" else ["step size $\\eta_t$"])
@@ -420,7 +431,7 @@ MISSING = {
 
 @pytest.mark.parametrize("name", TRACES)
 def test_a_word_says_why_the_exact_curve_is_missing(name):
-    found = words(plot_trace(trace_of(name)))
+    found = words(picture_of(name))
     if name in MISSING:
         assert MISSING[name] in found
     else:
