@@ -11,7 +11,7 @@ for _name, _handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signa
     if hasattr(signal, _name):
         signal.signal(getattr(signal, _name), _handler)
 
-#: Folders whose tests compile most kernels, in this order: one worker begins here, others at the end.
+#: Folders whose tests compile most kernels: one worker begins here, others at the end.
 COMPILING = ("engines", "model", "laws", "claims", "running", "faults", "kernels")
 
 

@@ -126,7 +126,8 @@ def test_examples_of_docstrings_run(path, tmp_path, monkeypatch):
     assert result.failed == 0
 
 
-PAGES = ["compression.md", "mini-batches.md", "momentum-effects.md", "studies.md"]
+SLOW = pytest.param("mini-batches.md", marks=pytest.mark.long)
+PAGES = ["compression.md", SLOW, "momentum-effects.md", "studies.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)
