@@ -16,6 +16,7 @@ from suspalign_fast.theory.momentum_batches import (
     stationary_squares,
 )
 
+from ..helpers.pairs import all_pairs
 from ..model.test_momentum_moves import data_step, exact_moves, products_for
 
 OPTIMIZERS = [
@@ -363,10 +364,14 @@ def recursion(spectrum, initial, etas, noise, optimizer):
     return state[::3]
 
 
-@pytest.mark.parametrize("weights", WEIGHTS)
-@pytest.mark.parametrize("batch", [1, 8, 1000])
-@pytest.mark.parametrize("optimizer", [BALL, NESTEROV, sa.Momentum(0.3)], ids=str)
-def test_any_time_of_mini_batches_is_the_recursion(spectrum, weights, batch, optimizer):
+@all_pairs(
+    name=SPECTRA,
+    weights=WEIGHTS,
+    batch=[1, 8, 1000],
+    optimizer=[BALL, NESTEROV, sa.Momentum(0.3)],
+)
+def test_any_time_of_mini_batches_is_the_recursion(name, weights, batch, optimizer):
+    spectrum = SPECTRA[name]()
     noise = sa.DataNoise(batch, 0.3)
     initial = np.linspace(1.0, 2.0, spectrum.num_levels) * spectrum.multiplicities
     for share in (0.1, 0.9, 1.02):
