@@ -31,6 +31,7 @@ def raising():
         yield
 
 
+@pytest.mark.mostly_long
 @all_pairs(spectrum=SPECTRA, noise=NOISES, optimizer=OPTIMIZERS, initial=[3.0, 1e-200])
 def test_exact_theory(spectrum, noise, optimizer, initial):
     problem = sa.Quadratic(SPECTRA[spectrum](), NOISES[noise], initial)

@@ -36,6 +36,7 @@ def recursion(spectrum, initial, eta, batch, std, weights, steps):
     return q
 
 
+@pytest.mark.mostly_long
 @all_pairs(name=SPECTRA, weights=WEIGHTS, batch=[1, 8, 1000], share=[0.1, 0.9, 1.02])
 def test_any_time_is_the_recursion(name, weights, batch, share):
     spectrum = SPECTRA[name]()
