@@ -54,6 +54,7 @@ def peak_of(run):
     return engine, peak
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("kind", ["simple", "levels"])
 def test_an_engine_takes_what_it_says(name, kind):

@@ -101,6 +101,7 @@ print(dict(os.environ) == before)
 """
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize(
     ("setting", "seen"),
     [({}, _threads.SPINS), ({"OMP_WAIT_POLICY": "active"}, None), ({"GOMP_SPINCOUNT": "7"}, "7")],

@@ -44,6 +44,7 @@ def filled(problem):
     return problem, (problem.stds, problem.noise_constants, problem.noise_shape)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize(
     "noise", [sa.IsotropicNoise(0.5), sa.HessianNoise(0.5), sa.DataNoise(4, 0.5)], ids=repr
 )
@@ -88,6 +89,7 @@ def test_levels_and_compressed_spectra_travel():
         assert there.is_compressed == spectrum.is_compressed
 
 
+@pytest.mark.long
 def test_a_rule_travels_by_the_place_of_its_function():
     rule = sa.RowStep(rule_with_state, state=[1.0, 2.0])
     assert len(pickle.dumps(rule)) < 1_000
@@ -198,6 +200,7 @@ def simulated(run):
     return execute(run, num_threads=1)
 
 
+@pytest.mark.long
 def test_runs_go_to_other_processes_and_traces_come_back():
     problem = problem_of(sa.IsotropicNoise(0.5), 500)
     runs = [Run(problem, 1e-3, 20, seed=seed) for seed in (1, 2)]

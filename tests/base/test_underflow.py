@@ -6,6 +6,8 @@ import pytest
 import suspalign_fast as sa
 from suspalign_fast import theory
 
+from ..helpers.pairs import all_pairs
+
 LAM = np.concatenate([[5.0, 4.0], np.geomspace(1.0, 1e-3, 9), [0.0]])
 SPECTRA = {
     "few": lambda: sa.Spectrum(LAM, 2),
@@ -29,10 +31,8 @@ def raising():
         yield
 
 
-@pytest.mark.parametrize("initial", [3.0, 1e-200])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("noise", NOISES)
-@pytest.mark.parametrize("spectrum", SPECTRA)
+@pytest.mark.mostly_long
+@all_pairs(spectrum=SPECTRA, noise=NOISES, optimizer=OPTIMIZERS, initial=[3.0, 1e-200])
 def test_exact_theory(spectrum, noise, optimizer, initial):
     problem = sa.Quadratic(SPECTRA[spectrum](), NOISES[noise], initial)
     eta = 0.2 / float(problem.spectrum.eigenvalues[0])

@@ -20,6 +20,7 @@ def problem():
     return sa.Quadratic(spectrum, sa.IsotropicNoise(0.5), initial=10.0)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("engine", ["step", "jump", "levels"])
 def test_every_claim_holds_with_evidence(problem, engine):
     report = sa.verify(problem, 3e-3, 1000, states=20, repeats=4, engine=engine)
@@ -32,6 +33,7 @@ def test_every_claim_holds_with_evidence(problem, engine):
     assert "two phases" in str(report)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize(
     ("name", "factor", "claim"),
     [
@@ -112,6 +114,7 @@ def test_single_steps_that_go_wrong_are_caught(problem, monkeypatch):
     assert report.claims[0].verdict == "fails"
 
 
+@pytest.mark.long
 def test_true_claims_do_not_fail():
     """Random problems with and without noise, of 2 to 10^9 directions; a long form is a study."""
     failed = [
@@ -208,6 +211,7 @@ def test_verdicts():
     assert Claim("wrong", right=998, wrong=3, p_value=5e-5).verdict == "fails"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("k", "multiple"), [(2, 0.5), (2, 2.0), (9, 4.0), (50, 1.2)])
 def test_z_is_the_normal_score_of_the_direction_even_with_few_directions(k, multiple):
     """The fraction of rising steps is Phi(z)."""
@@ -297,6 +301,7 @@ def stable_step(problem):
     return 0.3 * theory.stability(problem, 0.0).largest
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("engine", ["step", "levels"])
 def test_every_claim_holds_under_data_noise(batches, engine):
     report = sa.verify(batches, stable_step(batches), 600, states=6, repeats=2, engine=engine)
@@ -307,6 +312,7 @@ def test_every_claim_holds_under_data_noise(batches, engine):
     assert "two phases: steps follow" in str(report)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize(
     ("name", "factor", "claim"),
     [("critical_terms", 0.5, 0), ("critical_terms", 3.0, 0), ("loss_bound_terms", 3.0, 3)],
@@ -323,6 +329,7 @@ def test_a_wrong_formula_is_caught_under_data_noise(batches, monkeypatch, name, 
     assert report.claims[claim].verdict == "fails"
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("part", ["kd", "rho"])
 def test_a_wrong_kernel_is_caught_under_data_noise(batches, monkeypatch, part):
     """Batches of another size than the problem says, and labels of other noise."""
@@ -339,6 +346,7 @@ def test_a_wrong_kernel_is_caught_under_data_noise(batches, monkeypatch, part):
     assert report.claims[4].verdict == "fails"
 
 
+@pytest.mark.long
 def test_few_false_alarms_under_data_noise():
     reports = [verified(number, random_batches)[1] for number in range(20)]
     judged = [claim for report in reports for claim in report.claims if claim.verdict != "open"]
@@ -346,6 +354,7 @@ def test_few_false_alarms_under_data_noise():
     assert not any(claim.verdict == "fails" for claim in judged)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("batch", [1, 8, 1000])
 def test_cumulants_of_a_step_are_those_of_many(batch):
     from suspalign_fast.claims.laws import BatchLaw, make_probed

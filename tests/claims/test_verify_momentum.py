@@ -42,6 +42,7 @@ def report_of(problem, optimizer, **how):
     return sa.verify(problem, 1e-3, 1000, optimizer=optimizer, **how)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["step", "jump", "levels"])
 def test_every_claim_holds_with_evidence_in_all_four_cases(problem, optimizer, engine):
     report = report_of(problem, optimizer, engine=engine, repeats=3)
@@ -52,6 +53,7 @@ def test_every_claim_holds_with_evidence_in_all_four_cases(problem, optimizer, e
         assert claim.wrong_certain == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("factor", [0.95, 1.05])
 @pytest.mark.parametrize("wrong", ["C_2", "C_3", "V_2"])
 def test_a_cross_sum_off_by_five_percent_is_caught(problem, optimizer, monkeypatch, wrong, factor):
@@ -69,6 +71,7 @@ def test_a_cross_sum_off_by_five_percent_is_caught(problem, optimizer, monkeypat
     assert report.claims[MEAN].verdict == "fails"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("factor", [0.95, 1.05])
 def test_a_noise_constant_off_by_five_percent_is_caught(problem, optimizer, monkeypatch, factor):
     right = velocity_rows.for_odds
@@ -82,6 +85,7 @@ def test_a_noise_constant_off_by_five_percent_is_caught(problem, optimizer, monk
     assert report.claims[MEAN].verdict == "fails"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("factor", [0.95, 1.05])
 def test_a_deviation_off_by_five_percent_is_caught(problem, optimizer, monkeypatch, factor):
     right = physics.predict_alignment
@@ -96,6 +100,7 @@ def test_a_deviation_off_by_five_percent_is_caught(problem, optimizer, monkeypat
     assert report.claims[DEVIATION].verdict == "fails"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("off", [-0.1, 0.1])
 @pytest.mark.parametrize("engine", ["step", "levels"])
 def test_chances_of_a_rise_that_are_off_are_caught(problem, optimizer, monkeypatch, engine, off):
@@ -135,6 +140,7 @@ def test_the_margin_of_a_chance_is_what_a_law_of_three_cumulants_errs_by():
     assert chance_error(12.0) == 0.15
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize(
     ("lam", "k", "noise", "optimizer"),
     [
@@ -153,6 +159,7 @@ def test_chances_of_few_directions_and_wide_spectra_hold(lam, k, noise, optimize
     assert report.claims[RISE].right > 500
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("factor", "claim"), [(0.5, 0), (3.0, 0), (0.5, 1), (3.0, 1)])
 def test_a_wrong_threshold_is_caught(problem, optimizer, monkeypatch, factor, claim):
     right = physics.critical_step_size
@@ -160,6 +167,7 @@ def test_a_wrong_threshold_is_caught(problem, optimizer, monkeypatch, factor, cl
     assert report_of(problem, optimizer).claims[claim].verdict == "fails"
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("claim", [0, 2])
 def test_cases_that_are_taken_for_each_other_are_caught(problem, optimizer, monkeypatch, claim):
     """Thresholds for reversed ones, and rows that rise for those that fall."""
@@ -180,6 +188,7 @@ def test_cases_that_are_taken_for_each_other_are_caught(problem, optimizer, monk
     assert "holds" not in verdicts
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("factor", "claim"), [(1.3, 5), (0.7, 4)])
 def test_wrong_loss_bounds_are_caught(problem, optimizer, monkeypatch, factor, claim):
     right = physics.loss_bound_terms
@@ -192,6 +201,7 @@ def test_wrong_loss_bounds_are_caught(problem, optimizer, monkeypatch, factor, c
     assert report_of(problem, optimizer).claims[claim].verdict == "fails"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", [StepEngine, LevelsEngine])
 def test_steps_with_too_much_noise_are_caught(problem, optimizer, monkeypatch, engine):
     """Bulk gradients of 5 % too large a square after a step: the simulation, not the formula."""
@@ -207,6 +217,7 @@ def test_steps_with_too_much_noise_are_caught(problem, optimizer, monkeypatch, e
     assert report_of(problem, optimizer, engine=name).claims[MEAN].verdict == "fails"
 
 
+@pytest.mark.mostly_long
 def test_a_wrong_law_of_the_run_is_caught(problem, optimizer, monkeypatch):
     right = theory.Levels.__init__
 
@@ -234,6 +245,7 @@ def test_without_noise_every_outcome_is_certain(optimizer):
     assert all(claim.right > 20 for claim in report.claims[:4])
 
 
+@pytest.mark.long
 def test_true_claims_do_not_fail():
     """Random problems, optimizers and step sizes; a long form is a study."""
     reports = [verified(number, random_momentum)[1] for number in range(30)]
@@ -296,6 +308,7 @@ def test_the_law_of_a_step_has_the_mean_of_its_row(optimizer, engine):
     np.testing.assert_allclose([terms[:2].sum(), terms[2:].sum()], expected, rtol=1e-12)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("batch", [1, 8, 1000])
 def test_cumulants_of_a_step_on_batches_are_those_of_many(batch, optimizer):
     problem = sa.Quadratic(SPECTRUM, sa.DataNoise(batch, 0.5))
@@ -316,6 +329,7 @@ def test_cumulants_of_a_step_on_batches_are_those_of_many(batch, optimizer):
         assert abs(x.mean() - cumulant) < 5.0 * x.std() / np.sqrt(x.size)
 
 
+@pytest.mark.long
 def test_signs_are_verified_under_mini_batches(optimizer):
     spectrum = sa.Spectrum.linear_bands(2000, 200, (100.0, 80.0), (4.0, 0.8))
     problem = sa.Quadratic(spectrum, sa.DataNoise(200, 0.5), initial=1.0)
@@ -382,6 +396,7 @@ def test_command_line_names_bad_input():
         assert message in result.output + (result.stderr or "")
 
 
+@pytest.mark.long
 def test_verified_under_batches_of_any_kind():
     rng = np.random.default_rng(0)
     for _ in range(6):

@@ -182,6 +182,7 @@ def test_an_estimate_comes_first_and_a_hint_where_another_engine_is_far_faster(s
     assert cost.faster_engine(rare, 2, 1e-9) is None
 
 
+@pytest.mark.long
 def test_rows_are_logarithmically_spaced(suspalign, tmp_path):
     for engine in ("step", "jump", "levels"):
         result = suspalign("run", "--rows", "20", "--engine", engine, "-o", f"{engine}.h5")
@@ -242,6 +243,7 @@ def test_an_interrupted_run_says_how_to_resume_and_resumes(suspalign, tmp_path, 
     assert suspalign("resume", "trace.h5", "--steps", "100").exit_code == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "optimizer", "words"),
     [
@@ -363,6 +365,7 @@ def test_a_summary_reads_a_trace_piece_by_piece(suspalign, tmp_path, monkeypatch
     assert max(reads) == 7
 
 
+@pytest.mark.long
 def test_resume_draws_the_picture_again_but_not_over_that_of_someone_else(suspalign, tmp_path):
     picture = tmp_path / "trace.png"
     suspalign("run")
@@ -390,6 +393,7 @@ def piped(command, folder):
     )  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not os.path.exists("/bin/bash"), reason="needs bash")
 def test_readers_that_leave_early_are_no_error(suspalign, tmp_path):
     suspalign("run", "--no-plot")
@@ -427,6 +431,7 @@ main(["run", "--spectrum", "small.h5", "--step-size", "0.003", "--steps", "300",
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_the_exit_status_tells_the_signal(tmp_path, spectrum_file, name, status):
@@ -438,6 +443,7 @@ def test_the_exit_status_tells_the_signal(tmp_path, spectrum_file, name, status)
     assert in_a_process("resume", "trace.h5", cwd=tmp_path).returncode == 0
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="kills")
 def test_a_killed_run_is_followed_no_longer_and_says_how_to_go_on(tmp_path, spectrum_file):
     process = subprocess.run(

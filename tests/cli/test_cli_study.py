@@ -93,6 +93,7 @@ def changed(old, new):
     return STUDY.replace(old, new)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("executor", ["threads", "threads:2", "processes:2"])
 def test_a_study_is_the_sweep_in_python(suspalign, in_python, executor):
     result = suspalign("sweep", "study.toml", "--executor", executor, "-o", "out.nc", "--quiet")
@@ -218,6 +219,7 @@ def test_foreign_files_are_never_replaced(suspalign, tmp_path):
     assert (tmp_path / "study.nc").read_text() == "mine"
 
 
+@pytest.mark.long
 def test_a_study_that_is_being_written_is_left_alone(suspalign, tmp_path):
     suspalign("sweep", "study.toml", "--quiet")
     before = (tmp_path / "study.nc").read_bytes()
@@ -598,6 +600,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_signal_ends_with_one_line_and_the_same_command_goes_on(
@@ -613,6 +616,7 @@ def test_a_signal_ends_with_one_line_and_the_same_command_goes_on(
     assert_same(opened("study.nc"), in_python)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_ctrl_c_in_a_terminal_ends_the_processes_too(suspalign, tmp_path):
     """A terminal sends it to all: workers say nothing, and none is left."""
@@ -655,6 +659,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.parametrize("what", ["the command", "idle workers", "a pool of one's own"])
 def test_workers_end_with_a_parent_that_is_killed(tmp_path, what):
@@ -681,6 +686,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path, what):
             os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize(
     ("text", "kind", "workers"),
     [

@@ -39,6 +39,7 @@ def test_a_step_too_small_for_float32_moves_nothing():
     assert traces["float64"].loss[-1] < traces["float64"].loss[0]
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("optimizer", [sa.SGD(), sa.Momentum(0.9)], ids=str)
 @pytest.mark.parametrize("engine", ["step", "jump"])
 def test_pieces_threads_and_resumption_change_no_bit(problem, tmp_path, engine, optimizer):

@@ -37,6 +37,7 @@ def simulate(problem, **changes):
     return sa.simulate(problem, **arguments)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("name", SPECTRA)
 def test_step_agrees_with_reference(name, noise):
     spectrum = SPECTRA[name]()
@@ -118,6 +119,7 @@ for threads in map(int, sys.argv[1:]):
 """
 
 
+@pytest.mark.long
 def test_any_number_of_threads_gives_the_same_bits():
     spectrum = sa.Spectrum.linear_bands(70_001, 20_011, (9.0, 3.0), (1.0, 0.0))
     problem = sa.Quadratic(spectrum, sa.IsotropicNoise(0.5), initial=2.0)

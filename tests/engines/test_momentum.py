@@ -15,6 +15,7 @@ from suspalign_fast.physics.row import Velocity
 from suspalign_fast.traces.writers import MemoryTrace
 
 from ..conftest import assert_same_bits
+from ..helpers.pairs import all_pairs
 from ..running.test_resume import stop_after
 
 OPTIMIZERS = [sa.Momentum(0.9), sa.Momentum(0.7, nesterov=True)]
@@ -61,6 +62,7 @@ def literal(problem, eta, num_steps, optimizer, seed=0):
     return lam, np.array(found)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("engine", ["reference", "step"])
 def test_the_path_is_that_of_the_formulas(name, engine, optimizer):
@@ -84,9 +86,8 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("update", ["full", (1.0, 0.3)])
+@pytest.mark.mostly_long
+@all_pairs(name=PROBLEMS, rule=RULES, update=["full", (1.0, 0.3)], optimizer=OPTIMIZERS)
 def test_step_is_reference(name, rule, update, optimizer):
     problem = PROBLEMS[name]
     size = RULES[rule](eta_of(problem))
@@ -101,8 +102,8 @@ def test_step_is_reference(name, rule, update, optimizer):
         assert np.nanmax(error) < 2e-12, column
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.mostly_long
+@all_pairs(rule=RULES, dtype=["float64", "float32"], optimizer=OPTIMIZERS)
 def test_no_way_of_running_changes_a_bit(rule, dtype, optimizer, tmp_path):
     problem = sa.Quadratic(sa.Spectrum.linear_bands(60_000, 3000), initial=1.0)
     how = {"optimizer": optimizer, "dtype": dtype}
@@ -229,6 +230,7 @@ def test_all_four_cases_occur(optimizer):
     assert names == {"below", "self-correcting", "rising", "rising-below"}
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("seed", range(6))
 def test_predictions_against_many_steps(seed, optimizer):
     rng = np.random.default_rng(seed)
@@ -289,6 +291,7 @@ FEW = sa.Spectrum([3.0, 2.0, 1.0, 0.5, 0.2, 0.1], 3, [1, 2, 5, 1, 3, 40])
 NOISES = {"additive": sa.IsotropicNoise(0.3), "batches": sa.DataNoise(4, 0.3)}
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("rule", ["constant", "critical"])
 def test_levels_have_the_law_of_the_path(noise, rule, optimizer):

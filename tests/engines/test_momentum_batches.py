@@ -17,6 +17,7 @@ from suspalign_fast.traces.writers import MemoryTrace
 
 from ..conftest import assert_same_bits
 from ..helpers import batches
+from ..helpers.pairs import all_pairs
 from ..running.test_resume import stop_after
 
 
@@ -48,7 +49,10 @@ SPECTRA = {
 RECORDED = ("step_size", "power_sums", "noise_sums", "cross_sums")
 
 
-@pytest.fixture(params=[sa.Momentum(0.9), sa.Momentum(0.7, nesterov=True)], ids=["ball", "nag"])
+OPTIMIZERS = [sa.Momentum(0.9), sa.Momentum(0.7, nesterov=True)]
+
+
+@pytest.fixture(params=OPTIMIZERS, ids=["ball", "nag"])
 def optimizer(request):
     return request.param
 
@@ -61,12 +65,14 @@ def edge(problem, optimizer, update="full"):
     return theory.stability(problem, 0.0, update=update, optimizer=optimizer).largest
 
 
-@pytest.mark.parametrize(
-    ("dtype", "update"),
-    [("float64", "full"), ("float64", "dominant"), ("float64", (0.5, 1.7)), ("float32", "full")],
+@pytest.mark.mostly_long
+@all_pairs(
+    spectrum=SPECTRA,
+    rule=RULES,
+    update=["full", "dominant", (0.5, 1.7)],
+    dtype=["float64", "float32"],
+    optimizer=OPTIMIZERS,
 )
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("spectrum", SPECTRA)
 def test_step_is_reference(spectrum, rule, update, dtype, optimizer):
     for batch, std in ((1, 0.4), (32, 0.0)):
         problem = problem_of(SPECTRA[spectrum](), batch, std)
@@ -85,8 +91,8 @@ def test_step_is_reference(spectrum, rule, update, dtype, optimizer):
         np.testing.assert_allclose(fast.step_size, plain.step_size, rtol=1e-9)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.mostly_long
+@all_pairs(rule=RULES, dtype=["float64", "float32"], optimizer=OPTIMIZERS)
 def test_no_way_of_running_changes_a_bit(rule, dtype, optimizer, tmp_path):
     problem = problem_of(sa.Spectrum.linear_bands(60_000, 3000), 8)
     how = {"optimizer": optimizer, "dtype": dtype, "seed": 2}
@@ -141,6 +147,7 @@ def test_a_snapshot_is_all_there_is(optimizer):
         np.testing.assert_array_equal(getattr(found, column), getattr(expected, column)[17:])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("update", ["full", (0.5, 1.7)])
 @pytest.mark.parametrize("name", ["levels", "small"])
 def test_expectations_are_those_of_many_runs(name, update, optimizer):
@@ -158,6 +165,7 @@ def test_expectations_are_those_of_many_runs(name, update, optimizer):
         assert (np.abs(z) < 4.5).all(), column
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize(
     ("batch", "dim", "share", "update"), [(1, 12, 0.3, (1.0, 1.0)), (7, 40, 0.9, (0.5, 1.7))]
 )
@@ -202,6 +210,7 @@ def squares_of(problem, states):
     return (g[..., :k] ** 2).sum(-1), (g[..., k:] ** 2).sum(-1)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("batch", [1, 4, 16])
 @pytest.mark.parametrize("seed", range(4))
 def test_predictions_against_literal_batches(seed, batch, optimizer):
@@ -298,6 +307,7 @@ def test_the_unit_of_a_state_does_not_matter(optimizer):
     assert np.isnan(batches.row_with(rest, eta, v, optimizer).predicted.probability[0])
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("rule", ["constant", "critical"])
 @pytest.mark.parametrize("engine", ["step", "levels"])
 def test_chances_of_a_run_are_those_of_its_rises(engine, rule, optimizer):

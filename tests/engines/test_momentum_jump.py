@@ -16,6 +16,7 @@ from suspalign_fast.model.step_size import as_step_size
 
 from ..conftest import assert_same_bits
 from ..helpers import law
+from ..helpers.pairs import all_pairs
 from ..model.test_momentum_moves import steps_one_by_one
 from .test_momentum import OPTIMIZERS, PROBLEMS, eta_of, rows_of
 
@@ -53,10 +54,13 @@ def per_direction(problem, update):
 # --- paths ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("recorded", RECORDED)
-@pytest.mark.parametrize("update", ["full", (1.5, 0.3), "bulk"])
+@all_pairs(
+    name=PROBLEMS,
+    rule=RULES,
+    recorded=RECORDED,
+    update=["full", (1.5, 0.3), "bulk"],
+    optimizer=OPTIMIZERS,
+)
 def test_without_noise_rows_are_those_of_steps(name, rule, recorded, update, optimizer):
     problem, how = quiet(PROBLEMS[name]), {"optimizer": optimizer, "update": update}
     size = RULES[rule](eta_of(problem))
@@ -72,9 +76,8 @@ def test_without_noise_rows_are_those_of_steps(name, rule, recorded, update, opt
     assert (error <= 1e-12 * scale).all()
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("recorded", RECORDED)
+@pytest.mark.mostly_long
+@all_pairs(name=PROBLEMS, rule=RULES, recorded=RECORDED, optimizer=OPTIMIZERS)
 def test_rows_are_those_of_the_formulas(name, rule, recorded, optimizer):
     """Moves by `momentum_transition`, normals by NumPy, sums by their definitions."""
     problem, update = PROBLEMS[name], (1.5, 0.3)
@@ -182,6 +185,7 @@ def scores_of_moves(size, optimizer, update=(1.0, 1.0)):
 SIZES = {"constant": 0.09, "schedule": np.linspace(0.1, 0.02, AT[-1])}
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("size", SIZES)
 def test_moves_of_coefficients_have_their_exact_law(size, optimizer):
     scores = scores_of_moves(SIZES[size], optimizer, update=(0.8, 1.2))
@@ -189,6 +193,7 @@ def test_moves_of_coefficients_have_their_exact_law(size, optimizer):
     assert len(scores) == 4 * (5 + 3 * 6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", [slice(-3, None), -3, -2, -1], ids=["K", "cc", "vc", "vv"])
 def test_one_percent_more_noise_is_seen_there(part, optimizer, monkeypatch):
     plant(monkeypatch, part, 1.01)
@@ -210,6 +215,7 @@ def plant(monkeypatch, part, factor):
 SMALL = sa.Spectrum([12.0, 9.0, 3.0, 1.0, 0.2], 3, [1, 2, 7, 1, 30])
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("noise", [sa.IsotropicNoise(0.5), sa.HessianNoise(0.3)], ids=str)
 def test_stationary_rows_have_the_exact_moments(noise, optimizer):
     problem = sa.Quadratic(SMALL, noise, initial=1.0)
@@ -230,6 +236,7 @@ def test_one_percent_more_noise_is_seen_in_rows(optimizer, monkeypatch):
     assert any("mean of loss" in failure.check for failure in law.compare_with_theory(rows, exact))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [0.1, "schedule"])
 @pytest.mark.parametrize("update", ["full", (0.5, 1.5)])
 def test_rows_have_the_exact_moments_at_any_time(size, update, optimizer):
@@ -258,6 +265,7 @@ def test_rows_have_the_exact_moments_at_any_time(size, update, optimizer):
             assert (np.abs(values.mean(0) - mean) < LIMIT * error).all(), name
 
 
+@pytest.mark.long
 def test_jumps_have_the_law_of_steps(optimizer):
     """Moments of every sum, and of products of neighbouring rows, after moves of one step too."""
     problem, runs = sa.Quadratic(SMALL, sa.IsotropicNoise(0.5), initial=1.0), 1_500
@@ -297,10 +305,14 @@ def test_a_move_of_one_step_has_the_noise_of_one(optimizer):
 # --- contracts -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("recorded", RECORDED)
-@pytest.mark.parametrize("kind", ["simple", "levels"])
+@pytest.mark.mostly_long
+@all_pairs(
+    kind=["simple", "levels"],
+    recorded=RECORDED,
+    rule=RULES,
+    dtype=["float64", "float32"],
+    optimizer=OPTIMIZERS,
+)
 def test_no_way_of_running_changes_a_bit(kind, recorded, rule, dtype, optimizer, tmp_path):
     levels = None if kind == "simple" else 300
     spectrum = sa.Spectrum.linear_bands(40_000, 2500, num_levels=levels)

@@ -141,6 +141,7 @@ def short(monkeypatch):
     monkeypatch.setattr(sharded, "ROWS", 7)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["step", "jump"])
 @pytest.mark.parametrize("case", CASES)
 def test_shards_have_the_bits_of_one_machine(case, engine, pool, monkeypatch):
@@ -244,6 +245,7 @@ with ThreadPoolExecutor(1) as pool, np.errstate(all="ignore"):
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["step", "jump"])
 def test_kernels_are_compiled_before_workers_start(engine):
     names = ["close", "schedule, float32", "levels, schedule", "started"]
@@ -314,6 +316,7 @@ def interrupted(monkeypatch, step, *what, **how):
             run(*what, **how)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize(("case", "engine"), [("close", "step"), ("schedule, float32", "jump")])
 @pytest.mark.parametrize("at", [0, 20])
@@ -331,6 +334,7 @@ def test_interrupted_runs_go_on_anywhere(tmp_path, case, engine, at, threads, sh
 # --- workers that die ------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_work_of_workers_that_die_is_done_by_others(tmp_path, short):
     with Deadly(processes, tmp_path, deaths=2) as executor:
         assert_same_bits(run("close", "step", executor=executor), run("close", "step"))
@@ -344,6 +348,7 @@ def test_dask_gives_it_to_others_itself(tmp_path):
         assert executor.died == 1
 
 
+@pytest.mark.long
 def test_a_pool_that_breaks_ends_a_run_in_one_sentence(tmp_path):
     wrong = pytest.raises(ExecutorStoppedError, match=r"^the executor takes no more work: .*")
     with Deadly(processes, tmp_path, deaths=1, renews=False) as executor, wrong as caught:
@@ -351,6 +356,7 @@ def test_a_pool_that_breaks_ends_a_run_in_one_sentence(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.long
 def test_a_pool_that_breaks_leaves_rows_and_a_checkpoint(tmp_path, short):
     path, deaths = tmp_path / "trace.h5", tmp_path / "deaths"
     deaths.mkdir()

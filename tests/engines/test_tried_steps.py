@@ -96,6 +96,7 @@ def test_a_tried_step_is_the_next_step_of_the_run(engine, noise, optimizer):
         np.testing.assert_allclose(tried[:, :4], oracle.power_sums[DONE + 1], rtol=1e-9)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("engine", ["step", "levels"])
 def test_mini_batches_with_momentum_are_verified(engine):
     spectrum = sa.Spectrum.linear_bands(90, 20, (5.0, 4.0), (1.0, 0.2))

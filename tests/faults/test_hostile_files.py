@@ -33,6 +33,7 @@ def fuzz():
     return module
 
 
+@pytest.mark.long
 def test_files_with_mutated_bytes(fuzz, tmp_path):
     bases = fuzz.make_bases(tmp_path)
     with fuzz.Worker() as worker:
@@ -40,6 +41,7 @@ def test_files_with_mutated_bytes(fuzz, tmp_path):
     assert tally.findings == {}, str(tally)
 
 
+@pytest.mark.long
 def test_files_with_mutated_structure(fuzz, tmp_path):
     bases = fuzz.make_bases(tmp_path)
     skipped = []
@@ -133,6 +135,7 @@ ATTRIBUTES = [
 ]
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize(("node", "name"), ATTRIBUTES)
 def test_an_opaque_attribute_is_never_taken_for_a_python_object(trace_file, node, name):
     with h5py.File(trace_file, "r+") as file:
@@ -144,6 +147,7 @@ def test_an_opaque_attribute_is_never_taken_for_a_python_object(trace_file, node
         assert all(answer.startswith("refused") for answer in answers)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("name", ["trace/step", "spectrum/eigenvalues", "run/noise_constants"])
 def test_an_opaque_dataset_is_never_taken_for_python_objects(trace_file, name):
     with h5py.File(trace_file, "r+") as file:
@@ -155,6 +159,7 @@ def test_an_opaque_dataset_is_never_taken_for_python_objects(trace_file, name):
     assert any(answer.startswith("refused") for answer in load_in_a_process(trace_file))
 
 
+@pytest.mark.long
 def test_types_are_told_apart_before_they_are_looked_into(trace_file):
     """Sequences nested 7,000 deep: the type alone made 10 GB of Python objects."""
     kind = h5py.h5t.NATIVE_INT64
@@ -181,6 +186,7 @@ def chunked(file, name, shape, chunk, filters):
     return h5py.h5d.create(file.id, name.encode(), h5py.h5t.IEEE_F64LE, space, creation)
 
 
+@pytest.mark.long
 def test_a_chunk_that_inflates_beyond_its_size(trace_file):
     with h5py.File(trace_file, "r+") as file:
         shape = file["trace/step_size"].shape
@@ -191,6 +197,7 @@ def test_a_chunk_that_inflates_beyond_its_size(trace_file):
     assert "a chunk" in answers[2]
 
 
+@pytest.mark.long
 def test_a_stream_within_a_stream(trace_file):
     inner = zlib.compress(bytes(2**31), 9)
     with h5py.File(trace_file, "r+") as file:
@@ -310,6 +317,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.long
 def test_flipped_bits_in_files_of_killed_runs_are_not_waited_for(killed_file, tmp_path):
     """A reader beside a writer waits for damaged metadata to become whole, for ever."""
     whole = killed_file.read_bytes()

@@ -301,12 +301,14 @@ def simulate(data, path=None):
     return trace
 
 
+@pytest.mark.long
 @fuzz(400)
 @hypothesis.given(st.data())
 def test_simulate(data):
     simulate(data)
 
 
+@pytest.mark.long
 @fuzz(80)
 @hypothesis.given(st.data())
 def test_simulate_to_a_file(data):

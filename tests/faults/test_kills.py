@@ -13,6 +13,7 @@ from ..helpers import kills
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a fork server")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("twist", "kind"), list(zip(kills.TWISTS, [*kills.RUNS, "step"], strict=True))
 )
@@ -25,6 +26,7 @@ def test_sigkill_at_random_moments_loses_no_row_and_changes_no_bit(twist, kind, 
     assert (tally.rows_lost, tally.bits_differing, tally.unreadable) == (0, 0, 0)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize(
     "place",
     [
@@ -75,6 +77,7 @@ def run_script(script, path):
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_full_disk_stops_the_run_with_an_error_that_says_so(tmp_path):
     path = tmp_path / "trace.h5"
     process = run_script(FULL_DISK, path)

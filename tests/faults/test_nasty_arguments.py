@@ -230,6 +230,7 @@ def faults(function, arguments, name, called):
             yield f"{name} = {what}: {type(error).__name__}: {str(error)[:200]!r}"
 
 
+@pytest.mark.mostly_long
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("called", CALLS)
 def test_every_argument_is_taken_or_named(called):

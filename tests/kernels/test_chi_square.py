@@ -46,6 +46,7 @@ def test_no_degrees_are_nothing():
 FREEDOM = np.r_[0.0, 1.0, 0.5, 1.7, np.geomspace(2.0, 1e12, 60), np.full(400, 2.0)]
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("step", [1, 7, 2**32 - 1, 2**32, 2**40 + 3])
 def test_every_candidate_would_pass_the_exact_test(step):
     """What the squeeze takes at once is what the exact test, one lane after the other, takes."""
@@ -70,6 +71,7 @@ def test_every_candidate_would_pass_the_exact_test(step):
         assert value == exact
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("first", [1, 2**32 - 5])
 def test_steps_in_lanes_are_the_numbers_of_levels_in_lanes(first):
     @numba.njit

@@ -52,6 +52,7 @@ def finish(process):
     return float(out)
 
 
+@pytest.mark.long
 def test_any_order_of_processes_can_share_a_cache(tmp_path):
     """A caller compiled beside a parallel kernel loaded from disk once crashed when reloaded."""
     results = [finish(start(kind, tmp_path)) for kind in ("rule", "constant", "constant", "rule")]
@@ -59,11 +60,13 @@ def test_any_order_of_processes_can_share_a_cache(tmp_path):
     assert results[0] == results[3]
 
 
+@pytest.mark.long
 def test_processes_that_fill_the_cache_at_once(tmp_path):
     processes = [start("constant", tmp_path) for _ in range(2)]
     assert len({finish(process) for process in processes}) == 1
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="permissions")
 def test_no_writable_cache_directory(tmp_path):
     blocked = tmp_path / "file"
@@ -115,6 +118,7 @@ def _owned_by_another(status):
     return os.stat_result(values)
 
 
+@pytest.mark.long
 def test_damaged_caches_are_made_anew(tmp_path):
     expected = finish(start("rule", tmp_path))
     rng, damaged = np.random.default_rng(0), {}
@@ -275,6 +279,7 @@ print(sa.__file__, jit.cache_directory(), sa.simulate(problem, 0.01, 5, engine="
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["zip", "compiled"])
 def test_a_package_without_files_of_its_sources_runs_without_a_cache(kind, tmp_path):
     source = tmp_path / "source"
@@ -340,6 +345,7 @@ assert sa.simulate(problem, 0.01, 5, engine="reference").status == "complete"
 """
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("how", ["python", "command line"])
 def test_a_compiler_that_is_switched_off_is_one_sentence(how, tmp_path):
     run = ["-m", "suspalign_fast", "run", "--two-level", "50,5,9,1", "--steps", "9", "--no-plot"]
@@ -464,6 +470,7 @@ print(sa.simulate(problem, sa.CriticalStep(0.9), 5).loss[-1])
 """
 
 
+@pytest.mark.long
 def test_a_process_whose_cache_is_removed_goes_on(tmp_path):
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
     environment.pop("NUMBA_CACHE_DIR", None)

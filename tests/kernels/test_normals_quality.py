@@ -65,6 +65,7 @@ def exact_normals(word_0, word_1):
         ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("known", "expected"), list(zip(KNOWN, KNOWN_NORMALS, strict=True)))
 def test_normals_of_the_published_vectors(known, expected):
     counter, key, output = known
@@ -82,6 +83,7 @@ def within_limits(angles, radii, names):
     return {n: found[n] for n in names if not found[n] <= gaussian.LIMITS[n]} == {}
 
 
+@pytest.mark.long
 def test_transform_is_as_near_the_exact_one_as_documented(angles, radii):
     assert within_limits(angles, radii, set(gaussian.LIMITS) - {"bias of a moment"})
 
@@ -114,6 +116,7 @@ def test_tails_implied_by_the_transform(level, tolerance):
     assert gaussian.implied_tail(level) == pytest.approx(stats.norm.sf(level), rel=tolerance)
 
 
+@pytest.mark.long
 def test_a_sample_has_the_moments_tails_and_correlations_of_a_gaussian(drawn):
     assert drawn.counts.sum() == drawn.draws >= 1e8
     assert drawn.counts[-1] == 0

@@ -55,6 +55,7 @@ def test_beyond_what_numbers_hold():
     assert b.tolist() == [0.0]
 
 
+@pytest.mark.long
 def test_pieces_and_layouts_make_no_difference():
     x = np.linspace(0.0, 1.9, 3 * CHUNK + 7)
     steps = np.array([1.0, 5.0, 77.0])

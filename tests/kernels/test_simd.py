@@ -273,6 +273,7 @@ def test_low_word():
     check(simd.low_word, WORDS, WORDS)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("factor", [0, 1, 0xD2511F53, 0xFFFFFFFF])
 @pytest.mark.parametrize("scratch", [0, 0xFFFFFFFF00000000])
 def test_products_of_words(factor, scratch):

@@ -5,8 +5,9 @@ import pytest
 
 import suspalign_fast as sa
 
-from ..conftest import assert_same_bits
+from ..conftest import NOISES, assert_same_bits
 from ..helpers import law
+from ..helpers.pairs import all_pairs
 
 TINY = {
     "k = 1": ([3.0, 1.0, 0.5, 0.4, 0.1], 1, None),
@@ -29,6 +30,7 @@ def name(request):
     return request.param
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ENGINES)
 def test_stationary_rows_have_the_exact_moments(name, engine):
     problem = problem_of(name)
@@ -36,6 +38,7 @@ def test_stationary_rows_have_the_exact_moments(name, engine):
     assert not law.compare_with_theory(rows, sa.theory.stationary(problem, ETA))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_planted_one_percent_error_is_caught(engine):
     """The harness has the power it claims: 1 % more noise variance is seen in every engine."""
@@ -45,9 +48,10 @@ def test_a_planted_one_percent_error_is_caught(engine):
     assert any("loss" in failure.check for failure in failures)
 
 
-@pytest.mark.parametrize("initial", [0.0, 20.0, "given"])
+@pytest.mark.long
+@all_pairs(name=TINY, noise=NOISES, initial=[0.0, 20.0, "given"])
 def test_transient_rows_agree_between_engines(name, noise, initial):
-    levels = len(TINY[name][0])
+    levels, noise = len(TINY[name][0]), NOISES[noise]
     start = np.linspace(1.0, 3.0, levels) if initial == "given" else initial
     problem = problem_of(name, noise(levels), start)
     times = [1, 2, 9, 30]
@@ -60,6 +64,7 @@ def test_transient_rows_agree_between_engines(name, noise, initial):
         assert not failures, (engine, failures)
 
 
+@pytest.mark.long
 def test_the_transient_comparison_catches_a_wrong_law():
     times = [1, 2, 9, 30]
     right = law.transient_rows(problem_of("k = 7"), ETA, "step", times=times, seeds=range(1200))
@@ -79,6 +84,7 @@ def test_step_has_the_law_of_reference():
         np.testing.assert_allclose(step.power_sums, reference.power_sums, rtol=1e-9)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rule", [sa.CriticalStep(0.9), sa.OnlineCriticalStep(0.7, decay=0.5)])
 def test_rules_have_the_same_law_on_levels(rule):
     problem = problem_of("k = 7", initial=5.0)
@@ -90,6 +96,7 @@ def test_rules_have_the_same_law_on_levels(rule):
     assert not law.compare_samples(*samples)
 
 
+@pytest.mark.long
 def test_schedules_and_weights_have_the_same_law(name):
     problem = problem_of(name, initial=5.0)
     schedule = np.linspace(0.02, 0.2, 30)
@@ -131,6 +138,7 @@ OPTIMIZERS = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.long
 @OPTIMIZERS
 @pytest.mark.parametrize("engine", ["jump", "levels"])
 def test_chunks_and_threads_change_no_bit(engine, optimizer):

@@ -89,6 +89,7 @@ def test_a_compressed_spectrum_is_small_and_keeps_what_counts(spectrum):
         )
 
 
+@pytest.mark.mostly_long
 def test_a_looser_tolerance_needs_fewer_levels(spectrum):
     sizes = [spectrum.compress(tolerance).num_levels for tolerance in (1e-4, 1e-8, 1e-12)]
     assert sizes == sorted(sizes)
@@ -172,6 +173,7 @@ def test_what_needs_directions_is_refused(do, message):
 TIMES = [0, 1, 2, 7, 30, 300, 3000, 10**6, 10**9]
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("noise", [sa.IsotropicNoise(0.5), sa.HessianNoise(0.3)])
 @pytest.mark.parametrize("part", [0.01, 1.0, 1.9, 1.98])
 def test_theory_through_it_is_that_of_the_direct_sums(spectrum, noise, part, monkeypatch):
@@ -284,6 +286,7 @@ def test_the_stationary_state_does_not_swing():
             assert other == pytest.approx(one, rel=1e-11), name
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("optimizer", [BALL, sa.Momentum(0.9, nesterov=True)])
 def test_runs_with_resolved_levels_have_the_exact_moments_of_all(optimizer):
     many = sa.Spectrum.linear_bands(20_000, 200)
@@ -317,6 +320,7 @@ def test_files_keep_runs_with_resolved_levels(tmp_path):
 # --- runs ------------------------------------------------------------------------------------
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("step_size", [0.5, sa.CriticalStep(0.9)])
 def test_runs_have_the_law_of_those_with_all_levels(step_size):
     """Means and spreads of alignment and loss, over many seeds, of both kinds of spectrum."""
@@ -356,6 +360,7 @@ def paths(rule):
     return rows_of(problem, rule, "step", 0)
 
 
+@pytest.mark.long
 def test_four_rows_have_the_joint_law_of_sample_paths(rule, paths):
     """At 20,000 different eigenvalues, under a rule and a constant step size."""
     few = DISTINCT.compress()
@@ -371,6 +376,7 @@ def test_one_percent_more_noise_is_seen(rule, paths):
     assert law.compare_samples(paths, rows_of(problem, rule, "levels", 5000))
 
 
+@pytest.mark.mostly_long
 def test_one_percent_of_an_eigenvalue_is_seen(rule, paths):
     moved = sa.Spectrum.linear_bands(20_000, 50, (100.0, 80.0), (0.808, 0.00101)).compress()
     problem = sa.Quadratic(moved, sa.IsotropicNoise(0.5), initial=0.01)

@@ -22,6 +22,7 @@ from suspalign_fast.running.driver import UnstableWarning
 
 from ..conftest import assert_same_bits
 from ..helpers import batches
+from ..helpers.pairs import all_pairs
 
 RULES = {
     "constant": lambda eta: eta,
@@ -46,10 +47,13 @@ def edge(problem, update="full"):
     return theory.stability(problem, 0.0, update=update).largest
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("update", ["full", "dominant", (0.5, 1.7)])
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("spectrum", SPECTRA)
+@pytest.mark.mostly_long
+@all_pairs(
+    spectrum=SPECTRA,
+    rule=RULES,
+    update=["full", "dominant", (0.5, 1.7)],
+    dtype=["float64", "float32"],
+)
 def test_step_is_the_oracle(spectrum, rule, update, dtype):
     for batch, std in ((1, 0.4), (32, 0.0)):
         problem = problem_of(SPECTRA[spectrum](), batch, std)
@@ -61,6 +65,7 @@ def test_step_is_the_oracle(spectrum, rule, update, dtype):
         np.testing.assert_allclose(fast.step_size, plain.step_size, rtol=1e-9)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("engine", ["step", "levels", "reference"])
 @pytest.mark.parametrize("rule", ["constant", "schedule", "online"])
 def test_neither_stretches_nor_threads_nor_rows_change_a_bit(engine, rule):
@@ -85,6 +90,7 @@ def test_neither_stretches_nor_threads_nor_rows_change_a_bit(engine, rule):
     assert_same_bits(one, whole)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("engine", ["step", "levels", "reference"])
 @pytest.mark.parametrize("rule", ["constant", "schedule", "online"])
 def test_resumed_runs_have_the_same_bits(engine, rule, tmp_path):
@@ -109,6 +115,7 @@ def test_resumed_runs_have_the_same_bits(engine, rule, tmp_path):
     assert loaded.run.problem == problem
 
 
+@pytest.mark.long
 def test_a_chi_square_of_any_batch_size():
     @numba.njit
     def draw(step, key_0, key_1, twice_d, slope):
@@ -160,6 +167,7 @@ def sampled_problem(batch, dim, std, spectrum=None):
     return sa.Quadratic(spectrum, sa.DataNoise(batch, std), initial)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize(("batch", "dim", "std", "share"), CASES)
 @pytest.mark.parametrize("steps", [1, 5])
 def test_the_formula_has_the_law_of_literal_batches(batch, dim, std, share, steps):
@@ -171,6 +179,7 @@ def test_the_formula_has_the_law_of_literal_batches(batch, dim, std, share, step
     assert batches.failures(found, exact, problem.initial) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("batch", "dim", "std", "share"), CASES)
 def test_engines_have_the_law_of_literal_batches(batch, dim, std, share):
     rng, count = np.random.default_rng(1), 4_000
@@ -182,6 +191,7 @@ def test_engines_have_the_law_of_literal_batches(batch, dim, std, share):
     assert batches.failures(np.log(squares), np.log(exact**2)) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("update", [(1.0, 0.0), (0.0, 1.0), (0.5, 1.7)])
 @pytest.mark.parametrize("batch", [1, 7])
 def test_weights_and_levels_have_the_law_of_literal_batches(update, batch):
@@ -201,6 +211,7 @@ def test_weights_and_levels_have_the_law_of_literal_batches(update, batch):
         assert batches.failures(*(s[:, moved] for s in sums)) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("planted", "batch"), [("rho_factor", 7), ("kd_factor", 64)])
 def test_a_planted_percent_is_caught(planted, batch):
     """One percent in rho, or in kd of a batch so large that u does not hide it."""
@@ -225,6 +236,7 @@ def test_a_state_at_the_optimum_stays_there():
         assert sa.simulate(tiny, 1e-3, 20, engine=engine).status == "complete"
 
 
+@pytest.mark.long
 def test_expectations_are_those_of_many_runs():
     problem = problem_of(SPECTRA["levels"](), 4, 0.3)
     eta, times = 0.4 * edge(problem), [0, 1, 10, 60]
@@ -276,6 +288,7 @@ def test_columns_of_files_are_those_of_memory(tmp_path):
     np.testing.assert_array_equal(stored, kept.critical_step_size)
 
 
+@pytest.mark.long
 def test_rules_see_the_noise_of_the_row():
     seen = np.zeros(6)
 
@@ -333,6 +346,7 @@ def test_an_unstable_step_size_is_said_before_the_run():
         sa.simulate(sa.Quadratic(problem.spectrum, sa.IsotropicNoise(0.1)), 0.3, 5)
 
 
+@pytest.mark.long
 def test_compressed_levels_have_the_law_of_all():
     spectrum = sa.Spectrum.power_law(20_000, 20, 1.0)
     problem = problem_of(spectrum, 16, 0.5)
@@ -349,6 +363,7 @@ def test_compressed_levels_have_the_law_of_all():
     assert stats.ks_2samp(step, sizes).pvalue > 1e-3
 
 
+@pytest.mark.long
 def test_the_command_line_takes_batches(tmp_path):
     from click.testing import CliRunner
 
@@ -387,6 +402,7 @@ def test_the_command_line_takes_batches(tmp_path):
     assert verified.exit_code == 0, verified.output
 
 
+@pytest.mark.long
 def test_what_a_rule_writes_to_its_row_changes_nothing():
     @numba.njit
     def clean(row):

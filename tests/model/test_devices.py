@@ -147,6 +147,7 @@ def test_a_trace_of_a_gpu_is_read_and_resumed_without_one(no_gpu, problem, tmp_p
     assert command.exit_code == 0, command.output
 
 
+@pytest.mark.long
 def test_this_machine_as_it_is(tmp_path):
     """In a process of its own, with no simulator: either a usable GPU or the reason in a line."""
     environment = {k: v for k, v in os.environ.items() if k != "NUMBA_ENABLE_CUDASIM"}

@@ -51,6 +51,7 @@ def products_for(optimizer):
     return np.concatenate([[1e-14, 1e-9, 1e-4, 0.97, critical], edge * shares])
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
 def test_powers_have_all_their_digits(optimizer):
     x = products_for(optimizer)
@@ -278,6 +279,7 @@ def data_step(spectrum, etas, batch, optimizer):
     return step
 
 
+@pytest.mark.long
 def test_the_edge_under_mini_batches_is_where_the_spectral_radius_is_one():
     rng = np.random.default_rng(1)
     by_feedback = 0

@@ -112,6 +112,7 @@ def test_what_a_rule_refers_to_counts(what, tmp_path):
     assert code.BYTECODE not in described(one)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", ["an overload", "a C function"])
 def test_a_study_is_not_mixed_with_that_of_another_rule(what, tmp_path):
     pytest.importorskip("h5netcdf")
@@ -143,6 +144,7 @@ def test_what_contains_itself_is_described(head, tmp_path):
     assert text(1e-3) != text(2e-3)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize(
     ("head", "body"),
     [
@@ -188,6 +190,7 @@ def test_source_and_not_bytecode_counts(tmp_path, monkeypatch):
     assert rule.py_func.__code__.co_code.hex() not in text
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("how", ["no source", "an edited file", "two on a line"])
 def test_without_source_the_words_are_true(how, tmp_path, monkeypatch):
     pytest.importorskip("h5netcdf")
@@ -214,6 +217,7 @@ def test_without_source_the_words_are_true(how, tmp_path, monkeypatch):
     code.source_of.cache_clear()
 
 
+@pytest.mark.long
 def test_files_named_like_modules_of_python_are_users_own(tmp_path):
     """`statistics.size` of a file beside the study is no function of Python's."""
     texts = []
@@ -264,6 +268,7 @@ def test_a_case_that_makes_its_rule_compiles_it_once():
     assert compiled() == before + 2
 
 
+@pytest.mark.long
 def test_rules_that_differ_are_compiled_each():
     sizes = [1.1e-3, 1.2e-3, 1.3e-3]
     for size, again in itertools.product(sizes, (False, True)):
@@ -274,6 +279,7 @@ def test_rules_that_differ_are_compiled_each():
         assert compiled() == before + (not again)
 
 
+@pytest.mark.long
 def test_what_was_compiled_with_other_globals_stands_for_itself(tmp_path):
     """Numba keeps the values of globals that it found when it compiled a function."""
     head = "SIZE = {0}\ndef size(x):\n    return SIZE\nsize = numba.njit(size)"

@@ -45,6 +45,7 @@ def rule(request):
     return RULES[request.param]()
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("dim", [1500, 70_000])
 def test_rules_agree_between_engines(rule, noise, dim):
     problem = sa.Quadratic(sa.Spectrum.linear_bands(dim, 37), noise(dim), initial=3.0)
@@ -113,6 +114,7 @@ def test_regimes_are_named():
     assert names.tolist() == ["below", "above", "self-correcting", ""]
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1e-3])
 @pytest.mark.parametrize("engine", ["step", "reference"])
 def test_a_rule_that_fails_names_the_step_and_keeps_the_rows(engine, bad, tmp_path):
@@ -149,6 +151,7 @@ def refusing_with_memory(row, memory):
     return 1e-3
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("engine", ["step", "levels", "reference"])
 @pytest.mark.parametrize(
     ("rule", "message"),
@@ -207,6 +210,7 @@ def calls_a_wrong_helper(row):
     return helper(row.step)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize(
     ("function", "message"),
     [
@@ -247,6 +251,7 @@ def has_no_loop(row):
     return 1e-3
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::numba.NumbaPerformanceWarning")
 def test_rules_that_start_threads_are_refused():
     """Many threads call them at once, which aborts the process under Numba's own pool."""
@@ -292,6 +297,7 @@ def test_rules_survive_in_a_file(rule, tmp_path):
         sa.simulate(problem, stored, 5)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -405,6 +411,7 @@ def test_theory_of_a_schedule_with_zeros():
         np.testing.assert_allclose(getattr(exact, name)[kept], getattr(without, name), rtol=1e-12)
 
 
+@pytest.mark.long
 def test_a_schedule_with_zeros_survives_in_a_file_and_in_a_picture(tmp_path):
     from suspalign_fast.pictures.trace import plot_trace
 
@@ -431,6 +438,7 @@ HEAVY = {
 }
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("engine", ["step", "levels", "reference"])
 @pytest.mark.parametrize("case", HEAVY)
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ def literal(lam, c, eta, batch, std, runs, rng):
     return np.array(grads), np.array(losses)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("std", [0.0, 0.7])
 @pytest.mark.parametrize("batch", [1, 7])
 def test_means_of_literal_batches(batch, std):
@@ -88,6 +89,7 @@ def test_means_of_literal_batches(batch, std):
     assert abs(z.mean()) < 4.5 * z.std() / np.sqrt(runs)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("band", [0, 1])
 def test_a_step_of_the_bound_leaves_the_loss(band):
     rng, runs, batch, std = np.random.default_rng(3), 200_000, 4, 0.5
@@ -114,6 +116,7 @@ def test_nodes_average_over_a_chi_square(batch):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("dim", "split", "batch", "worst"), [(22, 20, 8, 0.02), (40, 2, 8, 0.03), (40, 20, 64, 0.02)]
 )
@@ -149,6 +152,7 @@ def test_the_chance_of_a_rise_is_calibrated(dim, split, batch, worst):
         assert predicted.mean == pytest.approx(dominant.mean() / (dominant + bulk).mean(), rel=0.02)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("batch", [1, 16])
 def test_the_spread_of_the_next_alignment(batch):
     rng, runs, eta = np.random.default_rng(batch), 20_000, 0.002

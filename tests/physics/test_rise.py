@@ -52,6 +52,7 @@ def exact_and_predicted(problem, row, eta):
 BOUNDS = {1: (0.1, 0.008), 2: (0.1, 0.008), 20: (0.02, 0.003), 200: (0.02, 0.003)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("k", [1, 2, 20])
 def test_probability_is_close_to_exact(noise, k):
@@ -64,6 +65,7 @@ def test_probability_is_close_to_exact(noise, k):
     assert errors.mean() < (mean if noise != "diagonal" else 2.0 * mean)
 
 
+@pytest.mark.long
 def test_probability_at_the_critical_step_size_is_not_a_half():
     found = np.array([exact_and_predicted(*s)[:2] for s in steps("isotropic", 25, 1, (1.0,))])
     assert found[:, 0].min() < 0.4
@@ -136,6 +138,7 @@ def test_chi_square_tail_is_the_normal_one_without_skewness_and_mirrors():
     np.testing.assert_allclose(skewed, exact)
 
 
+@pytest.mark.long
 def test_tails_are_within_a_few_percent_of_exact_ones():
     rng = np.random.default_rng(0)
     ratios = []
@@ -169,6 +172,7 @@ def test_tails_without_randomness_are_certain():
 WIDE = [50.0, 3.0, 0.5, 0.03, 0.011, 0.007]
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("optimizer", [sa.SGD(), sa.Momentum(0.5), sa.Momentum(0.9, nesterov=True)])
 @pytest.mark.parametrize(
     "noise",

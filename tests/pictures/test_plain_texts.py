@@ -55,6 +55,7 @@ def test_the_command_line_prints_no_command(capsys):
     assert capsys.readouterr().out == "one\\x1b[2J\ntwo \\ud800 ±\n"
 
 
+@pytest.mark.long
 def test_a_source_is_drawn_and_printed_plain(capfd, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     trace = measured()
@@ -126,6 +127,7 @@ def test_a_notebook_shows_a_figure():
     assert data["image/png"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", ["nonsense", "module://nowhere", "tkagg", ""])
 def test_a_backend_that_cannot_be_had_is_not_needed(tmp_path, backend):
     script = (
@@ -147,6 +149,7 @@ def test_a_backend_that_cannot_be_had_is_not_needed(tmp_path, backend):
     assert (tmp_path / "a.png").stat().st_size > 0
 
 
+@pytest.mark.long
 def test_latex_is_not_needed(tmp_path, monkeypatch):
     import matplotlib
 
@@ -170,6 +173,7 @@ def test_what_keeps_pictures_from_being_drawn_is_told_before_a_run(tmp_path, mon
     assert CliRunner().invoke(main, [*how, "--no-plot"]).exit_code == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [(3.25, 2.5), (3.0, 2.0), (3.25, 2.0)])
 def test_pictures_as_narrow_as_a_column_are_drawn(size):
     figure = sa.plot_trace(trace(), size=size)
@@ -177,6 +181,7 @@ def test_pictures_as_narrow_as_a_column_are_drawn(size):
     figure.draw_without_rendering()
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize(("first", "last"), [(1_500, 2_000), (100, 2_000), (10**6, 10**6 + 3)])
 def test_late_rows_have_the_whole_axis(first, last):
     pytest.importorskip("xarray")

@@ -31,6 +31,17 @@ def trace_of(name):
     return TRACES[name]()
 
 
+@functools.cache
+def picture_of(name):
+    """The picture of a trace, for tests that only look."""
+    return plot_trace(trace_of(name))
+
+
+def slow(*values):
+    """Values of a parameter for the long tests."""
+    return (pytest.param(value, marks=pytest.mark.long) for value in values)
+
+
 def simulated(step_size=0.9, num_steps=300, *, problem=None, **options):
     problem = problem or sa.Quadratic(TWO_LEVEL, initial=10.0)
     return sa.simulate(problem, step_size, num_steps, engine="levels", seed=3, **options)
@@ -147,6 +158,7 @@ def count_of(image, color, tolerance=12):
     return int((np.abs(image - wanted).max(axis=-1) <= tolerance).sum())
 
 
+@pytest.mark.long
 def test_plot_trace_is_public_and_matplotlib_waits_until_it_is_called():
     script = (
         "import sys, suspalign_fast as sa, suspalign_fast.cli; "
@@ -157,18 +169,21 @@ def test_plot_trace_is_public_and_matplotlib_waits_until_it_is_called():
     assert "plot_trace" in sa.__all__
 
 
+@pytest.mark.long
 def test_settings_of_matplotlib_and_pyplot_are_left_alone(tmp_path):
     before = dict(matplotlib.rcParams)
     plot_trace(simulated(), tmp_path / "picture.pdf")
     assert dict(matplotlib.rcParams) == before
 
 
-@pytest.mark.parametrize("options", [{}, {"log_alignment": True}])
+@pytest.mark.long
+@pytest.mark.parametrize("options", [{}, *slow({"log_alignment": True})])
 def test_any_trace_gives_a_picture_without_a_warning(any_trace, options):
     figure = plot_trace(any_trace, **options)
     figure.savefig(io.BytesIO(), format="png")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300, 1e-320, 0.0])
 def test_extreme_sums_give_a_picture_without_a_warning(value):
     trace = simulated(num_steps=30)
@@ -178,8 +193,10 @@ def test_extreme_sums_give_a_picture_without_a_warning(value):
     figure.savefig(io.BytesIO(), format="png")
 
 
-def test_keys_lie_beside_the_data(any_trace):
-    figure = plot_trace(any_trace)
+@pytest.mark.long
+@pytest.mark.parametrize("name", TRACES)
+def test_keys_lie_beside_the_data(name):
+    figure = picture_of(name)
     figure.draw_without_rendering()
     for axes in figure.axes:
         legend = axes.get_legend()
@@ -201,8 +218,9 @@ def drawn_texts(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("size", [None, (3, 3), (4, 3), (3, 9), (12, 3), (16, 12)])
-@pytest.mark.parametrize("name", ["long", "long critical", "online", "diverged"])
+@pytest.mark.long
+@pytest.mark.parametrize("size", [None, (3, 3), *slow((4, 3), (3, 9), (12, 3), (16, 12))])
+@pytest.mark.parametrize("name", ["long critical", "diverged", *slow("long", "online")])
 def test_words_keep_apart_and_inside_at_any_size(name, size, drawn_texts):
     figure = plot_trace(trace_of(name), **({} if size is None else {"size": size}))
     for dpi in (72, 150):
@@ -244,6 +262,7 @@ def test_step_zero_is_drawn():
     assert trace.alignment[0] in curve(figure.axes[0], "simulated").get_ydata()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("last", [0, 1, 7, 10, 999, 40_000, 10**9, 10**18])
 def test_steps_have_few_tidy_labels(last):
     figure = plot_trace(like(simulated(num_steps=0), step=np.array([last])))
@@ -273,9 +292,10 @@ CAPTIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("name", CAPTIONS)
 def test_the_heading_says_how_the_run_was_made_and_how_it_ended(name):
-    found = words(plot_trace(trace_of(name)))
+    found = words(picture_of(name))
     for part in CAPTIONS[name]:
         assert part in found
     if name == "constant":
@@ -283,6 +303,7 @@ def test_the_heading_says_how_the_run_was_made_and_how_it_ended(name):
         assert "float64" not in found
 
 
+@pytest.mark.long
 def test_a_name_from_a_file_cannot_break_the_heading():
     trace = simulated(sa.CriticalStep(0.9))
     rule = sa.model.step_size.ForeignStep("$x^" + "\n步" * 300)
@@ -292,6 +313,7 @@ def test_a_name_from_a_file_cannot_break_the_heading():
     assert r"step size by \$x^??" in words(figure)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["critical", "online", "schedule", "constant"])
 def test_a_panel_shows_the_step_size_beside_the_critical_one(name):
     trace = trace_of(name)
@@ -308,6 +330,7 @@ def test_a_panel_shows_the_step_size_beside_the_critical_one(name):
     assert len(plot_trace(trace, step_size=False).axes) == 2
 
 
+@pytest.mark.long
 def test_self_correcting_rows_are_shaded_and_only_they():
     trace = self_correcting()
     there = np.isposinf(trace.critical_step_size)
@@ -333,6 +356,7 @@ def test_the_shade_is_as_dark_as_self_correcting_rows_are_many():
     assert np.median(opacity[:-5]) == pytest.approx(opacity[-1] / 4, rel=0.1)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("status", ["diverged", "failed", "interrupted", "running", "complete"])
 def test_a_run_that_is_not_complete_is_marked_where_it_ends(status):
     trace = like(simulated(), status, 101)
@@ -355,6 +379,7 @@ def test_a_diverging_loss_leaves_the_rest_of_its_panel_readable():
     assert high / low < 1e12
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("log_alignment", [False, True])
 def test_the_band_stays_where_an_alignment_can_be(log_alignment):
     steep = sa.Quadratic(sa.Spectrum.two_level(40, 1, 2.0, 1.0), initial=3.0)
@@ -376,6 +401,7 @@ def test_the_band_below_one():
     assert band.get_paths()[0].vertices[:, 1].max() <= 1.0
 
 
+@pytest.mark.long
 def test_losses_that_coincide_are_all_visible():
     trace = simulated(problem=sa.Quadratic(sa.Spectrum.two_level(10**6, 1, 2.0, 0.1), initial=10.0))
     np.testing.assert_allclose(trace.loss, trace.loss_bulk, rtol=1e-2)
@@ -388,10 +414,10 @@ def test_losses_that_coincide_are_all_visible():
         assert found > x1 - x0, label
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("name", TRACES)
 def test_keys_name_what_is_drawn_and_nothing_else(name):
-    trace = trace_of(name)
-    figure = plot_trace(trace)
+    figure = picture_of(name)
     if name in ("at rest", "long at rest", "no row"):
         assert labels(figure.axes[0]) == []
         assert labels(figure.axes[2]) == ([] if name == "no row" else ["step size $\\eta_t$"])
@@ -418,15 +444,17 @@ MISSING = {
 }
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("name", TRACES)
 def test_a_word_says_why_the_exact_curve_is_missing(name):
-    found = words(plot_trace(trace_of(name)))
+    found = words(picture_of(name))
     if name in MISSING:
         assert MISSING[name] in found
     else:
         assert "no exact curve" not in found
 
 
+@pytest.mark.long
 def test_too_many_levels_are_said():
     spectrum = sa.Spectrum.linear_bands(20_001, 10)
     noise = sa.DiagonalNoise(np.linspace(0.1, 1.0, 20_001))
@@ -438,6 +466,7 @@ def test_too_many_levels_are_said():
     assert "no rows yet" in words(plot_trace(like(trace, "running", 0)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ending", ["pdf", "eps", "ps"])
 def test_text_in_vectors_is_truetype(tmp_path, ending):
     path = tmp_path / f"picture.{ending}"
@@ -450,6 +479,7 @@ def test_text_in_vectors_is_truetype(tmp_path, ending):
         assert b"/FontType 42 def" in content
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_momentum_is_said_and_the_exact_curve_is_its_own(nesterov):
     optimizer = sa.Momentum(0.9, nesterov=nesterov)
@@ -464,6 +494,7 @@ def test_momentum_is_said_and_the_exact_curve_is_its_own(nesterov):
     assert plot_trace(rule).axes
 
 
+@pytest.mark.long
 def test_a_size_is_that_of_the_picture(tmp_path):
     figure = plot_trace(simulated(), tmp_path / "picture.png", size=(5, 4.0))
     assert list(figure.get_size_inches()) == [5.0, 4.0]
@@ -491,6 +522,7 @@ def test_what_is_no_trace_is_refused():
         plot_trace(3)
 
 
+@pytest.mark.long
 def test_few_points_paint_what_all_rows_do():
     trace = simulated(num_steps=50_000)
     line = curve_of_every_row(plot_trace(trace).axes[0])
@@ -508,6 +540,7 @@ def curve_of_every_row(axes):
     return max(axes.lines, key=lambda line: np.size(line.get_xdata()))
 
 
+@pytest.mark.long
 def test_the_marked_minimum_is_a_drawn_point():
     trace = simulated(num_steps=50_000)
     axes = plot_trace(trace).axes[0]
@@ -537,6 +570,7 @@ def test_decimation_keeps_first_last_lowest_and_highest_of_every_column():
             assert np.nanmax(values[kept]) == np.nanmax(values[column])
 
 
+@pytest.mark.long
 def test_a_local_mean_is_drawn_where_rows_crowd_and_the_middle_of_a_steep_curve():
     few, many = (plot_trace(simulated(num_steps=steps)).axes[0] for steps in (300, 50_000))
     assert "local mean" not in labels(few)
@@ -573,6 +607,7 @@ def suspalign(tmp_path, monkeypatch):
     return call
 
 
+@pytest.mark.long
 def test_options_of_the_picture_reach_it(suspalign, tmp_path, monkeypatch):
     asked = []
     for module in ("commands", "plot"):
@@ -656,6 +691,7 @@ def test_lengths_of_the_benchmark_bars_compare_as_the_times_do(bench, figures, t
         assert text.get_window_extent().x1 <= figures[0].bbox.x1
 
 
+@pytest.mark.long
 def test_every_engine_is_visible_and_has_a_marker_of_its_own_in_the_key(bench, figures, tmp_path):
     bench("engines_plot").draw(tmp_path / "picture.png", 5_000, 100_000, 3e-3)
     (figure,) = figures
@@ -670,6 +706,7 @@ def test_every_engine_is_visible_and_has_a_marker_of_its_own_in_the_key(bench, f
         assert count_of(image, handle.get_color()) > 500
 
 
+@pytest.mark.long
 def test_every_picture_of_the_repository_has_its_script(bench, tmp_path):
     pictures = bench("pictures")
     assert {path.stem for path in (ROOT / "docs").glob("*.png")} == set(pictures.PICTURES)

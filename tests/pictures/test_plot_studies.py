@@ -75,6 +75,7 @@ def bars(axes):
     return container
 
 
+@pytest.mark.long
 def test_plot_study_is_public_and_does_not_load_matplotlib():
     import subprocess
     import sys
@@ -191,6 +192,7 @@ def test_without_an_axis_mean_and_deviation_go_along_the_steps(line):
     assert "seed 2" in labels(axes)
 
 
+@pytest.mark.long
 def test_three_axes_are_small_maps_of_one_scale():
     study = sweep({"gap_ratio": GAPS, "step_size": SIZES, "std": [0.1, 1.0]}, seeds=1)
     figure = sa.plot_study(study)
@@ -245,6 +247,7 @@ def test_dimensions_of_sums_are_axes(grid):
     np.testing.assert_allclose(bars(axes)[0].get_ydata(), at.mean("seed"))
 
 
+@pytest.mark.long
 def test_colours_are_logarithmic_where_means_span_decades_or_as_told(grid):
     wide = grid.copy(deep=True)
     wide.alignment[0] = 1e-5
@@ -278,6 +281,7 @@ def test_an_axis_is_logarithmic_where_its_values_are(values, expected):
     assert (axis.values < axis.edges[1:]).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300, 1e-320, 0.0, -1.0])
 @pytest.mark.parametrize(("variable", "log"), [("loss", None), ("alignment", True)])
 def test_any_values_give_a_picture_without_a_warning(line, value, variable, log):
@@ -290,6 +294,7 @@ def test_any_values_give_a_picture_without_a_warning(line, value, variable, log)
         study = line.copy(deep=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300, 0.0, -1.0])
 @pytest.mark.parametrize("log", [None, True])
 def test_any_values_give_a_map_without_a_warning(grid, value, log):
@@ -299,6 +304,7 @@ def test_any_values_give_a_map_without_a_warning(grid, value, log):
         sa.plot_study(study, log=log).savefig(io.BytesIO(), format="png")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [None, (3, 3), (12, 3), (4, 9)])
 def test_words_keep_apart_and_inside_at_any_size(holes, line, size, monkeypatch):
     drawn, draw = [], Text.draw
@@ -376,6 +382,7 @@ def suspalign(tmp_path, monkeypatch, line, grid):
     return lambda *arguments: CliRunner().invoke(main, ["plot", *map(str, arguments)])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -416,6 +423,7 @@ def test_options_reach_the_picture(suspalign, monkeypatch):
     ]
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -477,6 +485,7 @@ def claims(figure):
     return [line for line in words(figure).split("\n") if "exact" in line]
 
 
+@pytest.mark.mostly_long
 def test_a_mean_over_seeds_is_no_exact_mean(line, grid, keeps_attributes):
     for study in (line.drop_vars([n for n in line if n.startswith("exact_")]), grid):
         figure = sa.plot_study(study[["alignment"]].mean("seed"))
@@ -490,6 +499,7 @@ def test_a_mean_over_seeds_is_no_exact_mean(line, grid, keeps_attributes):
     assert claims(along) == []
 
 
+@pytest.mark.mostly_long
 def test_added_renamed_and_computed_variables_are_not_exact(line, keeps_attributes):
     study = line.copy()
     study["gap"] = study.exact_loss_mean - study.loss.mean("seed")
@@ -507,6 +517,7 @@ def test_added_renamed_and_computed_variables_are_not_exact(line, keeps_attribut
     assert claims(sa.plot_study(renamed, variable="loss")) == []
 
 
+@pytest.mark.mostly_long
 def test_theory_averaged_over_an_axis_is_not_exact(keeps_attributes):
     study = sweep({"gap_ratio": GAPS, "std": [0.1, 0.5]}, seeds=0, theory=True)
     assert claims(sa.plot_study(study.isel(std=1)))
@@ -514,6 +525,7 @@ def test_theory_averaged_over_an_axis_is_not_exact(keeps_attributes):
     assert "exact mean" not in words(figure)
 
 
+@pytest.mark.long
 def test_theory_keeps_its_words_where_its_values_are_the_same(line, tmp_path):
     line.to_netcdf(tmp_path / "line.nc", engine="h5netcdf")
     with xarray.open_dataset(tmp_path / "line.nc") as stored:
@@ -524,6 +536,7 @@ def test_theory_keeps_its_words_where_its_values_are_the_same(line, tmp_path):
     assert "exact mean" not in words(figure)
 
 
+@pytest.mark.long
 def test_theory_in_a_file_of_an_older_version_is_known_by_its_study(tmp_path):
     sweep({"gap_ratio": GAPS, "std": [0.1, 0.5]}, seeds=1, theory=True, path=tmp_path / "s.nc")
     study = xarray.load_dataset(tmp_path / "s.nc", engine="h5netcdf")
@@ -545,6 +558,7 @@ def test_a_trace_is_not_exact():
     assert "alignment,  20 steps" in words(figure)
 
 
+@pytest.mark.long
 def test_runs_are_counted_once_and_only_where_the_dataset_says_how_they_ended(grid):
     assert "runs" not in words(sa.plot_study(grid.drop_vars("status")))
     figure = sa.plot_study(grid, variable="power_sums", select={"power": 2})
@@ -583,6 +597,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", HOSTILE)
 def test_texts_of_a_dataset_are_drawn_plain_and_without_a_warning(text, capfd):
     study = sweep({"rule": ["a", "b"], "gap_ratio": GAPS}, lambda rule, gap_ratio: case(gap_ratio))

@@ -55,6 +55,7 @@ def expected():
 # --- forks -----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("end", "interval", "num_threads"),
     [
@@ -94,6 +95,7 @@ except sa.ForkError as error:
     assert_same_bits(sa.load_trace(tmp_path / "trace.h5"), expected)
 
 
+@pytest.mark.long
 def test_a_forked_child_holds_no_lock(tmp_path):
     script = """
 def fork():
@@ -132,6 +134,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 def test_threads_are_not_waited_for_in_a_forked_process():
     lines = run_script(FORK, timeout=120).stdout.splitlines()
     assert "was forked from one whose kernels had started threads" in lines[0]
@@ -151,6 +154,7 @@ except sa.Interrupted as stop:
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_signals_end_a_run_after_a_checkpoint(tmp_path, expected, name):
     path = tmp_path / "trace.h5"
@@ -162,6 +166,7 @@ def test_signals_end_a_run_after_a_checkpoint(tmp_path, expected, name):
     assert_same_bits(sa.resume(path), expected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
 def test_signals_that_were_ignored_stay_ignored(tmp_path, name):
     """As after nohup, or for a job that a shell runs in the background."""
@@ -195,6 +200,7 @@ class Alarm(BaseException):
 
 
 # Raised in a destructor, the exception gets lost, as Python has it: the run then goes on.
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_exception_in_the_middle_of_a_commit_spoils_no_row(tmp_path, monkeypatch, expected):
     def ring(number, frame):
@@ -286,6 +292,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.long
 def test_an_ensemble_stops_when_told():
     process = subprocess.Popen(
         [sys.executable, "-c", SETUP + ENSEMBLE], stdout=subprocess.PIPE, text=True
@@ -303,6 +310,7 @@ def test_an_ensemble_stops_when_told():
 # --- threads ---------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_run_outlives_the_main_thread_and_its_checkpoints_too(tmp_path, expected):
     script = f"""
 at(10**9, None, stretch=100)
@@ -317,6 +325,7 @@ threading.Thread(target=work).start()
     assert_same_bits(sa.load_trace(tmp_path / "trace.h5"), expected)
 
 
+@pytest.mark.long
 def test_runs_in_two_threads_under_numbas_own_pool(tmp_path):
     """It aborts the process when two threads call it at once."""
     script = """
@@ -348,6 +357,7 @@ def limit(size):
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("compression", ["gzip", "none"])
 @pytest.mark.parametrize("size", [100, 3000, 30_000, 200_000])
 def test_a_disk_that_is_full_from_the_start(tmp_path, compression, size):
@@ -367,6 +377,7 @@ except OSError as error:
     assert all(p.name == "trace.h5" for p in tmp_path.iterdir())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("compression", ["gzip", "none"])
 def test_a_disk_that_is_full_when_a_run_goes_on(tmp_path, compression, expected):
     path = tmp_path / "trace.h5"
@@ -390,6 +401,7 @@ except OSError as error:
     assert_same_bits(sa.resume(path, num_steps=STEPS), expected)
 
 
+@pytest.mark.long
 def test_a_checkpoint_that_does_not_fit_does_not_end_the_run(tmp_path):
     script = """
 import warnings
@@ -405,6 +417,7 @@ print(trace.status, len(trace))
     assert [p.name for p in tmp_path.iterdir()] == ["trace.h5"]
 
 
+@pytest.mark.long
 def test_a_stopped_run_says_that_its_checkpoint_does_not_fit(tmp_path):
     script = """
 large = sa.Quadratic(sa.Spectrum.two_level(500_000, 50, 10.0, 1.0))
@@ -419,6 +432,7 @@ except sa.Interrupted as stop:
     assert "File too large; without one a resumed run starts over" in process.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stream", ["closed", "full", "none"])
 def test_a_broken_standard_error_does_not_end_a_run(tmp_path, stream):
     if stream == "full" and not os.path.exists("/dev/full"):
@@ -439,6 +453,7 @@ os._exit(0) if sys.stdout.flush() is None else None
     assert process.stdout.strip() == "complete 3", process.stderr
 
 
+@pytest.mark.long
 def test_a_progress_bar_in_a_file_has_few_lines(tmp_path):
     script = """
 at(10**9, None, stretch=1)

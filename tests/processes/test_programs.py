@@ -56,6 +56,7 @@ def run(arguments, folder, text=None):
     )  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["-c", "notebook", "script"])
 def test_processes_are_told_of_a_case_and_a_rule(how, tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM + CALL)
@@ -69,6 +70,7 @@ def test_processes_are_told_of_a_case_and_a_rule(how, tmp_path):
     assert done.stderr == ""
 
 
+@pytest.mark.long
 def test_programs_of_standard_input_are_refused_before_work_starts(tmp_path):
     done = run(["-"], tmp_path, PROGRAM + CALL)
     assert done.returncode == 1
@@ -89,6 +91,7 @@ def test_programs_of_standard_input_are_refused_before_work_starts(tmp_path):
     )
 
 
+@pytest.mark.long
 def test_a_script_without_a_guard_has_the_explanation_of_python(tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM + "main()\n")
     done = run(["program.py"], tmp_path)
@@ -107,6 +110,7 @@ def spawned():
     return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
 
 
+@pytest.mark.long
 def test_functions_without_a_place_travel_as_a_whole():
     initial = 2.0
 
@@ -137,6 +141,7 @@ def test_a_case_that_cannot_travel_is_refused_before_work_starts(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_a_case_that_workers_do_not_find_is_said(monkeypatch):
     """A module that is here, and nowhere else."""
     import types
@@ -175,6 +180,7 @@ def test_it_is_known_which_programs_others_can_import(monkeypatch, tmp_path):
 # --- where nothing could be done -------------------------------------------------------------
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize(
     ("case", "axes", "message"),
     [

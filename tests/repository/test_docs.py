@@ -115,6 +115,7 @@ EXAMPLES = sorted(
 )
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("path", EXAMPLES, ids=name_of)
 def test_examples_of_docstrings_run(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -126,9 +127,11 @@ def test_examples_of_docstrings_run(path, tmp_path, monkeypatch):
     assert result.failed == 0
 
 
-PAGES = ["compression.md", "mini-batches.md", "momentum-effects.md", "studies.md"]
+SLOW = pytest.param("mini-batches.md", marks=pytest.mark.long)
+PAGES = ["compression.md", SLOW, "momentum-effects.md", "studies.md"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", PAGES)
 def test_what_pages_show_runs(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

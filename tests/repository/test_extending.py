@@ -67,6 +67,7 @@ def run(code, folder):
     assert process.returncode == 0, process.stderr[-3000:]
 
 
+@pytest.mark.long
 def test_the_page_runs(tmp_path):
     assert len(BLOCKS) == 7
     run("\n".join(BLOCKS) + COMMAND_LINE, tmp_path)
@@ -132,6 +133,7 @@ class Both(Law):
         return self.factor * self.law.stds(spectrum.eigenvalues)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("engine", ["step", "jump", "levels", "reference"])
 @pytest.mark.parametrize("power", [0, 1, 2])
 @pytest.mark.parametrize("spectrum", [
@@ -233,6 +235,7 @@ def test_names_of_columns_are_new_identifiers(name):
 # --- traces without a problem --------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_measured_rows_are_a_trace(tmp_path):
     simulated = sa.simulate(PROBLEM, 1e-3, 30)
     columns = {name: simulated[name] for name in row.RECORDED}

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 README = Path(__file__).parents[2] / "README.md"
 
 
+@pytest.mark.long
 def test_the_python_example_shows_the_phenomenon(tmp_path):
     text = README.read_text()
     code = re.search(r"```python\n(import suspalign_fast as sa\n.*?)```", text, re.DOTALL)[1]

@@ -31,6 +31,7 @@ def test_every_run_has_the_bits_of_a_run_alone():
             assert trace.run.seed == seed
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("step_size", [2e-3, sa.Schedule(np.geomspace(1e-3, 1e-2, 300)), 1.0])
 @pytest.mark.parametrize("initial", [1.0, "given"])
 def test_levels_of_many_seeds_are_done_together(step_size, initial, monkeypatch):
@@ -111,6 +112,7 @@ for engine, step_size in (("step", 1e-3), ("step", sa.OnlineCriticalStep(0.5)), 
 """
 
 
+@pytest.mark.long
 def test_runs_beside_each_other_start_no_threads_of_their_own():
     """Numba's simplest thread pool aborts the process where two threads use it at once."""
     subprocess.run([sys.executable, "-c", WORKQUEUE], check=True, timeout=300)

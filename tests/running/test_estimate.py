@@ -9,6 +9,7 @@ from suspalign_fast import theory
 SPECTRUM = sa.Spectrum([5.0, 4.0, 1.0, 0.2], 12, [4, 8, 100, 40])
 
 
+@pytest.mark.long
 def test_moments_are_the_exact_ones():
     problem, times = sa.Quadratic(SPECTRUM, sa.IsotropicNoise(0.5)), [30, 0, 1, 200]
     found = sa.estimate(problem, 0.05, times, runs=2000)
@@ -25,6 +26,7 @@ def test_moments_are_the_exact_ones():
         assert (np.abs(a - b) <= tolerance + 1e-12).all(), name
 
 
+@pytest.mark.long
 def test_what_has_no_closed_form():
     problem = sa.Quadratic(SPECTRUM, sa.DataNoise(64, 0.5))
     found = sa.estimate(problem, 0.01, [0, 5, 50], runs=400, seed=7)

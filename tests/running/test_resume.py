@@ -50,6 +50,7 @@ def stop_after(monkeypatch, stretches):
     monkeypatch.setattr(module, "_bounded", counting)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("optimizer", [sa.SGD(), sa.Momentum(0.9)], ids=str)
 @pytest.mark.parametrize(("engine", "rule"), CASES)
 def test_an_interrupted_run_ends_with_the_same_bits(engine, rule, optimizer, tmp_path, monkeypatch):
@@ -74,6 +75,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(engine, rule, optimizer, tmp
     assert sorted(p.name for p in tmp_path.iterdir()) == ["trace.h5"]
 
 
+@pytest.mark.mostly_long
 def test_every_noise_model_resumes(noise, tmp_path, monkeypatch):
     path = tmp_path / "trace.h5"
     problem = problem_of(noise(5))
@@ -176,6 +178,7 @@ def other_rule(row):
     return 1e-3
 
 
+@pytest.mark.long
 def test_a_run_under_a_function_resumes_when_given_the_function(tmp_path, monkeypatch):
     path = tmp_path / "trace.h5"
     whole = sa.simulate(problem_of(), own_rule, STEPS)
@@ -244,6 +247,7 @@ else:
 """
 
 
+@pytest.mark.long
 def test_sigkill_at_random_moments_loses_no_committed_row_and_changes_no_bit(tmp_path):
     problem = sa.Quadratic(
         sa.Spectrum.linear_bands(20_000, 500), sa.IsotropicNoise(0.5), initial=3.0

@@ -185,6 +185,7 @@ def test_huge_strides_lose_no_row(engine, num_steps, every, tmp_path):
         assert trace.step.tolist() == list(range(0, num_steps + 1, every))
 
 
+@pytest.mark.long
 def test_rows_that_cannot_fit_are_refused_at_once(problem, tmp_path, monkeypatch):
     with pytest.raises(MemoryError, match=r"100,000,000,001 rows in memory needs 1\.28e\+04 GB"):
         sa.simulate(problem, 1e-3, 10**11)
@@ -309,6 +310,7 @@ def test_bad_arguments_are_named_before_anything_is_written(problem, tmp_path, a
     assert not path.exists()
 
 
+@pytest.mark.long
 def test_what_takes_long_to_import_waits_until_it_is_used():
     code = (
         "import sys, suspalign_fast as sa\n"

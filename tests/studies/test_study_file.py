@@ -73,6 +73,7 @@ def test_a_file_holds_what_memory_would(path, reference):
             assert plain.sel(band="bulk", power=1, gap_ratio=5.0).sizes["seed"] == 3
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("kind", ["threads", "processes"])
 def test_executors_write_the_same(kind, path, reference):
     spawn = multiprocessing.get_context("spawn")
@@ -96,6 +97,7 @@ def test_what_is_done_is_not_done_again(path, monkeypatch, reference):
     assert path.stat().st_ino == inode
 
 
+@pytest.mark.long
 def test_an_extended_grid_keeps_what_it_has(path, monkeypatch, reference):
     sa.sweep(two_levels, AXES, path=path, **MORE, **HOW).close()
     done = []
@@ -123,6 +125,7 @@ def test_an_extended_grid_keeps_what_it_has(path, monkeypatch, reference):
     assert int((every.status == "missing").sum()) == 3 * 4 * 4 - 18 - 19
 
 
+@pytest.mark.long
 def test_what_raised_is_tried_again(path, counted):
     case, calls = counted
     first = sa.sweep(case, AXES, path=path, **HOW)
@@ -143,6 +146,7 @@ def test_what_raised_is_tried_again(path, counted):
     np.testing.assert_array_equal(study.alignment.sel(good), expected.alignment.sel(good))
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize(
     ("how", "message"),
     [
@@ -206,6 +210,7 @@ def test_later_versions_are_refused(path):
             work()
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("name", ["alignment", "status", "digest", "step", "seed", "study"])
 def test_damaged_files_say_so(path, name):
     sa.sweep(two_levels, AXES, 5, path=path).close()
@@ -272,6 +277,7 @@ def test_a_second_sweep_is_refused_and_others_read_meanwhile(path, monkeypatch):
     assert_same(sa.open_study(path), expected)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_a_sweep_that_is_stopped_keeps_what_is_done(path, monkeypatch, error):
     monkeypatch.setattr(executors, "BATCH_SECONDS", 1e-9)
@@ -306,6 +312,7 @@ def test_an_executor_that_dies_keeps_what_is_done(path):
     assert_same(sa.sweep(two_levels, AXES, 5, path=path), sa.sweep(two_levels, AXES, 5))
 
 
+@pytest.mark.long
 def test_what_others_put_into_the_file_survives(path):
     sa.sweep(two_levels, AXES, 5, path=path).close()
     with h5py.File(path, "r+") as file:
@@ -347,6 +354,7 @@ def test_theory_alone(path):
     assert_same(sa.sweep(two_levels, more, path=path, **how), sa.sweep(two_levels, more, **how))
 
 
+@pytest.mark.long
 def test_large_grids(path):
     """Descriptions beyond 64 kB are attributes as well."""
     axes = {"step_size": (1e-3 * np.linspace(0.1, 1.0, 5000)).tolist()}
@@ -360,6 +368,7 @@ def test_large_grids(path):
     assert (study.status == "complete").all()
 
 
+@pytest.mark.long
 def test_until_takes_seeds_until_the_mean_is_known(path):
     until = {"stderr": 0.01, "first": 4}
     how = {"num_steps": 40, "record_at": [40], "seeds": range(64), "until": until}
@@ -415,6 +424,7 @@ def test_files_are_read_without_h5netcdf(path, monkeypatch):
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a fork server")
 
 
+@pytest.mark.long
 @needs_fork
 def test_sigkill_at_random_moments_loses_no_run(tmp_path):
     tally = study_kills.Tally()
@@ -425,6 +435,7 @@ def test_sigkill_at_random_moments_loses_no_run(tmp_path):
     assert (tally.runs_lost, tally.wrong, tally.unreadable) == (0, 0, 0)
 
 
+@pytest.mark.long
 @needs_fork
 @pytest.mark.parametrize("place", study_kills.PLACES)
 def test_sigkill_at_delicate_moments(place, path):
@@ -523,6 +534,7 @@ def test_a_folder_that_cannot_be_written(path, monkeypatch):
         sa.sweep(shifted, {"a": [2]}, 5, path=path)
 
 
+@pytest.mark.long
 def test_theory_counts_once_all_of_it_is_there(path, monkeypatch):
     """A point is known, and of its theory a part was written when the sweep was cut off."""
     how = {"num_steps": 40, "seeds": range(200), "record_every": 20, "theory": True}
@@ -599,6 +611,7 @@ def with_rule(rule):
     return lambda gap_ratio: (two_levels(gap_ratio), {"step_size": rule})
 
 
+@pytest.mark.long
 def test_rules_are_told_apart_by_what_they_compute(path, monkeypatch):
     """A name is not enough: closures, states, globals and functions that are called count."""
     axes, state = (
@@ -677,6 +690,7 @@ for size in map(int, sys.argv[2:]):
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of files are those of Linux")
 def test_where_a_disk_is_full_what_is_there_stays(path):
     sizes = 1000, 50_000, 90_000, 200_000, 310_000
@@ -704,6 +718,7 @@ def replace(file, name, how):
         file[name] = np.zeros(shape, dtype)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("name", PARTS)
 @pytest.mark.parametrize("is_killed", [False, True])
 def test_studies_with_broken_parts_say_so(path, name, is_killed):
@@ -724,6 +739,7 @@ def test_studies_with_broken_parts_say_so(path, name, is_killed):
             assert_one_sentence(path, call)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize(
     ("name", "values"),
     [
@@ -766,6 +782,7 @@ def mark_as_killed(path):
         file.write(head)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("added", [[20.0, 5.0], [1.5], [5.0, 2.0]], ids=repr)
 def test_axes_that_have_grown_are_read_in_order(path, added):
     how = {"num_steps": 10, "record_at": [10]}

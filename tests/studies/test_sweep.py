@@ -74,6 +74,7 @@ def test_every_run_is_that_of_simulate(reference):
     assert json.loads(reference.attrs["spec"])["case"].endswith("two_levels")
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("make", POOLS.values(), ids=POOLS)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_every_executor_gives_the_same_bits(make, reference):
@@ -469,6 +470,7 @@ def test_threads_give_up_long_runs(kind):
     assert stopped.value.signal_number == signal.SIGINT
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("in_file", [False, True])
 def test_a_first_seed_that_fails_takes_none_of_the_others_along(in_file, tmp_path):
     problem = two_levels(5.0)

@@ -60,6 +60,7 @@ def noisy(_):
     }
 
 
+@pytest.mark.long
 def test_means_of_a_sweep_have_no_bias():
     """100 points of one problem, each with a noise of its own, against the exact mean."""
     how = {"record_at": [200], "variables": ["loss"], "independent": True}

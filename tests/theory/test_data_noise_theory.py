@@ -8,6 +8,8 @@ import suspalign_fast as sa
 from suspalign_fast.model.stability import of_batches as stability
 from suspalign_fast.theory.batches import MeanSquares, stationary_squares
 
+from ..helpers.pairs import all_pairs
+
 SPECTRA = {
     "two levels": lambda: sa.Spectrum.two_level(200, 3, 10.0, 1.0),
     "distinct": lambda: sa.Spectrum.linear_bands(60, 5, (10.0, 8.0), (1.0, 0.01)),
@@ -34,10 +36,10 @@ def recursion(spectrum, initial, eta, batch, std, weights, steps):
     return q
 
 
-@pytest.mark.parametrize("weights", WEIGHTS)
-@pytest.mark.parametrize("batch", [1, 8, 1000])
-@pytest.mark.parametrize("share", [0.1, 0.9, 1.02])
-def test_any_time_is_the_recursion(spectrum, weights, batch, share):
+@pytest.mark.mostly_long
+@all_pairs(name=SPECTRA, weights=WEIGHTS, batch=[1, 8, 1000], share=[0.1, 0.9, 1.02])
+def test_any_time_is_the_recursion(name, weights, batch, share):
+    spectrum = SPECTRA[name]()
     initial = np.linspace(1.0, 2.0, spectrum.num_levels) * spectrum.multiplicities
     eta = share * stability(spectrum, 0.0, batch, weights).largest
     squares = MeanSquares(spectrum, initial, eta, batch, 0.3, weights)

@@ -76,6 +76,7 @@ def disagreements(count, seed):
     return found
 
 
+@pytest.mark.long
 def test_the_root_is_the_first_one_of_a_dense_scan():
     assert disagreements(60, seed=0) == []
 

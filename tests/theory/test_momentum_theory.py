@@ -16,6 +16,7 @@ from suspalign_fast.theory.momentum_batches import (
     stationary_squares,
 )
 
+from ..helpers.pairs import all_pairs
 from ..model.test_momentum_moves import data_step, exact_moves, products_for
 
 OPTIMIZERS = [
@@ -40,6 +41,7 @@ def differences(found, expected):
 # --- additive noise --------------------------------------------------------------------------
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
 @pytest.mark.parametrize("initial", [2.0, "given"])
 def test_any_time_to_eleven_digits(optimizer, initial):
@@ -129,6 +131,7 @@ LITERAL = sa.Spectrum([20.0, 14.0, 10.0, 3.0, 1.0, 0.5, 0.0], 3)
 WARM_UP = np.r_[0.0, np.linspace(0.005, 0.06, 14), np.full(10, 0.03)]
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("optimizer", [BALL, NESTEROV, sa.Momentum(0.5)], ids=str)
 @pytest.mark.parametrize("initial", [1.5, np.array([1.0, -2.0, 0.5, 3.0, 0.0, 2.0, 1.0])], ids=type)
 @pytest.mark.parametrize(("sizes", "weights"), [
@@ -148,6 +151,7 @@ def test_means_and_deviations_are_those_of_literal_runs(optimizer, initial, size
     assert np.sqrt(np.mean(found[moves] ** 2)) < 1.9
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("planted", ["noise", "beta", "eigenvalues", "velocity"])
 def test_one_percent_is_seen(planted):
     times = [1, 2, 4, 9, 16, 25]
@@ -258,6 +262,7 @@ MANY = {
 }
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("name", MANY)
 @pytest.mark.parametrize("part", [0.05, 0.9])
 @pytest.mark.parametrize("beta", [0.5, 0.9, 0.99, 0.999])
@@ -363,10 +368,15 @@ def recursion(spectrum, initial, etas, noise, optimizer):
     return state[::3]
 
 
-@pytest.mark.parametrize("weights", WEIGHTS)
-@pytest.mark.parametrize("batch", [1, 8, 1000])
-@pytest.mark.parametrize("optimizer", [BALL, NESTEROV, sa.Momentum(0.3)], ids=str)
-def test_any_time_of_mini_batches_is_the_recursion(spectrum, weights, batch, optimizer):
+@pytest.mark.mostly_long
+@all_pairs(
+    name=SPECTRA,
+    weights=WEIGHTS,
+    batch=[1, 8, 1000],
+    optimizer=[BALL, NESTEROV, sa.Momentum(0.3)],
+)
+def test_any_time_of_mini_batches_is_the_recursion(name, weights, batch, optimizer):
+    spectrum = SPECTRA[name]()
     noise = sa.DataNoise(batch, 0.3)
     initial = np.linspace(1.0, 2.0, spectrum.num_levels) * spectrum.multiplicities
     for share in (0.1, 0.9, 1.02):
@@ -380,6 +390,7 @@ def test_any_time_of_mini_batches_is_the_recursion(spectrum, weights, batch, opt
             np.testing.assert_allclose(found, expected, rtol=1e-9 if share > 1.0 else 1e-11)
 
 
+@pytest.mark.mostly_long
 def test_schedules_of_mini_batches_are_the_recursion(spectrum):
     noise, weights = sa.DataNoise(4, 0.3), (0.5, 1.7)
     problem = sa.Quadratic(spectrum, noise, 2.0)
@@ -429,6 +440,7 @@ def exact_batches(spectrum, initial, eta, noise, optimizer, steps):
     return [state[3 * i] for i in range(n)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
 @pytest.mark.parametrize("std", [0.0, 0.3])
 def test_long_times_of_mini_batches_to_eleven_digits(optimizer, std):
@@ -445,6 +457,7 @@ def test_long_times_of_mini_batches_to_eleven_digits(optimizer, std):
                         assert abs(mp.mpf(value) / expected - 1) < allowed
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("optimizer", [BALL, NESTEROV], ids=str)
 def test_the_stationary_state_is_where_nothing_changes(spectrum, weights, optimizer):
@@ -497,6 +510,7 @@ def batches_drawn(spectrum, optimizer, eta, noise, runs, steps, seed):
     return np.array(found)
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("optimizer", [sa.Momentum(0.8), sa.Momentum(0.8, nesterov=True)], ids=str)
 def test_literal_batches_have_these_means(optimizer):
     spectrum, noise, eta = sa.Spectrum([2.0, 1.0, 0.3], 1, [1, 2, 2]), sa.DataNoise(3, 0.4), 0.06
@@ -516,6 +530,7 @@ def test_literal_batches_have_these_means(optimizer):
     assert score(optimizer=sa.Momentum(0.81, optimizer.nesterov)) > 6.0
 
 
+@pytest.mark.mostly_long
 def test_steps_one_by_one_and_powers_of_a_matrix_agree(spectrum, monkeypatch):
     problem, times = sa.Quadratic(spectrum, sa.DataNoise(16, 0.5), 2.0), [0, 1, 30, 2_000]
     for optimizer in (BALL, NESTEROV):

@@ -59,6 +59,7 @@ def failures(problem, step_size, fraction):
     return said
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(2))
 def test_exact_means_are_never_outside(seed):
     rng = np.random.default_rng(seed)
@@ -74,6 +75,7 @@ def first_step_for_good(problem, step_size, last):
     return int(np.flatnonzero(exact < target)[-1]) + 1
 
 
+@pytest.mark.long
 def test_the_plateau_may_come_late():
     problem = sa.Quadratic(sa.Spectrum([10.0, 1.0, 0.02], 1), sa.IsotropicNoise(0.1), 100.0)
     found = sa.phases.estimate(problem, 0.05)

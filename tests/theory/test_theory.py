@@ -57,6 +57,7 @@ CASES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_ratio_moments_agree_with_quadrature(name):
     v, m_sq, count, split = CASES[name]
@@ -108,6 +109,7 @@ def test_a_constant_schedule_equals_the_constant(problem, eta):
         np.testing.assert_allclose(actual, expected, rtol=1e-9, err_msg=name)
 
 
+@pytest.mark.long
 def test_moments_agree_with_many_simulated_runs(problem):
     eta = np.linspace(0.01, 0.06, 12)
     runs = [sa.simulate(problem, eta, 12, seed=seed) for seed in range(2000)]
@@ -141,6 +143,7 @@ def test_variance_keeps_its_digits_near_the_edge_of_stability_and_at_tiny_curvat
         assert exact.loss_bulk_mean[0] == pytest.approx(expected, rel=1e-8), x
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("update", ["dominant", "bulk", (0.5, 2.0)])
 def test_weights_of_the_update(update):
     spectrum = sa.Spectrum([3.0, 1.0], 3, [3, 50])
@@ -159,6 +162,7 @@ def test_a_trillion_dimensions_cost_what_their_levels_cost():
     assert (exact.alignment_std < 1e-4).all()
 
 
+@pytest.mark.long
 def test_next_alignment_agrees_with_simulated_steps():
     rng = np.random.default_rng(3)
     spectrum = sa.Spectrum.linear_bands(60, 4, (10.0, 8.0), (2.0, 0.5))
@@ -220,6 +224,7 @@ def test_bad_input_is_named(call, message):
         call(problem)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("directions", [2, 3, 4, 5])
 @pytest.mark.parametrize("share", [1e-18, 1e-30, 1e-60])
 def test_deviation_of_a_tiny_share_of_few_directions(directions, share):

@@ -35,6 +35,7 @@ class Counted(KnownStepSize):
         return self.sizes[start:stop]
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("update", ["full", "bulk", (0.5, 1.5)])

@@ -75,6 +75,7 @@ def test_a_checkpoint_is_written_where_no_thread_can_be_started(trace, monkeypat
     np.testing.assert_array_equal(read(trace)["state"], ARRAYS["state"])
 
 
+@pytest.mark.long
 def test_every_damage_is_seen(trace, path):
     whole = path.read_bytes()
     rng = np.random.default_rng(0)

@@ -93,6 +93,7 @@ def test_upper_bounds_are_infinite_where_curvature_is_negative(columns):
     assert sa.physics.formulas.loss_interval(sums, constants).tolist() == [2.0, np.inf]
 
 
+@pytest.mark.long
 def test_a_file_is_the_trace(columns, tmp_path):
     path = tmp_path / "a.h5"
     written(path, columns)
@@ -118,6 +119,7 @@ def test_a_file_is_read_while_it_grows(columns, tmp_path):
     assert sa.load_trace(path).status == "interrupted"
 
 
+@pytest.mark.long
 def test_files_are_netcdf(columns, tmp_path):
     xarray = pytest.importorskip("xarray")
     path = tmp_path / "a.h5"
@@ -167,6 +169,7 @@ def with_row(row, values):
     return changed
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize(("values", "message"), [
     (DESCENDING[:, ::-1], r"finite and descending, .* got \[1.0, 2.0, 3.0, 4.0\] at row 0"),
     (with_row(7, [4.0, 3.0, 2.0, 2.5]), r"got \[4.0, 3.0, 2.0, 2.5\] at row 7"),
@@ -190,6 +193,7 @@ def test_top_eigenvalues_descend(columns, values, message, tmp_path):
     assert len(sa.load_trace(tmp_path / "a.h5")) == 0
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("values", [
     DESCENDING, with_row(3, [4.0, 3.0, 2.0, np.nan]), with_row(3, [4.0, 4.0, 0.0, -1.0]),
 ])  # fmt: skip
@@ -235,6 +239,7 @@ DAMAGE = {
 }  # fmt: skip
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_damaged_files_are_refused(kind, columns, tmp_path):
     path = tmp_path / "a.h5"
@@ -246,6 +251,7 @@ def test_damaged_files_are_refused(kind, columns, tmp_path):
         sa.load_trace(path)
 
 
+@pytest.mark.long
 def test_another_file_in_the_place_is_told(columns, tmp_path):
     path = tmp_path / "a.h5"
     written(path, columns)
@@ -273,6 +279,7 @@ def test_rows_of_the_repository_are_read(path):
     assert (trace.beyond_quadratic[late] == 0).all()
 
 
+@pytest.mark.long
 def test_a_picture_of_a_network_shows_error_and_edge():
     trace = sa.load_trace(ROOT / "data" / "networks" / "tanh-mse.h5")
     assert trace.beyond_quadratic.any()

@@ -86,6 +86,7 @@ def assert_agree(rows, trace):
 # --- what is in the file ---------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("compression", ["gzip", "none"])
 def test_a_complete_file_opens_as_the_labelled_trace(path, engine, compression):
     trace = simulated(path, 5000, record_every=1, compression=compression)
@@ -108,6 +109,7 @@ def test_every_column_says_what_it_is_in_text_of_fixed_length(path):
                 assert not attributes.get_id(text).get_type().is_variable_str()
 
 
+@pytest.mark.long
 def test_columns_of_others_are_labelled_too(path, engine):
     @row.derived("speed", unit="√θ", meaning="")
     def _speed(part):
@@ -162,6 +164,7 @@ def test_the_package_needs_no_scale(path):
 # --- live and killed -------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_live_file_opens_with_swmr(path, monkeypatch):
     monkeypatch.setattr(writers, "COMMIT_INTERVAL", 0.0)
     monkeypatch.setattr(writers, "CHUNK_ROWS", 8)
@@ -196,6 +199,7 @@ sa.simulate(problem, 1e-3, 1000, path=sys.argv[1])
 """
 
 
+@pytest.mark.long
 def test_a_killed_file_opens_with_swmr_and_is_resumed(path):
     assert subprocess.run([sys.executable, "-c", KILLED, path]).returncode == -9
     trace = sa.load_trace(path)
@@ -210,6 +214,7 @@ def test_a_killed_file_opens_with_swmr_and_is_resumed(path):
 # --- resumed ---------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_resumed_file_has_its_labels_once(path, engine):
     simulated(path)
     before = attributes_of(path)
@@ -247,6 +252,7 @@ def without_labels(path, monkeypatch, **more):
     return trace
 
 
+@pytest.mark.long
 def test_an_older_file_loads_and_is_labelled_once_it_is_resumed(path, engine, monkeypatch):
     old = without_labels(path, monkeypatch)
     assert_same_bits(sa.load_trace(path), old)
@@ -256,6 +262,7 @@ def test_an_older_file_loads_and_is_labelled_once_it_is_resumed(path, engine, mo
         assert re.fullmatch(VERSION, file.attrs["source"].decode())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", ["1", np.bytes_(b"1")])
 def test_descriptions_that_others_wrote_stay(path, text):
     simulated(path)
@@ -276,6 +283,7 @@ MINE = xarray.Dataset(
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("labelled", [True, False])
 def test_groups_with_dimensions_of_their_own_survive(path, engine, writer, labelled, monkeypatch):
     if labelled:
@@ -296,6 +304,7 @@ def case(gap_ratio):
     return sa.Quadratic(spectrum, initial=10.0), {"engine": "levels", "step_size": 1e-3}
 
 
+@pytest.mark.mostly_long
 def test_a_study_takes_groups_with_dimensions_of_their_own(path, engine, writer):
     over = {"gap_ratio": [10.0, 100.0]}
     sa.sweep(case, over, 5, path=path, variables=("alignment", "power_sums")).close()
@@ -320,6 +329,7 @@ def numbers_of(path):
     return found
 
 
+@pytest.mark.long
 def test_variables_along_the_steps_survive(path, engine, writer):
     simulated(path, 20)
     fit = xarray.Dataset({"fit": (("step", "window"), np.ones((21, 2)))}, {"window": [3, 9]})
@@ -333,6 +343,7 @@ def test_variables_along_the_steps_survive(path, engine, writer):
     assert rows.fit[21:].isnull().all()
 
 
+@pytest.mark.long
 def test_scales_of_others_are_attached_to_datasets_of_ours_again(path):
     simulated(path)
     with h5py.File(path, "r+") as file:
@@ -349,6 +360,7 @@ def test_scales_of_others_are_attached_to_datasets_of_ours_again(path):
         assert len(file["level"].attrs["REFERENCE_LIST"]) == 1
 
 
+@pytest.mark.long
 def test_no_reference_of_a_copy_points_anywhere_else(path):
     """Addresses of the old file mean nothing in the new one."""
     simulated(path)

@@ -32,6 +32,7 @@ def test_every_sink_is_one(sink):
         pass
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize("stretches", [[500], [1] * 20 + [480], [137, 0, 363]])
 def test_rows_come_back_as_they_went_in(sink, stretches):
     with sink:

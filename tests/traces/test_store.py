@@ -22,6 +22,7 @@ def problem():
     return sa.Quadratic(sa.Spectrum.linear_bands(200, 10), sa.IsotropicNoise(0.5), initial=1.0)
 
 
+@pytest.mark.mostly_long
 def test_a_stored_trace_equals_one_in_memory(problem, noise, tmp_path):
     problem = sa.Quadratic(problem.spectrum, noise(200), initial=np.linspace(-1, 1, 200))
     memory = sa.simulate(problem, 1e-3, 5000, record_every=3)
@@ -31,6 +32,7 @@ def test_a_stored_trace_equals_one_in_memory(problem, noise, tmp_path):
     assert stored.spec == memory.spec
 
 
+@pytest.mark.mostly_long
 def test_a_stored_run_can_be_run_again(problem, noise, tmp_path):
     problem = sa.Quadratic(problem.spectrum, noise(200), initial=np.linspace(-1, 1, 200))
     sizes = np.linspace(1e-3, 2e-3, 50)
@@ -40,6 +42,7 @@ def test_a_stored_run_can_be_run_again(problem, noise, tmp_path):
     assert_same_bits(again, stored)
 
 
+@pytest.mark.long
 def test_plain_h5py_reads_every_column(problem, tmp_path):
     trace = sa.simulate(problem, 1e-3, 100, path=tmp_path / "trace.h5")
     script = """
@@ -134,6 +137,7 @@ def write_in_pieces(path, run, compression="gzip"):
     return path.stat().st_size
 
 
+@pytest.mark.long
 def test_rows_that_come_slowly_do_not_blow_up_the_file(problem, tmp_path, monkeypatch):
     run = Run(problem, 1e-3, 6000, engine="levels")
     monkeypatch.setattr(writers, "COMMIT_INTERVAL", 1e9)
@@ -147,6 +151,7 @@ def test_rows_that_come_slowly_do_not_blow_up_the_file(problem, tmp_path, monkey
         assert_same_bits(sa.load_trace(tmp_path / name), sa.load_trace(tmp_path / "fast.h5"))
 
 
+@pytest.mark.long
 def test_the_compression_can_be_chosen_and_outlives_a_resumption(problem, tmp_path):
     expected = sa.simulate(problem, 1e-3, 60)
     for compression, kept in (("gzip", "gzip"), ("none", None)):
@@ -190,6 +195,7 @@ def test_loading_reads_one_row_and_no_spectrum(problem, tmp_path, monkeypatch):
     assert ("spectrum/eigenvalues",) in read
 
 
+@pytest.mark.long
 def test_rows_of_a_column_can_be_read_alone(problem, tmp_path, monkeypatch):
     monkeypatch.setattr(writers, "CHUNK_ROWS", 64)
     whole = sa.simulate(problem, 1e-3, 300, path=tmp_path / "trace.h5").columns()
@@ -217,6 +223,7 @@ for steps in (40_000, 600_000):
 """
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_number_of_steps(tmp_path):
     process = subprocess.run(
         [sys.executable, "-c", PEAK_MEMORY, tmp_path / "trace.h5"],
@@ -236,6 +243,7 @@ def forget_status(file):
     del file.attrs["status"]
 
 
+@pytest.mark.mostly_long
 @pytest.mark.parametrize(
     ("change", "message"),
     [
