@@ -53,7 +53,8 @@ def signatures(state):
     steps, parts = int64[::1], int64[:, ::1]
     step, key = (int64, int64), (uint32, uint32)
     state = state[::1]
-    planes, move = types.UniTuple(state, 2), types.UniTuple(vector, 7)
+    one, planes = types.UniTuple(state, 1), types.UniTuple(state, 2)
+    pair, seven = types.UniTuple(vector, 2), types.UniTuple(vector, 7)
     factors = types.UniTuple(float64, 3)
     plain, momentum = (
         void(
@@ -72,14 +73,13 @@ def signatures(state):
     )  # fmt: skip
     return {
         "only_normals": (void(parts, *step, *key, float32[:, ::1]), 4),
-        "advance": (void(state, vector, vector, parts, cube, *step, *key, cube), 16),
+        "advance": (void(one, factors, vector, vector, parts, cube, *step, *key, cube), 16),
         "CriticalStep": (plain, 4),
         "OnlineCriticalStep": (plain, 4),
         "function of the row": (plain, 4),
-        "jump_rows": (
-            void(state, vector, vector, vector, vector, parts, steps, steps, *key, cube), 4),
+        "jump_rows": (void(one, pair, vector, vector, parts, steps, steps, *key, cube), 4),
         "observe": (void(state, vector, vector, parts, *step, *key, cube), 4),
-        "sum_state": (void(state, vector, vector, parts, cube), 1),
+        "sum_state": (void(one, vector, vector, parts, cube), 1),
         "fill_normals": (void(state, float64, int64, *step, *key), 4),
         "spread": (void(vector, steps, vector), 1),
         "add_parts": (void(cube, parts, steps, cube), 1),
@@ -88,7 +88,7 @@ def signatures(state):
         "CriticalStep, momentum": (momentum, 4),
         "OnlineCriticalStep, momentum": (momentum, 4),
         "jump_velocity_rows": (
-            void(planes, move, vector, vector, parts, steps, steps, *key, cube), 4),
+            void(planes, seven, vector, vector, parts, steps, steps, *key, cube), 4),
         "sum_velocity": (void(planes, vector, vector, parts, cube), 1),
         "add_velocity_parts": (void(cube, parts, steps, cube), 1),
         "known sizes, batches": (batches, 4),

@@ -109,10 +109,10 @@ class GpuStepEngine(SteppingEngine):
         return 0
 
     @property
-    def _moving(self) -> tuple[Any, ...]:
-        """What kernels of known steps and of sums take first."""
-        planes = tuple(self._planes.values())
-        return (planes,) if self.run.optimizer.has_velocity else planes
+    def _plane_arrays(self) -> tuple[Any, ...]:
+        """Arrays of the planes, as kernels take them: the state first."""
+        names = (STATE, VELOCITY) if self.run.optimizer.has_velocity else (STATE,)
+        return tuple(self._planes[name] for name in names)
 
     @property
     def _factors(self) -> tuple[float, ...]:
@@ -201,7 +201,7 @@ class GpuStepEngine(SteppingEngine):
     def initial_sums(self) -> Array:
         """Sums of the state, shape (bands, ROW_SIZE)."""
         together.launch(self.way.sum_state, len(self.parts), together.THREADS)(
-            *self._moving, self.lam, self.std, self.parts, self.table
+            self._plane_arrays, self.lam, self.std, self.parts, self.table
         )
         return self._rows(self.table, self.parts, np.zeros(1, np.int64))[0]
 
@@ -246,16 +246,13 @@ class GpuStepEngine(SteppingEngine):
         if len(moves) == 0:
             return
         there = cuda.to_device(moves)
-        model = self._moving
-        if self.run.optimizer.has_velocity:
-            model = *model, self._factors
         begin = 0
         while begin < len(moves):
             low, high = _words(first_step + begin)
             end = min(len(moves), begin + self.table.shape[1], begin + WORD - low)
             together.launch(self.way.advance, len(self.parts), together.THREADS)(
-                *model, self.lam, self.std, self.parts, there[begin:end], low, high, key_0,
-                key_1, self.table,
+                self._plane_arrays, self._factors, self.lam, self.std, self.parts,
+                there[begin:end], low, high, key_0, key_1, self.table,
             )  # fmt: skip
             at = np.flatnonzero(slots[begin:end] >= 0)
             out[slots[begin:end][at]] = self._rows(self.table, self.parts, at)
@@ -281,7 +278,7 @@ class GpuStepEngine(SteppingEngine):
         moves = moves_of(ruling.step_size, ruling.weights)
         return self._launch_adaptive(
             self.way.threads, ruling, record,
-            tuple(self._planes.values()), self._factors, self.lam, self.std, self.adaptive_parts,
+            self._plane_arrays, self._factors, self.lam, self.std, self.adaptive_parts,
             cuda.to_device(ruling.weights), first_step, num_steps,
             cuda.to_device(np.append(record.wanted, -1)), key_0, key_1, *self.turns,
             cuda.to_device(np.repeat(moves, self.blocks, axis=0)),
@@ -344,14 +341,13 @@ class GpuJumpEngine(GpuStepEngine):
         coefficients, steps, key_0, key_1, out = arguments
         moves = len(coefficients[0])
         most = self.table.shape[1] if moves == 1 else 1
-        move = (self._move,) if self.run.optimizer.has_velocity else self._move
         for begin in range(0, steps.size, most):
             end = min(steps.size, begin + most)
             if begin == 0 or moves > 1:
                 for values, array in zip(coefficients, self._move, strict=True):
                     self._spread(values[begin], array)
             together.launch(self.way.jump_rows, len(self.parts), together.THREADS)(
-                *self._moving, *move, self.lam, self.std, self.parts,
+                self._plane_arrays, self._move, self.lam, self.std, self.parts,
                 *map(cuda.to_device, _words(steps[begin:end])), key_0, key_1, self.table,
             )  # fmt: skip
             out[begin:end] = self._rows(self.table, self.parts, np.arange(end - begin))
@@ -451,7 +447,7 @@ class GpuBatchEngine(GpuStepEngine):
         known = cuda.to_device(numbers), cuda.to_device(batches.traces)
         return self._launch_adaptive(
             gpu_batches.THREADS, ruling, record,
-            tuple(self._planes.values()), self._factors, self.std, self.plan_blocks, self.parts,
+            self._plane_arrays, self._factors, self.std, self.plan_blocks, self.parts,
             known, cuda.to_device(us), cuda.to_device(ruling.weights), first_step, num_steps,
             cuda.to_device(np.append(record.wanted, -1)), key_0, key_1, *self.along, *self.turns,
         )  # fmt: skip

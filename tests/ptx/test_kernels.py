@@ -98,8 +98,8 @@ def advance(kernel, engine, parts, first_step=0, order=None):
     state, table = engine.state.copy(), np.zeros((len(parts), len(SIZES), ROW_SIZE))
     lam, std = model(engine.run.problem)
     kernel.run(
-        len(parts), state, lam, std, parts, moves_of(SIZES, UPDATE), first_step % 2**32,
-        first_step >> 32, *KEY, table, order=order,
+        len(parts), state, *engine.run.optimizer.factors, lam, std, parts,
+        moves_of(SIZES, UPDATE), first_step % 2**32, first_step >> 32, *KEY, table, order=order,
     )  # fmt: skip
     return state, table
 

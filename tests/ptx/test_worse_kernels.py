@@ -7,15 +7,15 @@ import pytest
 
 from .conftest import ROOT
 
-#: The end of what `jump_rows` does for a coordinate.
-END = r"(        s = add_sums\(s, c, powers\(load\(lam, .*\n)(    return s\n)"
-DIVISION = "        state[i] /= lam[i]\n"
+#: The end of what a jump does for a coordinate.
+END = r"(        keep\(planes, i, x\)\n)(        return add\(sums, x, powers\(load\(lam, )"
+DIVISION = "        planes[0][i] /= lam[i]\n"
 #: Numbers at places that only a run knows do not fit into registers.
 ARRAY = """\
         kept = cuda.local.array(8, float64)
         for k in range(8):
             kept[k] = lam[i + k]
-        state[i] += kept[state.size & 7]
+        planes[0][i] += kept[planes[0].size & 7]
 """
 
 

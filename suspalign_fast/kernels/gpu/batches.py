@@ -23,61 +23,35 @@ from ..batches import add_product, gradient
 from ..blocks import BAND, BLOCK, FIRST, LAST
 from ..jit import SIMULATED, for_gpu, inlined
 from ..normals import COUNTERS, GROUP
-from ..simd import (
-    broadcast,
-    horizontal_sum,
-    load,
-    load_doubles,
-    store,
-    store_doubles,
-    to_double,
-    zeros,
-)
-from ..sums import (
-    VELOCITY_DIRECT_WAY,
-    add_gradient,
-    add_sums,
-    moved,
-    no_noisy,
-    no_sums,
-    powers,
-    velocity_moved,
-)
+from ..simd import broadcast, horizontal_sum, load, load_doubles, store, to_double, zeros
+from ..sums import add_gradient, no_noisy, no_sums
+from .plain import PLAIN
 from .rules import make_asking, make_reading, read_noisy
-from .threads import WORDS, coordinate_of, first_counter, is_inside, last_counter, normals_of
+from .threads import draw_step, make_pass, make_quiet_pass, normals_of
 from .together import LANES, add_columns, from_kernel, kernel, together, width_of
-from .velocity import NUM_VELOCITY_SUMS
-
-_no_velocity_sums, _velocity_powers, _add_velocity_sums, _ = VELOCITY_DIRECT_WAY
-
+from .velocity import NUM_VELOCITY_SUMS, VELOCITY
 
 # --- normals -------------------------------------------------------------------------------------
 
 
 @inlined
-def _draw_of_thread(total, state, std, i, start, stop, normals, at, z):
-    if is_inside(i, start, stop):
-        store(normals, at + i, z)
-        total = add_product(total, load_doubles(state, i, 1), load(std, i, 1), z)
-    return total
+def _take_normal(total, i, given, z):
+    state, std, normals, at = given
+    store(normals, at + i, z)
+    return add_product(total, load_doubles(state, i, 1), load(std, i, 1), z)
+
+
+_draw_pass = make_pass(draw_step, _take_normal)
 
 
 @for_gpu
-def draw_block(column, columns, state, std, start, stop, low, high, key_0, key_1, normals, at):
-    """Write a thread's normals of a block; return its share of ``v'z``."""
-    counter = first_counter(start, column)
-    last = last_counter(stop)
-    i = coordinate_of(counter)
-    s = zeros(0.0, 1)
-    while counter < last:
-        z = normals_of(counter, domains.STEP, low, high, key_0, key_1)
-        s = _draw_of_thread(s, state, std, i, start, stop, normals, at, z[0])
-        s = _draw_of_thread(s, state, std, i + COUNTERS, start, stop, normals, at, z[1])
-        s = _draw_of_thread(s, state, std, i + 2 * COUNTERS, start, stop, normals, at, z[2])
-        s = _draw_of_thread(s, state, std, i + 3 * COUNTERS, start, stop, normals, at, z[3])
-        counter += columns
-        i += WORDS * columns
-    return horizontal_sum(s)
+def draw_block(column, columns, start, stop, given, stream):
+    """Write a thread's normals of a block; return its share of ``v'z``.
+
+    `given` is the state, the standard deviations, room for normals, and where that of coordinate 0
+    would lie there.
+    """
+    return horizontal_sum(_draw_pass(zeros(0.0, 1), column, columns, start, stop, given, stream))
 
 
 @inlined
@@ -109,41 +83,37 @@ def draw_along(column, columns, first, last, low, high, key_0, key_1, norms, xi)
 # --- steps ---------------------------------------------------------------------------------------
 
 
-@inlined
-def _take(s, moves, state, std, i, start, stop, drift, spread, normals, at):
-    if is_inside(i, start, stop):
+def make_batch_pass(motion):
+    """Build the pass of a thread that moves coordinates along their gradient, if they move."""
+    fetch, keep, _, _, _, move_along, _, powers, add = motion
+
+    @inlined
+    def take(s, i, given):
+        moves, planes, factors, std, gradient, normals, at = given
         std_i = load(std, i, 1)
         lam_i = std_i * std_i
-        c = load_doubles(state, i, 1)
+        x = fetch(planes, i)
         if moves:
-            a = broadcast(drift, lam_i) * lam_i
-            b = broadcast(spread, lam_i) * std_i
-            c = moved(state, c, a, b, load(normals, at + i, 1))
-            store_doubles(state, i, c)
-        s = add_sums(s, c, powers(lam_i, std_i, None))
-    return s
+            z = load(normals, at + i, 1)
+            x = move_along(planes, factors, x, lam_i, std_i, gradient, z)
+            keep(planes, i, x)
+        return add(s, x, powers(lam_i, std_i, None))
+
+    return make_quiet_pass(take)
+
+
+_plain_pass, _velocity_pass = make_batch_pass(PLAIN), make_batch_pass(VELOCITY)
+_no_velocity_sums = VELOCITY.empty
 
 
 @for_gpu
-def take_block(
-    moves, column, columns, planes, factors, std, start, stop, eta, gain, rho, normals, at, totals,
-    sums, row,
-):  # fmt: skip
+def take_block(column, columns, start, stop, given, totals, sums, row):
     """Move a block along its gradient if it moves; return `totals` with the sums of it added.
 
-    Its S_1 alone goes to ``sums[row, column]``.
+    Its S_1 alone goes to ``sums[row, column]``. `given` is whether it moves, planes, factors,
+    standard deviations, the gradient (step size, gain and rho), normals and where they begin.
     """
-    drift, spread = -(eta * gain), -(eta * rho)
-    counter = first_counter(start, column)
-    last = last_counter(stop)
-    i = coordinate_of(counter)
-    s = no_sums(zeros(0.0, 1))
-    while counter < last:
-        for _ in range(WORDS):
-            s = _take(s, moves, planes[0], std, i, start, stop, drift, spread, normals, at)
-            i += COUNTERS
-        counter += columns
-        i += WORDS * (columns - COUNTERS)
+    s = _plain_pass(no_sums(zeros(0.0, 1)), column, columns, start, stop, given)
     sums[row, column] = horizontal_sum(s[0])
     return (
         totals[0] + horizontal_sum(s[0]),
@@ -156,44 +126,10 @@ def take_block(
     )
 
 
-@inlined
-def _take_velocity(s, moves, planes, factors, std, i, start, stop, drift, gain, rho, normals, at):
-    if is_inside(i, start, stop):
-        std_i = load(std, i, 1)
-        lam_i = std_i * std_i
-        c = load_doubles(planes[0], i, 1)
-        v = load_doubles(planes[1], i, 1)
-        if moves:
-            z = load(normals, at + i, 1)
-            h = gradient(c, lam_i, std_i, broadcast(gain, c), broadcast(rho, c), z)
-            c, v = velocity_moved(
-                planes[0], planes[1], c, v, h, broadcast(drift, c), broadcast(factors[0], c),
-                broadcast(factors[1], c), broadcast(factors[2], c),
-            )  # fmt: skip
-            store_doubles(planes[0], i, c)
-            store_doubles(planes[1], i, v)
-        s = _add_velocity_sums(s, c, v, _velocity_powers(lam_i, std_i, None))
-    return s
-
-
 @for_gpu
-def take_velocity_block(
-    moves, column, columns, planes, factors, std, start, stop, eta, gain, rho, normals, at, totals,
-    sums, row,
-):  # fmt: skip
+def take_velocity_block(column, columns, start, stop, given, totals, sums, row):
     """Do as `take_block` with a velocity; sums are in the order of ``velocity``."""
-    counter = first_counter(start, column)
-    last = last_counter(stop)
-    i = coordinate_of(counter)
-    s = _no_velocity_sums(zeros(0.0, 1))
-    while counter < last:
-        for _ in range(WORDS):
-            s = _take_velocity(
-                s, moves, planes, factors, std, i, start, stop, -eta, gain, rho, normals, at
-            )
-            i += COUNTERS
-        counter += columns
-        i += WORDS * (columns - COUNTERS)
+    s = _velocity_pass(_no_velocity_sums(zeros(0.0, 1)), column, columns, start, stop, given)
     sums[row, column] = horizontal_sum(s[0])
     return (
         totals[0] + horizontal_sum(s[0]),
@@ -215,30 +151,26 @@ def take_velocity_block(
 
 
 @inlined
-def _observe(s, state, std, i, start, stop, gain, rho, normals, at):
-    if is_inside(i, start, stop):
-        std_i = load(std, i, 1)
-        lam_i = std_i * std_i
-        c = load_doubles(state, i, 1)
-        z = load(normals, at + i, 1)
-        h = gradient(c, lam_i, std_i, broadcast(gain, c), broadcast(rho, c), z)
-        s = add_gradient(s, lam_i, h)
-    return s
+def _take_gradient(s, i, given):
+    state, std, gain, rho, normals, at = given
+    std_i = load(std, i, 1)
+    lam_i = std_i * std_i
+    c = load_doubles(state, i, 1)
+    z = load(normals, at + i, 1)
+    h = gradient(c, lam_i, std_i, broadcast(gain, c), broadcast(rho, c), z)
+    return add_gradient(s, lam_i, h)
+
+
+_observe_pass = make_quiet_pass(_take_gradient)
 
 
 @for_gpu
-def observe_block(column, columns, state, std, start, stop, gain, rho, normals, at, totals):
-    """Return `totals` with the sums of a block's gradient added."""
-    counter = first_counter(start, column)
-    last = last_counter(stop)
-    i = coordinate_of(counter)
-    s = no_noisy(zeros(0.0, 1))
-    while counter < last:
-        for _ in range(WORDS):
-            s = _observe(s, state, std, i, start, stop, gain, rho, normals, at)
-            i += COUNTERS
-        counter += columns
-        i += WORDS * (columns - COUNTERS)
+def observe_block(column, columns, start, stop, given, totals):
+    """Return `totals` with the sums of a block's gradient added.
+
+    `given` is the state, standard deviations, gain, rho, normals and where they begin.
+    """
+    s = _observe_pass(no_noisy(zeros(0.0, 1)), column, columns, start, stop, given)
     return (
         totals[0] + horizontal_sum(s[0]),
         totals[1] + horizontal_sum(s[1]),
@@ -382,8 +314,8 @@ def _draw(
     if team < count:
         start, stop = blocks[first + team, FIRST], blocks[first + team, LAST]
         sums[team, column] = _draw_block(
-            column, COLUMNS, state, std, start, stop, step & 0xFFFFFFFF, step >> 32, keys[0],
-            keys[1], normals, _place_of(start, team),
+            column, COLUMNS, start, stop, (state, std, normals, _place_of(start, team)),
+            (step & 0xFFFFFFFF, step >> 32, keys[0], keys[1]),
         )  # fmt: skip
     product = add_columns(sums, lanes, count, thread, COLUMNS)
     if thread < count:
@@ -461,10 +393,9 @@ def make_batches(rule, observes, way):
                 gain, rho = _gain_of(batch[0], batch[1], turn), batch[1]
             if team < count:
                 start, stop = blocks[b + team, FIRST], blocks[b + team, LAST]
-                totals = take_block(
-                    moves, column, COLUMNS, planes, factors, std, start, stop, eta, gain, rho,
-                    normals, _place_of(start, team), totals, sums, team,
-                )  # fmt: skip
+                at = _place_of(start, team)
+                given = (moves, planes, factors, std, (eta, gain, rho), normals, at)
+                totals = take_block(column, COLUMNS, start, stop, given, totals, sums, team)
             s1 = add_columns(sums, lanes, count, thread, COLUMNS)
             if thread < count:
                 norms[b + thread] = math.sqrt(s1)
@@ -493,10 +424,9 @@ def make_batches(rule, observes, way):
             )  # fmt: skip
             if b + team < last:
                 start, stop = blocks[b + team, FIRST], blocks[b + team, LAST]
-                totals = _observe_block(
-                    column, COLUMNS, state, std, start, stop, _gain_of(batch[0], batch[1], turn),
-                    batch[1], normals, _place_of(start, team), totals,
-                )  # fmt: skip
+                gain = _gain_of(batch[0], batch[1], turn)
+                given = (state, std, gain, batch[1], normals, _place_of(start, team))
+                totals = _observe_block(column, COLUMNS, start, stop, given, totals)
             cuda.syncthreads()  # for other threads may draw the next normals in these places
             b += TEAMS
         return _add_noisy_teams(sums, lanes, totals, NUM_NOISY, thread)

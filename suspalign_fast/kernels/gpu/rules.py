@@ -139,9 +139,9 @@ def make_adaptive(rule, observes, way):
             while p < parts.shape[0]:
                 band = parts[p, BAND]
                 take_step(
-                    thread, threads, planes, factors, lam, std, parts[p, FIRST], parts[p, LAST],
-                    moves[block, band, DRIFT], moves[block, band, SPREAD], step & 0xFFFFFFFF,
-                    step >> 32, key_0, key_1, sums,
+                    thread, threads, parts[p, FIRST], parts[p, LAST], (planes, factors, lam, std),
+                    moves[block, band, DRIFT], moves[block, band, SPREAD],
+                    (step & 0xFFFFFFFF, step >> 32, key_0, key_1), sums,
                 )  # fmt: skip
                 total = add_columns(sums, lanes, num_sums, thread, threads)
                 if thread < num_sums:
@@ -155,8 +155,8 @@ def make_adaptive(rule, observes, way):
                 p = block
                 while p < parts.shape[0]:
                     _observe(
-                        thread, threads, planes[0], lam, std, parts[p, FIRST], parts[p, LAST],
-                        step & 0xFFFFFFFF, step >> 32, key_0, key_1, sums,
+                        thread, threads, parts[p, FIRST], parts[p, LAST], (planes[0], lam, std),
+                        (step & 0xFFFFFFFF, step >> 32, key_0, key_1), sums,
                     )  # fmt: skip
                     total = add_columns(sums, lanes, NUM_NOISY, thread, threads)
                     if thread < NUM_NOISY:

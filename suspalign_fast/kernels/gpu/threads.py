@@ -1,38 +1,28 @@
 """What one thread of a GPU does with a part of the coordinates.
 
 A part is coordinates ``start ... stop - 1`` of one band, fewer than 2^32. Thread ``j`` of ``n``, a
-multiple of 16, takes every n-th counter of the generator, with its four coordinates; 16 threads
-beside each other touch 64 coordinates in a row. Every function passes over the part once and
-leaves its sums in column ``thread`` of ``sums``; the caller adds the columns.
+multiple of 16, takes every n-th counter of the generator, with its four coordinates. So 16
+neighbouring threads touch 64 coordinates in a row. A pass visits each coordinate of the part once.
+The thread's sums go to column ``thread`` of ``sums``; the caller adds the columns.
 
-A step is two words, ``low`` and ``high``, the second the same for all steps of a call.
+Passes take their arguments in groups:
+
+- ``model``: planes, factors of the optimizer, eigenvalues and standard deviations of the noise.
+- ``stream``: the low and the high word of the step, and the two words of the key.
 """
+
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...physics.layout import NUM_SUMS
 from .. import domains
 from ..jit import for_gpu, inlined
 from ..normals import COUNTERS, GROUP, counter_normals
-from ..simd import broadcast, horizontal_sum, iota, load, load_doubles, store_doubles, zeros
-from ..sums import (
-    DRIFT,
-    SPREAD,
-    add_noisy,
-    add_sums,
-    jumped,
-    moved,
-    no_noisy,
-    no_sums,
-    powers,
-    write_noisy,
-    write_sums,
-)
+from ..simd import broadcast, horizontal_sum, iota, load, load_doubles, zeros
+from ..sums import add_noisy, no_noisy, write_noisy
 
 #: Coordinates of a counter.
 WORDS = GROUP // COUNTERS
-#: Steps that `take_tile` applies.
-TILE = 4
 
 
 @inlined
@@ -82,195 +72,167 @@ def add_values(values, first, count, stride):
     return horizontal_sum(total)
 
 
-# --- SGD steps ---------------------------------------------------------------------------------
+# --- loops -------------------------------------------------------------------------------------
 
 
-@inlined
-def _moved(state, c, lam, std, drift, spread, xi):
-    a = broadcast(drift, lam) * lam
-    return moved(state, c, a, broadcast(spread, lam) * std, xi)
+def make_pass(draw, take):
+    """Build a pass of a thread over a part that draws normals.
 
-
-@inlined
-def _take_step(sums, state, lam, std, i, start, stop, drift, spread, xi):
-    if is_inside(i, start, stop):
-        lam_i = load(lam, i, 1)
-        std_i = value_at(std, i)
-        c = _moved(state, load_doubles(state, i, 1), lam_i, std_i, drift, spread, xi)
-        store_doubles(state, i, c)
-        sums = add_sums(sums, c, powers(lam_i, std_i, None))
-    return sums
-
-
-@for_gpu
-def take_step(
-    thread, threads, state, lam, std, start, stop, drift, spread, low, high, key_0, key_1, sums
-):
-    """Apply one move; sums of the new state go to the first rows."""
-    counter = first_counter(start, thread)
-    last = last_counter(stop)
-    i = coordinate_of(counter)
-    s = no_sums(zeros(0.0, 1))
-    while counter < last:
-        z = normals_of(counter, domains.STEP, low, high, key_0, key_1)
-        s = _take_step(s, state, lam, std, i, start, stop, drift, spread, z[0])
-        s = _take_step(s, state, lam, std, i + COUNTERS, start, stop, drift, spread, z[1])
-        s = _take_step(s, state, lam, std, i + 2 * COUNTERS, start, stop, drift, spread, z[2])
-        s = _take_step(s, state, lam, std, i + 3 * COUNTERS, start, stop, drift, spread, z[3])
-        counter += threads
-        i += WORDS * threads
-    write_sums(sums, 0, thread, s)
-
-
-@for_gpu
-def take_step_of_planes(
-    thread, threads, planes, factors, lam, std, start, stop, drift, spread, low, high, key_0,
-    key_1, sums,
-):  # fmt: skip
-    """Do as `take_step`, for kernels of all kinds of steps."""
-    take_step(
-        thread, threads, planes[0], lam, std, start, stop, drift, spread, low, high, key_0, key_1,
-        sums,
-    )  # fmt: skip
-
-
-@inlined
-def _take_tile(s, state, lam, std, i, start, stop, drifts, spreads, xi_0, xi_1, xi_2, xi_3):
-    s_0, s_1, s_2, s_3 = s
-    if is_inside(i, start, stop):
-        lam_i = load(lam, i, 1)
-        std_i = value_at(std, i)
-        p = powers(lam_i, std_i, None)
-        c = load_doubles(state, i, 1)
-        c = _moved(state, c, lam_i, std_i, drifts[0], spreads[0], xi_0)
-        s_0 = add_sums(s_0, c, p)
-        c = _moved(state, c, lam_i, std_i, drifts[1], spreads[1], xi_1)
-        s_1 = add_sums(s_1, c, p)
-        c = _moved(state, c, lam_i, std_i, drifts[2], spreads[2], xi_2)
-        s_2 = add_sums(s_2, c, p)
-        c = _moved(state, c, lam_i, std_i, drifts[3], spreads[3], xi_3)
-        s_3 = add_sums(s_3, c, p)
-        store_doubles(state, i, c)
-    return s_0, s_1, s_2, s_3
-
-
-@for_gpu
-def take_tile(
-    thread, threads, state, lam, std, start, stop, band, moves, t, low, high, key_0, key_1, sums
-):
-    """Apply TILE steps, of ``moves[t:]``; their sums go to NUM_SUMS rows each.
-
-    A coordinate stays in registers for all of them.
+    Parameters
+    ----------
+    draw : function
+        ``draw(counter, stream)`` returns what each of the four coordinates of a counter gets.
+    take : function
+        ``take(sums, i, given, drawn)`` changes coordinate i and returns the sums with it.
     """
-    drifts = (
-        moves[t, band, DRIFT],
-        moves[t + 1, band, DRIFT],
-        moves[t + 2, band, DRIFT],
-        moves[t + 3, band, DRIFT],
-    )
-    spreads = (
-        moves[t, band, SPREAD],
-        moves[t + 1, band, SPREAD],
-        moves[t + 2, band, SPREAD],
-        moves[t + 3, band, SPREAD],
-    )
-    counter = first_counter(start, thread)
-    last = last_counter(stop)
-    i = coordinate_of(counter)
-    none = no_sums(zeros(0.0, 1))
-    s = (none, none, none, none)
-    while counter < last:
-        z_0 = normals_of(counter, domains.STEP, low, high, key_0, key_1)
-        z_1 = normals_of(counter, domains.STEP, low + 1, high, key_0, key_1)
-        z_2 = normals_of(counter, domains.STEP, low + 2, high, key_0, key_1)
-        z_3 = normals_of(counter, domains.STEP, low + 3, high, key_0, key_1)
-        s = _take_tile(
-            s, state, lam, std, i, start, stop, drifts, spreads, z_0[0], z_1[0], z_2[0], z_3[0]
-        )
-        s = _take_tile(
-            s, state, lam, std, i + COUNTERS, start, stop, drifts, spreads,
-            z_0[1], z_1[1], z_2[1], z_3[1],
-        )  # fmt: skip
-        s = _take_tile(
-            s, state, lam, std, i + 2 * COUNTERS, start, stop, drifts, spreads,
-            z_0[2], z_1[2], z_2[2], z_3[2],
-        )  # fmt: skip
-        s = _take_tile(
-            s, state, lam, std, i + 3 * COUNTERS, start, stop, drifts, spreads,
-            z_0[3], z_1[3], z_2[3], z_3[3],
-        )  # fmt: skip
-        counter += threads
-        i += WORDS * threads
-    write_sums(sums, 0, thread, s[0])
-    write_sums(sums, NUM_SUMS, thread, s[1])
-    write_sums(sums, 2 * NUM_SUMS, thread, s[2])
-    write_sums(sums, 3 * NUM_SUMS, thread, s[3])
+
+    @inlined
+    def take_inside(sums, i, start, stop, given, drawn):
+        if is_inside(i, start, stop):
+            sums = take(sums, i, given, drawn)
+        return sums
+
+    @inlined
+    def run(sums, thread, threads, start, stop, given, stream):
+        counter = first_counter(start, thread)
+        last = last_counter(stop)
+        i = coordinate_of(counter)
+        while counter < last:
+            z = draw(counter, stream)
+            sums = take_inside(sums, i, start, stop, given, z[0])
+            sums = take_inside(sums, i + COUNTERS, start, stop, given, z[1])
+            sums = take_inside(sums, i + 2 * COUNTERS, start, stop, given, z[2])
+            sums = take_inside(sums, i + 3 * COUNTERS, start, stop, given, z[3])
+            counter += threads
+            i += WORDS * threads
+        return sums
+
+    return run
+
+
+def make_quiet_pass(take):
+    """Build a pass without draws, of ``take(sums, i, given)``, over the same coordinates."""
+
+    @inlined
+    def run(sums, thread, threads, start, stop, given):
+        counter = first_counter(start, thread)
+        last = last_counter(stop)
+        i = coordinate_of(counter)
+        while counter < last:
+            for _ in range(WORDS):
+                if is_inside(i, start, stop):
+                    sums = take(sums, i, given)
+                i += COUNTERS
+            counter += threads
+            i += WORDS * (threads - COUNTERS)
+        return sums
+
+    return run
+
+
+@inlined
+def draw_step(counter, stream):
+    """Normals of a step of SGD."""
+    return normals_of(counter, domains.STEP, stream[0], stream[1], stream[2], stream[3])
+
+
+# --- steps, jumps and sums, without and with a velocity ------------------------------------------
+
+
+class Motion(NamedTuple):
+    """What a coordinate is and how it moves: a coefficient, or a pair of it and its velocity.
+
+    Attributes
+    ----------
+    fetch, keep : function
+        ``fetch(planes, i)`` reads coordinate i, ``keep(planes, i, x)`` writes it.
+    move : function
+        ``move(planes, factors, x, lam, std, drift, spread, xi)`` is a step on additive noise.
+    jump : function
+        ``jump(planes, x, i, arrays, xi)`` is a jump over many steps.
+    draw_jump : function
+        The normals of a jump, as `make_pass` takes them.
+    move_along : function
+        ``move_along(planes, factors, x, lam, std, gradient, z)`` is a step on a mini-batch, with
+        step size, gain and rho as `gradient`.
+    empty, powers, add : function
+        Sums of nothing, what serves all steps of a coordinate, and the sums with x added.
+    """
+
+    fetch: Any
+    keep: Any
+    move: Any
+    jump: Any
+    draw_jump: Any
+    move_along: Any
+    empty: Any
+    powers: Any
+    add: Any
+
+
+def make_passes(motion):
+    """Build the passes of a step, a jump and sums alone; each returns the thread's sums."""
+    fetch, keep, move, jump, draw_jump, _, empty, powers, add = motion
+
+    @inlined
+    def take_step(sums, i, given, xi):
+        planes, factors, lam, std, drift, spread = given
+        lam_i = load(lam, i, 1)
+        std_i = value_at(std, i)
+        x = move(planes, factors, fetch(planes, i), lam_i, std_i, drift, spread, xi)
+        keep(planes, i, x)
+        return add(sums, x, powers(lam_i, std_i, None))
+
+    @inlined
+    def take_jump(sums, i, given, xi):
+        planes, arrays, lam, std = given
+        x = jump(planes, fetch(planes, i), i, arrays, xi)
+        keep(planes, i, x)
+        return add(sums, x, powers(load(lam, i, 1), value_at(std, i), None))
+
+    run_step = make_pass(draw_step, take_step)
+    run_jump = make_pass(draw_jump, take_jump)
+
+    @inlined
+    def step(thread, threads, start, stop, model, drift, spread, stream):
+        planes, factors, lam, std = model
+        given = (planes, factors, lam, std, drift, spread)
+        return run_step(empty(zeros(0.0, 1)), thread, threads, start, stop, given, stream)
+
+    @inlined
+    def leap(thread, threads, start, stop, given, stream):
+        return run_jump(empty(zeros(0.0, 1)), thread, threads, start, stop, given, stream)
+
+    @inlined
+    def add_up(thread, threads, start, stop, planes, lam, std):
+        sums = empty(zeros(0.0, 1))
+        i = start + thread
+        while i < stop:
+            x = fetch(planes, i)
+            sums = add(sums, x, powers(load(lam, i, 1), value_at(std, i), None))
+            i += threads
+        return sums
+
+    return step, leap, add_up
 
 
 # --- what else is done to a state --------------------------------------------------------------
 
 
 @inlined
-def _jump(s, state, a, b, lam, std, i, start, stop, xi):
-    if is_inside(i, start, stop):
-        c = jumped(state, load_doubles(state, i, 1), load(a, i, 1), load(b, i, 1), xi)
-        store_doubles(state, i, c)
-        s = add_sums(s, c, powers(load(lam, i, 1), value_at(std, i), None))
-    return s
+def _take_gradient(sums, i, given, xi):
+    state, lam, std = given
+    return add_noisy(sums, load_doubles(state, i, 1), load(lam, i, 1), value_at(std, i), xi)
+
+
+_observe = make_pass(draw_step, _take_gradient)
 
 
 @for_gpu
-def jump(thread, threads, state, a, b, lam, std, start, stop, low, high, key_0, key_1, sums):
-    """Set the state to ``a c + b xi``; its sums go to the first rows."""
-    counter = first_counter(start, thread)
-    last = last_counter(stop)
-    i = coordinate_of(counter)
-    s = no_sums(zeros(0.0, 1))
-    while counter < last:
-        z = normals_of(counter, domains.JUMP, low, high, key_0, key_1)
-        s = _jump(s, state, a, b, lam, std, i, start, stop, z[0])
-        s = _jump(s, state, a, b, lam, std, i + COUNTERS, start, stop, z[1])
-        s = _jump(s, state, a, b, lam, std, i + 2 * COUNTERS, start, stop, z[2])
-        s = _jump(s, state, a, b, lam, std, i + 3 * COUNTERS, start, stop, z[3])
-        counter += threads
-        i += WORDS * threads
-    write_sums(sums, 0, thread, s)
-
-
-@for_gpu
-def sum_state(thread, threads, state, lam, std, start, stop, sums):
-    """Sums of the state go to the first rows."""
-    s = no_sums(zeros(0.0, 1))
-    i = start + thread
-    while i < stop:
-        s = add_sums(s, load_doubles(state, i, 1), powers(load(lam, i, 1), value_at(std, i), None))
-        i += threads
-    write_sums(sums, 0, thread, s)
-
-
-@inlined
-def _observe(s, state, lam, std, i, start, stop, xi):
-    if is_inside(i, start, stop):
-        s = add_noisy(s, load_doubles(state, i, 1), load(lam, i, 1), value_at(std, i), xi)
-    return s
-
-
-@for_gpu
-def observe(thread, threads, state, lam, std, start, stop, low, high, key_0, key_1, sums):
-    """Sums of the noisy gradient of a step go to the first rows."""
-    counter = first_counter(start, thread)
-    last = last_counter(stop)
-    i = coordinate_of(counter)
-    s = no_noisy(zeros(0.0, 1))
-    while counter < last:
-        z = normals_of(counter, domains.STEP, low, high, key_0, key_1)
-        s = _observe(s, state, lam, std, i, start, stop, z[0])
-        s = _observe(s, state, lam, std, i + COUNTERS, start, stop, z[1])
-        s = _observe(s, state, lam, std, i + 2 * COUNTERS, start, stop, z[2])
-        s = _observe(s, state, lam, std, i + 3 * COUNTERS, start, stop, z[3])
-        counter += threads
-        i += WORDS * threads
-    write_noisy(sums, thread, s)
+def observe(thread, threads, start, stop, given, stream, sums):
+    """Sums of the noisy gradient of a step go to the first rows; `given` is state, lam and std."""
+    none = no_noisy(zeros(0.0, 1))
+    write_noisy(sums, thread, _observe(none, thread, threads, start, stop, given, stream))
 
 
 @inlined

@@ -43,8 +43,8 @@ class Way(NamedTuple):
     threads, blocks : int
         Threads of a block and blocks of a multiprocessor under a rule.
     take_step : function
-        ``take_step(thread, threads, planes, factors, lam, std, start, stop, drift, spread, low,
-        high, key_0, key_1, sums)`` applies one move, for kernels of a rule.
+        ``take_step(thread, threads, start, stop, model, drift, spread, stream, sums)`` applies one
+        move, for kernels of a rule.
     advance, jump_rows, sum_state, add_parts : kernels
     """
 

@@ -1,18 +1,14 @@
-"""What one thread of a GPU does with a part of the coordinates and their velocity.
+"""Steps, jumps and sums of coefficients with a velocity on a GPU, as ``plain`` has them without.
 
-As ``threads``, but with two planes, c and v, and the three factors of the optimizer, pull, carry
-and decay, as tuples. Sums are those of a row in the order in which rows have them: of c^2, then
-`layout.CROSS_SUMS`.
+``planes`` are c and v, ``factors`` pull, carry and decay of the optimizer. The sums of a band are
+those of c^2, then `layout.CROSS_SUMS`, without gaps.
 """
 
-from numba import cuda, float64
-
-from ...physics.layout import CROSS_SUMS, NUM_SUMS
+from ...physics.layout import CROSS_COLUMNS, NUM_SUMS
 from .. import domains
-from ..blocks import BAND, FIRST, LAST
+from ..batches import gradient as noisy_gradient
 from ..jit import SIMULATED, for_gpu, inlined
 from ..jump import velocity_jumped
-from ..normals import COUNTERS
 from ..simd import (
     broadcast,
     fma,
@@ -23,34 +19,88 @@ from ..simd import (
     to_double,
     zeros,
 )
-from ..sums import DRIFT, SPREAD, VELOCITY_DIRECT_WAY, velocity_moved, write_sums
-from .threads import (
-    WORDS,
-    coordinate_of,
-    first_counter,
-    is_inside,
-    last_counter,
-    normals_of,
-    value_at,
-)
-from .together import (
-    BLOCKS,
-    LANES,
-    THREADS,
-    Way,
-    add_columns,
-    from_kernel,
-    kernel,
-    make_add_parts,
-    width_of,
-)
+from ..sums import DRIFT, VELOCITY_DIRECT_WAY, velocity_moved, write_sums
+from .known import make_known, make_write_parts
+from .threads import Motion, draw_step, make_pass, make_passes, normals_of, value_at
+from .together import BLOCKS, LANES, THREADS, Way, from_kernel, kernel, width_of
 
 #: Sums of a coordinate.
-NUM_VELOCITY_SUMS = NUM_SUMS + len(CROSS_SUMS.terms)
+NUM_VELOCITY_SUMS = NUM_SUMS + len(CROSS_COLUMNS)
 #: Steps that `take_velocity_tile` applies: the sums of more would not stay in registers.
 VELOCITY_TILE = 2
+WIDTH = width_of(NUM_VELOCITY_SUMS)
+#: Threads of `add_velocity_parts`: one for each sum and lane.
+PARTS_THREADS = LANES * WIDTH
 
 _no_sums, _powers, _add_sums, _ = VELOCITY_DIRECT_WAY
+
+
+# --- what one thread does ------------------------------------------------------------------------
+
+
+@inlined
+def _fetch(planes, i):
+    return load_doubles(planes[0], i, 1), load_doubles(planes[1], i, 1)
+
+
+@inlined
+def _keep(planes, i, x):
+    store_doubles(planes[0], i, x[0])
+    store_doubles(planes[1], i, x[1])
+
+
+@inlined
+def _move_down(planes, factors, x, h, drift):
+    """Move along a noisy gradient h."""
+    return velocity_moved(
+        planes[0], planes[1], x[0], x[1], h, broadcast(drift, h), broadcast(factors[0], h),
+        broadcast(factors[1], h), broadcast(factors[2], h),
+    )  # fmt: skip
+
+
+@inlined
+def _move(planes, factors, x, lam, std, drift, spread, xi):
+    # Noise and gradient take the same part of a move: `spread` equals `drift`.
+    return _move_down(planes, factors, x, fma(std, to_double(xi), lam * x[0]), drift)
+
+
+@inlined
+def _move_along(planes, factors, x, lam, std, gradient, z):
+    eta, gain, rho = gradient
+    h = noisy_gradient(x[0], lam, std, broadcast(gain, lam), broadcast(rho, lam), z)
+    return _move_down(planes, factors, x, h, -eta)
+
+
+@inlined
+def _jump(planes, x, i, arrays, xi):
+    move = (
+        load(arrays[0], i, 1), load(arrays[1], i, 1), load(arrays[2], i, 1), load(arrays[3], i, 1),
+        load(arrays[4], i, 1), load(arrays[5], i, 1), load(arrays[6], i, 1),
+    )  # fmt: skip
+    return velocity_jumped(planes[0], planes[1], x[0], x[1], move, xi[0], xi[1])
+
+
+@inlined
+def _in_pairs(x, y):
+    return (x[0], y[0]), (x[1], y[1]), (x[2], y[2]), (x[3], y[3])
+
+
+@inlined
+def _draw_jump(counter, stream):
+    low, high, key_0, key_1 = stream
+    return _in_pairs(
+        normals_of(counter, domains.JUMP, low, high, key_0, key_1),
+        normals_of(counter, domains.JUMP_ACROSS, low, high, key_0, key_1),
+    )
+
+
+@inlined
+def _add(sums, x, powers):
+    return _add_sums(sums, x[0], x[1], powers)
+
+
+VELOCITY = Motion(_fetch, _keep, _move, _jump, _draw_jump, _move_along, _no_sums, _powers, _add)
+_step_pass, _jump_pass, _sum_pass = make_passes(VELOCITY)
 
 
 @inlined
@@ -67,245 +117,95 @@ def _write_sums(out, first, column, sums):
     out[first + 14, column] = horizontal_sum(sums[14])
 
 
-@inlined
-def _moved(planes, factors, c, v, lam, std, drift, xi):
-    h = fma(std, to_double(xi), lam * c)
-    return velocity_moved(
-        planes[0], planes[1], c, v, h, broadcast(drift, lam), broadcast(factors[0], lam),
-        broadcast(factors[1], lam), broadcast(factors[2], lam),
-    )  # fmt: skip
-
-
-@inlined
-def _step_of_thread(sums, planes, factors, lam, std, i, start, stop, drift, xi):
-    if is_inside(i, start, stop):
-        lam_i = load(lam, i, 1)
-        std_i = value_at(std, i)
-        c = load_doubles(planes[0], i, 1)
-        v = load_doubles(planes[1], i, 1)
-        c, v = _moved(planes, factors, c, v, lam_i, std_i, drift, xi)
-        store_doubles(planes[0], i, c)
-        store_doubles(planes[1], i, v)
-        sums = _add_sums(sums, c, v, _powers(lam_i, std_i, None))
-    return sums
-
-
 @for_gpu
-def take_velocity_step(
-    thread, threads, planes, factors, lam, std, start, stop, drift, spread, low, high, key_0,
-    key_1, sums,
-):  # fmt: skip
-    """Apply one move, of which noise and gradient take the same part; `spread` is not read."""
-    counter = first_counter(start, thread)
-    last = last_counter(stop)
-    i = coordinate_of(counter)
-    s = _no_sums(zeros(0.0, 1))
-    while counter < last:
-        z = normals_of(counter, domains.STEP, low, high, key_0, key_1)
-        s = _step_of_thread(s, planes, factors, lam, std, i, start, stop, drift, z[0])
-        s = _step_of_thread(s, planes, factors, lam, std, i + COUNTERS, start, stop, drift, z[1])
-        s = _step_of_thread(
-            s, planes, factors, lam, std, i + 2 * COUNTERS, start, stop, drift, z[2]
-        )
-        s = _step_of_thread(
-            s, planes, factors, lam, std, i + 3 * COUNTERS, start, stop, drift, z[3]
-        )
-        counter += threads
-        i += WORDS * threads
+def take_velocity_step(thread, threads, start, stop, model, drift, spread, stream, sums):
+    """Apply one move; sums of the new state go to the first rows."""
+    s = _step_pass(thread, threads, start, stop, model, drift, spread, stream)
     _write_sums(sums, 0, thread, s)
 
 
 @inlined
-def _tile_of_thread(s, planes, factors, lam, std, i, start, stop, drifts, xi_0, xi_1):
+def _draw_tile(counter, stream):
+    low, high, key_0, key_1 = stream
+    z_0 = draw_step(counter, stream)
+    return _in_pairs(z_0, draw_step(counter, (low + 1, high, key_0, key_1)))
+
+
+@inlined
+def _take_tile(s, i, given, xi):
+    planes, factors, lam, std, drifts = given
     s_0, s_1 = s
-    if is_inside(i, start, stop):
-        lam_i = load(lam, i, 1)
-        std_i = value_at(std, i)
-        p = _powers(lam_i, std_i, None)
-        c = load_doubles(planes[0], i, 1)
-        v = load_doubles(planes[1], i, 1)
-        c, v = _moved(planes, factors, c, v, lam_i, std_i, drifts[0], xi_0)
-        s_0 = _add_sums(s_0, c, v, p)
-        c, v = _moved(planes, factors, c, v, lam_i, std_i, drifts[1], xi_1)
-        s_1 = _add_sums(s_1, c, v, p)
-        store_doubles(planes[0], i, c)
-        store_doubles(planes[1], i, v)
+    lam_i = load(lam, i, 1)
+    std_i = value_at(std, i)
+    p = _powers(lam_i, std_i, None)
+    x = _fetch(planes, i)
+    x = _move(planes, factors, x, lam_i, std_i, drifts[0], drifts[0], xi[0])
+    s_0 = _add(s_0, x, p)
+    x = _move(planes, factors, x, lam_i, std_i, drifts[1], drifts[1], xi[1])
+    s_1 = _add(s_1, x, p)
+    _keep(planes, i, x)
     return s_0, s_1
 
 
+_tile_pass = make_pass(_draw_tile, _take_tile)
+
+
 @for_gpu
-def take_velocity_tile(
-    thread, threads, planes, factors, lam, std, start, stop, band, moves, t, low, high, key_0,
-    key_1, sums,
-):  # fmt: skip
-    """Apply VELOCITY_TILE steps, of ``moves[t:]``; their sums go to NUM_VELOCITY_SUMS rows each."""
-    drifts = (moves[t, band, DRIFT], moves[t + 1, band, DRIFT])
-    counter = first_counter(start, thread)
-    last = last_counter(stop)
-    i = coordinate_of(counter)
+def take_velocity_tile(thread, threads, start, stop, model, place, stream, sums):
+    """Do as `plain.take_tile`: VELOCITY_TILE steps, of NUM_VELOCITY_SUMS rows each."""
+    planes, factors, lam, std = model
+    moves, t, band = place
+    given = (planes, factors, lam, std, (moves[t, band, DRIFT], moves[t + 1, band, DRIFT]))
     none = _no_sums(zeros(0.0, 1))
-    s = (none, none)
-    while counter < last:
-        z_0 = normals_of(counter, domains.STEP, low, high, key_0, key_1)
-        z_1 = normals_of(counter, domains.STEP, low + 1, high, key_0, key_1)
-        s = _tile_of_thread(s, planes, factors, lam, std, i, start, stop, drifts, z_0[0], z_1[0])
-        s = _tile_of_thread(
-            s, planes, factors, lam, std, i + COUNTERS, start, stop, drifts, z_0[1], z_1[1]
-        )
-        s = _tile_of_thread(
-            s, planes, factors, lam, std, i + 2 * COUNTERS, start, stop, drifts, z_0[2], z_1[2]
-        )
-        s = _tile_of_thread(
-            s, planes, factors, lam, std, i + 3 * COUNTERS, start, stop, drifts, z_0[3], z_1[3]
-        )
-        counter += threads
-        i += WORDS * threads
+    s = _tile_pass((none, none), thread, threads, start, stop, given, stream)
     _write_sums(sums, 0, thread, s[0])
     _write_sums(sums, NUM_VELOCITY_SUMS, thread, s[1])
 
 
-@inlined
-def _jump_of_thread(s, planes, move, lam, std, i, start, stop, xi_c, xi_v):
-    if is_inside(i, start, stop):
-        move_i = (
-            load(move[0], i, 1), load(move[1], i, 1), load(move[2], i, 1), load(move[3], i, 1),
-            load(move[4], i, 1), load(move[5], i, 1), load(move[6], i, 1),
-        )  # fmt: skip
-        c = load_doubles(planes[0], i, 1)
-        v = load_doubles(planes[1], i, 1)
-        c, v = velocity_jumped(planes[0], planes[1], c, v, move_i, xi_c, xi_v)
-        store_doubles(planes[0], i, c)
-        store_doubles(planes[1], i, v)
-        s = _add_sums(s, c, v, _powers(load(lam, i, 1), value_at(std, i), None))
-    return s
+@for_gpu
+def take_velocity_jump(thread, threads, start, stop, given, stream, sums):
+    """Move coefficients and velocities by seven arrays; sums go to the first rows."""
+    _write_sums(sums, 0, thread, _jump_pass(thread, threads, start, stop, given, stream))
 
 
 @for_gpu
-def jump_velocity(
-    thread, threads, planes, move, lam, std, start, stop, low, high, key_0, key_1, sums
-):
-    """Move coefficients and velocities by the seven arrays of `move`; sums go to the first rows."""
-    counter = first_counter(start, thread)
-    last = last_counter(stop)
-    i = coordinate_of(counter)
-    s = _no_sums(zeros(0.0, 1))
-    while counter < last:
-        x = normals_of(counter, domains.JUMP, low, high, key_0, key_1)
-        y = normals_of(counter, domains.JUMP_ACROSS, low, high, key_0, key_1)
-        s = _jump_of_thread(s, planes, move, lam, std, i, start, stop, x[0], y[0])
-        s = _jump_of_thread(s, planes, move, lam, std, i + COUNTERS, start, stop, x[1], y[1])
-        s = _jump_of_thread(s, planes, move, lam, std, i + 2 * COUNTERS, start, stop, x[2], y[2])
-        s = _jump_of_thread(s, planes, move, lam, std, i + 3 * COUNTERS, start, stop, x[3], y[3])
-        counter += threads
-        i += WORDS * threads
-    _write_sums(sums, 0, thread, s)
-
-
-@for_gpu
-def sum_velocity_of_thread(thread, threads, planes, lam, std, start, stop, sums):
+def take_velocity_sums(thread, threads, start, stop, planes, lam, std, sums):
     """Sums of coefficients and velocities go to the first rows."""
-    s = _no_sums(zeros(0.0, 1))
-    i = start + thread
-    while i < stop:
-        c = load_doubles(planes[0], i, 1)
-        v = load_doubles(planes[1], i, 1)
-        s = _add_sums(s, c, v, _powers(load(lam, i, 1), value_at(std, i), None))
-        i += threads
-    _write_sums(sums, 0, thread, s)
+    _write_sums(sums, 0, thread, _sum_pass(thread, threads, start, stop, planes, lam, std))
 
 
-# --- Kernels for a GPU of steps with a velocity, as those of ``plain`` without -------------------
-#
-# ``planes`` are coefficients and velocities, ``factors`` pull, carry and decay of the optimizer. A
-# row of a table holds the sums of a band without gaps.
-
-
-WIDTH = width_of(NUM_VELOCITY_SUMS)
-#: Threads of `add_velocity_parts`: one for each sum and lane.
-PARTS_THREADS = LANES * WIDTH
-
-_STRIDE = THREADS + LANES
-_TILE_SUMS = VELOCITY_TILE * NUM_VELOCITY_SUMS
-_TILE_LANES = _TILE_SUMS * LANES
-_PARTS_LANES = 2 * WIDTH * LANES
-_ROW_LANES = NUM_VELOCITY_SUMS * LANES
+# --- kernels of steps of known sizes -------------------------------------------------------------
 
 _take_step = from_kernel(take_velocity_step)
-_take_tile = from_kernel(take_velocity_tile)
-_jump = from_kernel(jump_velocity)
-_sum_state = from_kernel(sum_velocity_of_thread)
-_add_rows = make_add_parts(WIDTH)
+_advance, _jump_rows, _sum_state = make_known(
+    NUM_VELOCITY_SUMS, VELOCITY_TILE, _take_step, from_kernel(take_velocity_tile),
+    from_kernel(take_velocity_jump), from_kernel(take_velocity_sums),
+)  # fmt: skip
+_write_parts = make_write_parts(WIDTH)
 
 
 @kernel(PARTS_THREADS)
 def add_velocity_parts(table, parts, at, out):
     """Write the sums over parts of ``table[:, at[r]]`` to ``out[r]``, one row a block."""
-    lanes = cuda.shared.array(_PARTS_LANES, float64)
-    row = cuda.blockIdx.x
-    thread = cuda.threadIdx.x
-    total = _add_rows(table[:, at[row]], parts, thread, lanes)
-    if thread < 2 * WIDTH:
-        out[row, thread // WIDTH, thread % WIDTH] = total
+    _write_parts(table, parts, at, out)
 
 
 @kernel(THREADS, BLOCKS)
 def advance_velocity(planes, factors, lam, std, parts, moves, low, high, key_0, key_1, table):
     """Apply steps of known moves, a part a block; sums of part p after step t: ``table[p, t]``."""
-    sums = cuda.shared.array((_TILE_SUMS, _STRIDE), float64)
-    lanes = cuda.shared.array(_TILE_LANES, float64)
-    p = cuda.blockIdx.x
-    thread = cuda.threadIdx.x
-    start = parts[p, FIRST]
-    stop = parts[p, LAST]
-    band = parts[p, BAND]
-    t = 0
-    while t < moves.shape[0]:
-        count = 1
-        if t + VELOCITY_TILE <= moves.shape[0]:
-            count = VELOCITY_TILE
-            _take_tile(
-                thread, THREADS, planes, factors, lam, std, start, stop, band, moves, t, low + t,
-                high, key_0, key_1, sums,
-            )  # fmt: skip
-        else:
-            _take_step(
-                thread, THREADS, planes, factors, lam, std, start, stop, moves[t, band, DRIFT],
-                moves[t, band, SPREAD], low + t, high, key_0, key_1, sums,
-            )  # fmt: skip
-        total = add_columns(sums, lanes, NUM_VELOCITY_SUMS * count, thread, THREADS)
-        if thread < NUM_VELOCITY_SUMS * count:
-            table[p, t + thread // NUM_VELOCITY_SUMS, thread % NUM_VELOCITY_SUMS] = total
-        t += count
+    _advance((planes, factors, lam, std), parts, moves, (low, high, key_0, key_1), table)
 
 
 @kernel(THREADS, BLOCKS)
 def jump_velocity_rows(planes, move, lam, std, parts, lows, highs, key_0, key_1, table):
-    """Move one part a block to each of some steps in turn, by the same seven arrays."""
-    sums = cuda.shared.array((NUM_VELOCITY_SUMS, _STRIDE), float64)
-    lanes = cuda.shared.array(_ROW_LANES, float64)
-    p = cuda.blockIdx.x
-    thread = cuda.threadIdx.x
-    for t in range(lows.size):
-        _jump(
-            thread, THREADS, planes, move, lam, std, parts[p, FIRST], parts[p, LAST], lows[t],
-            highs[t], key_0, key_1, sums,
-        )  # fmt: skip
-        total = add_columns(sums, lanes, NUM_VELOCITY_SUMS, thread, THREADS)
-        if thread < NUM_VELOCITY_SUMS:
-            table[p, t, thread] = total
+    """Move one part a block to each of some steps in turn, by the seven arrays of `move`."""
+    _jump_rows((planes, move, lam, std), parts, lows, highs, (key_0, key_1), table)
 
 
 @kernel(THREADS, BLOCKS)
 def sum_velocity(planes, lam, std, parts, table):
     """Write the sums of state and velocity of part p to ``table[p, 0]``."""
-    sums = cuda.shared.array((NUM_VELOCITY_SUMS, _STRIDE), float64)
-    lanes = cuda.shared.array(_ROW_LANES, float64)
-    p = cuda.blockIdx.x
-    thread = cuda.threadIdx.x
-    _sum_state(thread, THREADS, planes, lam, std, parts[p, FIRST], parts[p, LAST], sums)
-    total = add_columns(sums, lanes, NUM_VELOCITY_SUMS, thread, THREADS)
-    if thread < NUM_VELOCITY_SUMS:
-        table[p, 0, thread] = total
+    _sum_state(planes, lam, std, parts, table)
 
 
 #: Under a rule fewer threads than plain SGD: the sums of more would not fit into shared memory.
