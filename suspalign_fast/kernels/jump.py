@@ -32,13 +32,14 @@ from .simd import (
     load,
     load_doubles,
     prefetch,
+    rounded_like,
     store_doubles,
     to_double,
     zero_where_zero,
     zeros,
 )
 from .step import SUBSTEPS, row_size_of
-from .sums import jumped, rounded, ways_of
+from .sums import jumped, ways_of
 
 # --- The moves of a vector of coordinates --------------------------------------------------------
 
@@ -57,7 +58,7 @@ def velocity_jumped(state, velocity, c, v, move, xi_c, xi_v):
     second = to_double(xi_v)
     moved_c = _combined(cc, c, cy, v, k_cc * first)
     moved_v = _combined(yc, c, yy, v, fma(k_yc, first, k_yy * second))
-    return rounded(state, moved_c), rounded(velocity, moved_v)
+    return rounded_like(state, moved_c), rounded_like(velocity, moved_v)
 
 
 @inlined

@@ -245,6 +245,8 @@ def _make_loop(has_velocity, is_batch):
     observe_band = _make_observe_band(has_velocity, is_batch)
     product = _velocity_product if has_velocity else _plain_product
     finish_step = make_finish(has_velocity)
+    # Whole groups of normals, and room for the last odd one.
+    groups, more = (1, GROUP + 1) if has_velocity else (0, 0)
 
     @inlined
     def take_lanes(state, along, across, levels):
@@ -282,18 +284,12 @@ def _make_loop(has_velocity, is_batch):
         sum_lanes(take_lanes(state, along, across, levels), levels, out)
 
     @inlined
-    def room(size):
-        return np.zeros(GROUP * (-(-size // GROUP) + 1) + 1 if has_velocity else 0, np.float32)
-
-    @inlined
     def batch_of(row, x, std, xi, drawn, step, batches, key_0, key_1):
-        """Kd and rho of a step, which are ones where noise is additive."""
-        if is_batch:
-            u = squared_norm(step, key_0, key_1, batches.twice_d, batches.slope)
-            w = product(x, std, xi, drawn)
-            p = residual_variance(row, batches.label_std)
-            return batch_factors(p, w, u, batches.size, batches.label_std)
-        return 1.0, 1.0
+        """Kd and rho of a step on a mini-batch."""
+        u = squared_norm(step, key_0, key_1, batches.twice_d, batches.slope)
+        w = product(x, std, xi, drawn)
+        p = residual_variance(row, batches.label_std)
+        return batch_factors(p, w, u, batches.size, batches.label_std)
 
     @inlined
     def observe(state, along, across, levels, factors, batches, step, key_0, key_1, out):
@@ -301,14 +297,16 @@ def _make_loop(has_velocity, is_batch):
         lanes = take_lanes(state, along, across, levels)
         draws = make_draws(size, 1, key_0, key_1)
         draw_until(step + 1, 0, levels, draws, key_0, key_1)
-        cross = room(size)
+        cross = np.zeros(groups * (size + GROUP - 1) // GROUP * GROUP + more, np.float32)
         if has_velocity:
             scratch = make_scratch(key_0, key_1)
             _draw_across(cross, levels, step + 1, draws.chi, 0, scratch)
-        row = np.empty((NUM_BANDS, row_size))
-        sum_lanes(lanes, levels, row)
         lam, std, norm, xi, chi = levels.lam, levels.std, lanes.norm, draws.xi, draws.chi
-        kd, rho = batch_of(row, norm, std, xi, 0, step, batches, key_0, key_1)
+        kd, rho = 1.0, 1.0
+        if is_batch:
+            row = np.empty((NUM_BANDS, row_size))
+            sum_lanes(lanes, levels, row)
+            kd, rho = batch_of(row, norm, std, xi, 0, step, batches, key_0, key_1)
         move = 0.0, kd, rho
         observe_band(norm, 0, bulk_at, move, lam, std, xi, chi, cross, 0, out[0])
         observe_band(norm, bulk_at, size, move, lam, std, xi, chi, cross, 0, out[1])
@@ -326,8 +324,11 @@ def _make_loop(has_velocity, is_batch):
         lanes = take_lanes(state, along, across, levels)
         x, y, z = lanes
         draws = make_draws(size, depth, key_0, key_1)
-        xi, chi, cross = draws.xi, draws.chi, room(size)
-        scratch = make_scratch(key_0, key_1)
+        xi, chi, cross = (
+            draws.xi,
+            draws.chi,
+            np.zeros(groups * (size + GROUP - 1) // GROUP * GROUP + more, np.float32),
+        )
         row = np.empty((NUM_BANDS, row_size))
         row_d, row_b = row[0], row[1]
         noisy = sums[:, NOISY_AT:WEIGHT_AT]
@@ -335,9 +336,12 @@ def _make_loop(has_velocity, is_batch):
         drawn_to = draw_until(first_step + 1, 0, levels, draws, key_0, key_1)
         drawn = 0
         if has_velocity:
+            scratch = make_scratch(key_0, key_1)
             _draw_across(cross, levels, first_step + 1, chi, drawn, scratch)
-        sum_lanes(lanes, levels, row)
-        kd, rho = batch_of(row, x, std, xi, drawn, first_step, batches, key_0, key_1)
+        kd, rho = 1.0, 1.0
+        if is_batch:
+            sum_lanes(lanes, levels, row)
+            kd, rho = batch_of(row, x, std, xi, drawn, first_step, batches, key_0, key_1)
         rows = 0
         done = 0
         good = True
@@ -357,8 +361,8 @@ def _make_loop(has_velocity, is_batch):
             drawn = done % depth * size
             if has_velocity:
                 _draw_across(cross, levels, step + 1, chi, drawn, scratch)
-            kd, rho = batch_of(row, x, std, xi, drawn, step, batches, key_0, key_1)
             if is_batch:
+                kd, rho = batch_of(row, x, std, xi, drawn, step, batches, key_0, key_1)
                 write_constants(sums, row, batches.size, batches.label_std, batches.traces)
             if observes and is_finite(row):
                 move = 0.0, kd, rho

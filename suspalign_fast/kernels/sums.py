@@ -54,12 +54,6 @@ def set_move(moves, at, step_size, weights):
 
 
 @inlined
-def rounded(state, c):
-    """A coefficient as the state can hold it."""
-    return rounded_like(state, c)
-
-
-@inlined
 def moved(state, c, a, b, xi):
     """``c + a c + b xi``: in this form no step size is too small to be felt.
 
@@ -71,8 +65,8 @@ def moved(state, c, a, b, xi):
 @inlined
 def velocity_moved(state, velocity, c, v, h, drift, pull, carry, decay):
     """``c + drift (pull h + carry v)`` and ``decay v + h``, h the noisy gradient."""
-    moved_c = rounded(state, fma(drift, fma(pull, h, carry * v), c))
-    return moved_c, rounded(velocity, fma(decay, v, h))
+    moved_c = rounded_like(state, fma(drift, fma(pull, h, carry * v), c))
+    return moved_c, rounded_like(velocity, fma(decay, v, h))
 
 
 @inlined
@@ -95,16 +89,6 @@ _no_moments = repeat(NUM_MOMENTS)
 _three = repeat(3)
 
 
-def _of_one_part(add):
-    """Make a way's addition without a velocity of one that takes c alone."""
-
-    @inlined
-    def add_part(sums, c, v, powers):
-        return add(sums, c, powers)
-
-    return add_part
-
-
 @inlined
 def powers(lam, std, weights):
     """Return ``lambda^1 ... lambda^4`` and ``lambda^p s^2``, p = 4, 5, 6."""
@@ -118,6 +102,11 @@ def powers(lam, std, weights):
 @inlined
 def add_sums(sums, c, powers):
     """Return the sums with the squares of c added."""
+    return fma_each(c * c, powers, sums)
+
+
+@inlined
+def _add_powers(sums, c, v, powers):
     return fma_each(c * c, powers, sums)
 
 
@@ -241,7 +230,7 @@ def _no_powers(lam, std, weights):
 
 
 @inlined
-def _add_square(squares, c, powers):
+def _add_square(squares, c, v, powers):
     return (fma(c, c, squares[0]),)
 
 
@@ -267,12 +256,11 @@ def _commit_squares(squares, weights, row):
     _commit_square_at(squares[2], weights, row, 2 * ROW_SIZE)
 
 
-_add = _of_one_part(add_sums)
 #: The ways in the order (direct, narrow, equal), without and with a velocity.
 WAYS = (
-    (no_sums, powers, _add, _commit_sums),
-    (_no_moments, _powers_of_x, _add, _commit_moments),
-    (_no_square, _no_powers, _of_one_part(_add_square), _commit_square),
+    (no_sums, powers, _add_powers, _commit_sums),
+    (_no_moments, _powers_of_x, _add_powers, _commit_moments),
+    (_no_square, _no_powers, _add_square, _commit_square),
 )
 VELOCITY_DIRECT_WAY = (
     repeat(len(VELOCITY_COLUMNS)), _lam_and_std, _add_direct, _commit_direct,
