@@ -55,8 +55,8 @@ kernels.loops: kernels.block kernels.work
 kernels.normals: kernels.batch kernels.box_muller
 kernels.powers: kernels.double_double kernels.momentum_powers
 kernels.rules: kernels.built_in_rules
-kernels.step: kernels.advance kernels.data_steps kernels.small
-kernels.step: kernels.momentum kernels.momentum_batches
+kernels.rule_steps: kernels.data_steps kernels.momentum_batches kernels.small
+kernels.step: kernels.advance kernels.momentum
 kernels.sums: kernels.coordinates kernels.momentum_sums kernels.move
 kernels.vector_operations: kernels.vector_arithmetic kernels.vector_memory
 model.built_in_steps: built_in_steps

@@ -44,7 +44,7 @@ __all__ = [
 def make_engine(
     run: Run, *, serial: bool = False, executor: Executor | None = None, num_threads: int = 1
 ) -> Engine:
-    """Return the engine a run asks for, at its initial state.
+    """Return the engine a run asks for, at its initial state, with its kernels compiled.
 
     Parameters
     ----------
@@ -63,4 +63,5 @@ def make_engine(
     if executor is not None:
         return ShardedEngine(run, executor, num_threads)
     engine: Engine = ENGINES[run.engine].on_device_of(run)(run, serial=serial)
+    engine.warm_up()
     return engine

@@ -226,6 +226,9 @@ class Engine(ABC):
         """
         return float("nan")
 
+    def warm_up(self) -> None:  # noqa: B027
+        """Compile what `advance` needs, so that a progress bar starts with the steps."""
+
     @abstractmethod
     def initial_row(self) -> Rows:
         """Return row 0, the initial state; no row where it comes with those of the first steps."""

@@ -82,7 +82,6 @@ class GpuStepEngine(SteppingEngine):
         #: Columns of a row that hold the sums of the device's, one after the other there.
         self._columns = [*range(NUM_SUMS), *CROSS_COLUMNS] if has_velocity else [*range(NUM_SUMS)]
         self._prepare(processors)
-        self._compile_rule()
 
     @property
     def _is_isotropic(self) -> bool:
@@ -166,7 +165,7 @@ class GpuStepEngine(SteppingEngine):
         else:
             self.stepper = KnownSteps(self, GpuStepEngine._advance_known)
 
-    def _compile_rule(self) -> None:
+    def warm_up(self) -> None:
         """Compile the kernel of a rule: one that does not compile is refused before work starts."""
         try:
             self.advance(0)
@@ -274,7 +273,7 @@ class GpuStepEngine(SteppingEngine):
         self, first_step: int, num_steps: int, ruling: Ruling, record: Record, key_0: Any,
         key_1: Any,
     ) -> tuple[int, int]:  # fmt: skip
-        """As `kernels.step.advance_adaptive`, in one launch."""
+        """As `kernels.rule_steps.advance_adaptive`, in one launch."""
         moves = moves_of(ruling.step_size, ruling.weights)
         return self._launch_adaptive(
             self.way.threads, ruling, record,
@@ -439,7 +438,7 @@ class GpuBatchEngine(GpuStepEngine):
         self, first_step: int, num_steps: int, ruling: Ruling, record: Record, key_0: Any,
         key_1: Any,
     ) -> tuple[int, int]:  # fmt: skip
-        """As `kernels.step.advance_batches`, in one launch."""
+        """As `kernels.rule_steps.advance_batches`, in one launch."""
         batches = self._batches
         us = np.empty(num_steps + 1)
         squared_norms(first_step, key_0, key_1, batches.twice_d, batches.slope, us)

@@ -175,7 +175,6 @@ class LevelsEngine(SteppingEngine):
             chosen_by_a_rule = isinstance(run.step_size, AdaptiveStepSize)
             make = AdaptiveSteps if chosen_by_a_rule and self._batches is None else BatchSteps
             self.stepper = make(self, kernel)
-        self.advance(0)  # compiles, so that a progress bar starts with the steps
 
     def _check_counts(self) -> None:
         """Raise ValueError where a level has too few directions for a velocity across."""

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from ..base import memory
 from ..base import threads as _threads
 from ..base.registry import ENGINES
-from ..kernels import domains
+from ..kernels import domains, rule_steps
 from ..kernels import step as advance
 from ..kernels.blocks import BLOCK, Plan
 from ..kernels.normals import fill_normals, seed_key
 from ..kernels.powers import NUM_PARTS
-from ..kernels.step import advance_small, is_small
+from ..kernels.rule_steps import advance_small, is_small
 from ..kernels.sums import moves_of
 from ..model.run import Run
 from ..model.step_size import AdaptiveStepSize, ConstantStep, KnownStepSize
@@ -46,14 +46,14 @@ from .steppers import (
 
 #: Kernels of a rule: (has a velocity, noise is of mini-batches, in threads).
 RULE_KERNELS = {
-    (False, False, False): advance.advance_adaptive,
-    (False, False, True): advance.advance_adaptive_in_threads,
-    (True, False, False): advance.advance_velocity,
-    (True, False, True): advance.advance_velocity_in_threads,
-    (False, True, False): advance.advance_batches,
-    (False, True, True): advance.advance_batches_in_threads,
-    (True, True, False): advance.advance_velocity_batches,
-    (True, True, True): advance.advance_velocity_batches_in_threads,
+    (False, False, False): rule_steps.advance_adaptive,
+    (False, False, True): rule_steps.advance_adaptive_in_threads,
+    (True, False, False): rule_steps.advance_velocity,
+    (True, False, True): rule_steps.advance_velocity_in_threads,
+    (False, True, False): rule_steps.advance_batches,
+    (False, True, True): rule_steps.advance_batches_in_threads,
+    (True, True, False): rule_steps.advance_velocity_batches,
+    (True, True, True): rule_steps.advance_velocity_batches_in_threads,
 }
 #: Blocks from which on threads that meet at every step bring more than they cost.
 MIN_BLOCKS = 24
@@ -101,7 +101,6 @@ class StepEngine(SteppingEngine):
         if run.optimizer.has_velocity:
             self.planes[VELOCITY] = np.zeros_like(self.state)
         self._prepare()
-        self.advance(0)  # compiles, so that a progress bar starts with the steps
 
     @property
     def plan(self) -> Plan:
@@ -165,7 +164,10 @@ class StepEngine(SteppingEngine):
 
     def model(self, planes: Mapping[str, NDArray[Any]] | None = None) -> tuple[Any, ...]:
         """Return what a kernel takes first: planes, the cut, the optimizer's factors, batches."""
-        planes = self.planes if planes is None else planes
+        return self._model_of_steps(self.planes if planes is None else planes)
+
+    def _model_of_steps(self, planes: Mapping[str, NDArray[Any]]) -> tuple[Any, ...]:
+        """Return what kernels of single steps take first; `jump` tries such steps, too."""
         state = planes[STATE]
         return state, planes.get(VELOCITY, state), self.plan, self._factors, self._batches
 
@@ -209,7 +211,7 @@ class StepEngine(SteppingEngine):
         known = advance_velocity_known if VELOCITY in planes else advance_known
         sums = np.empty((1, NUM_BANDS, self.row_size))
         moves, slots = moves_of(np.array([step_size]), update), np.zeros(1, np.int64)
-        known(*self.model(self._scratch), noise_step, moves, slots, *self.key, sums)
+        known(*self._model_of_steps(self._scratch), noise_step, moves, slots, *self.key, sums)
         return sums[0]
 
     def scaled(
@@ -239,9 +241,9 @@ class StepEngine(SteppingEngine):
 
     def observe(self, out: NDArray[np.float64]) -> None:
         """Write the sums of the next step's noisy gradient."""
-        observe = advance.observe if self._batches is None else advance.observe_batch
-        state = self.state  # what a step has of the velocity is not in its gradient
-        observe(state, state, *self.model()[2:], self.step, *self.key, out)
+        observe = rule_steps.observe if self._batches is None else rule_steps.observe_batch
+        model = self._model_of_steps({STATE: self.state})  # a gradient has nothing of a velocity
+        observe(*model, self.step, *self.key, out)
 
 
 def initial_state(run: Run, shard: Shard | None = None) -> NDArray[Any]:

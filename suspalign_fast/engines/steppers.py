@@ -61,7 +61,7 @@ class Shared:
         self.kernel: Any = kernel
         self.steps: str = steps
         self.finish: Any = finish
-        names = list(inspect.signature(kernel.py_func).parameters)
+        names = list(inspect.signature(getattr(kernel, "py_func", kernel)).parameters)
         self.names: list[str] = names[names.index("plan") + 1 :]
 
     def apart(self) -> "Shared":
@@ -330,6 +330,10 @@ class SteppingEngine(Engine):
     def refill(self) -> None:
         """Write what no step changes again."""
         self.stepper.refill()
+
+    def warm_up(self) -> None:
+        """Compile what `advance` needs, by no step at all."""
+        self.advance(0)
 
     def initial_row(self) -> Rows:
         """Return row 0, the initial state."""

@@ -30,7 +30,8 @@ Step-size rules:
 
 Engines:
 
-- `step`: the engine `step`, of known sizes and under a rule.
+- `step`: the engine `step` with known sizes, and the sums of a state.
+- `rule_steps`: the engine `step` under a rule.
 - `powers`: coefficients of moves of many steps.
 - `jump`: the engine `jump`, one move a recorded row.
 - `levels`: the engine `levels`, one move of a whole level a recorded row.

@@ -385,7 +385,7 @@ _advance_velocity_batches, _observe_velocity_batch, _ = _make_loop(True, True)
 
 @kernel()
 def advance_levels(*arguments):
-    """Apply SGD steps whose sizes a rule chooses from the row; as ``step.advance_adaptive``.
+    """Apply SGD steps whose sizes a rule chooses from the row; as ``rule_steps.advance_adaptive``.
 
     ``(state, along, across, levels, factors, batches, first_step, num_steps, ruling, record, key_0,
     key_1)``; without a velocity all three planes are the state, squares of levels.

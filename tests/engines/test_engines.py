@@ -210,7 +210,7 @@ def test_a_move_is_a_drift_and_a_spread_of_each_band(steps):
         drift, spread = move[band].T
         expected += drift * lam * expected + spread * std * xi
     sums = np.empty((steps, 2, ROW_SIZE))
-    advance_known(engine.state, engine.plan, 0, moves, np.arange(steps), *engine.key, sums)
+    advance_known(*engine.model(), 0, moves, np.arange(steps), *engine.key, sums)
     np.testing.assert_allclose(engine.state, expected, rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(sums[-1, :, 1], spectrum.band_sums((lam * expected) ** 2), rtol=1e-9)
 

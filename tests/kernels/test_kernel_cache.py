@@ -228,14 +228,20 @@ def test_kernels_take_nothing_from_files_that_the_digest_does_not_cover():
         assert not [node for node in ast.walk(source) if getattr(node, "level", 0)]
 
 
-def test_imports_from_elsewhere_are_seen():
-    tree = ast.parse(
+def test_imports_from_elsewhere_are_seen(tmp_path, monkeypatch):
+    package = tmp_path / "suspalign_fast"
+    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", package)
+    (package / "kernels" / "gpu").mkdir(parents=True)
+    inside, deeper = package / "kernels" / "one.py", package / "kernels" / "gpu" / "two.py"
+    inside.write_text(
         "from ..noise import a\nfrom .plan import b\nfrom .. import c as d\nimport numpy as np\n"
         "from suspalign_fast.model.noise import e\nimport suspalign_fast.model.run\nX = a + 1\n"
-        "@d.made\ndef f():\n    return e\n"
+        "from ..physics.layout import f\nfrom . import g\n@d.made\ndef f():\n    return e\n"
     )
-    assert imported_from_elsewhere(tree) == {"a", "d", "e", "suspalign_fast"}
-    assert constants_of(tree) == {"a", "d"}
+    deeper.write_text("from ..plan import a\nfrom ...model import b\nfrom .. import c\n")
+    assert imported_from_elsewhere(inside) == {"a", "d", "e", "suspalign_fast.model.run"}
+    assert imported_from_elsewhere(deeper) == {"b"}
+    assert constants_of(ast.parse(inside.read_text())) == {"a", "d"}
     code = compile("def f():\n    def g():\n        return a\n    return b.c\n", "f", "exec")
     assert names_of(code) >= {"a", "b", "c"}
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+from fractions import Fraction
 from pathlib import Path
 
 import numba
@@ -366,6 +367,64 @@ def test_a_sum_of_lanes_adds_upper_halves_to_lower_ones(dtype):
     assert total(values) == halved[0]
     assert total(values[::-1].copy()) != values.astype(np.float64).sum()  # the order matters
     assert np.isnan(total(SINGLES.astype(dtype)))
+
+
+# --- tuples of vectors --------------------------------------------------------------------------
+
+
+def test_numbers_are_broadcast_one_by_one():
+    @numba.njit
+    def spread(a, out):
+        x, y = simd.broadcast_each((2.5, -1.0), simd.load(a, 0, LANES))
+        simd.store(out, 0, x)
+        simd.store(out, LANES, y)
+
+    out = np.zeros(2 * LANES)
+    spread(DOUBLES, out)
+    same_bits(out, np.repeat([2.5, -1.0], LANES))
+
+
+def test_every_sum_gets_its_product_rounded_once():
+    three = simd.repeat(3)
+    swap = simd.choose((2, 0))
+
+    @numba.njit
+    def add(a, b, out):
+        x, y = simd.load(a, 0, LANES), simd.load(b, 0, LANES)
+        sums = simd.fma_each(x, (x, y, x + y), three(y))
+        last, first = swap(sums)
+        for at, vector in enumerate((sums[0], sums[1], sums[2], last, first)):
+            simd.store(out, at * LANES, vector)
+
+    a = np.linspace(0.1, 0.8, LANES)
+    b = a[::-1] / 3.0
+    out = np.zeros(5 * LANES)
+    add(a, b, out)
+    expected = [
+        [
+            float(Fraction(p) * Fraction(q) + Fraction(r))
+            for p, q, r in zip(a.tolist(), factor.tolist(), b.tolist(), strict=True)
+        ]
+        for factor in (a, b, a + b)
+    ]
+    same_bits(out, np.array([*expected, expected[2], expected[0]]).ravel())
+
+
+def test_lanes_go_to_columns_of_a_row():
+    columns = (4, 0)
+    add, write = simd.add_lanes(columns), simd.write_lanes(columns)
+
+    @numba.njit
+    def fill(a, added, written):
+        x = simd.load(a, 0, LANES)
+        add(added, (x, x + x))
+        write(written, (x, x + x))
+
+    a = np.arange(8.0)
+    added, written = np.full(6, 100.0), np.full(6, 100.0)
+    fill(a, added, written)
+    same_bits(added, np.array([156.0, 100.0, 100.0, 100.0, 128.0, 100.0]))
+    same_bits(written, np.array([56.0, 100.0, 100.0, 100.0, 28.0, 100.0]))
 
 
 # --- all of them -------------------------------------------------------------------------------

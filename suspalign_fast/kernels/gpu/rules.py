@@ -101,7 +101,7 @@ def make_adaptive(rule, observes, way):
     ``step_sizes`` hold the next move, the table a rule reads, its memory and the size of the next
     step, one for each block, the same in all. ``recorded`` ends with a step that is never reached;
     ``out``, ``out_steps``, ``out_sizes`` and ``progress``, steps done and rows recorded, are as in
-    ``step.advance_adaptive``. A rule that raises leaves ``progress`` as it is.
+    ``rule_steps.advance_adaptive``. A rule that raises leaves ``progress`` as it is.
 
     Parameters
     ----------
