@@ -52,6 +52,7 @@ def test_the_choice_is_the_same_wherever_it_is_made(monkeypatch):
     assert [chosen(sa.Quadratic(LARGE))] == runs
 
 
+@pytest.mark.long
 def test_a_trace_says_what_it_is_of(tmp_path, capsys):
     problem = sa.Quadratic(LARGE, initial=3.0)
     trace = sa.simulate(

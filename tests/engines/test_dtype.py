@@ -19,6 +19,7 @@ def problem():
     return sa.Quadratic(sa.Spectrum.linear_bands(2500, 100), sa.IsotropicNoise(0.5), initial=3.0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rule", RULES)
 def test_a_float32_state_is_rounded_to_at_every_step(problem, rule):
     arguments = {"step_size": RULES[rule], "num_steps": 203, "seed": 5}

@@ -164,6 +164,7 @@ def test_too_many_dimensions_for_one_number_each_are_refused():
         simulate(sa.Quadratic(sa.Spectrum.two_level(2**52, 10, 2.0, 1.0)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("optimizer", [sa.SGD(), sa.Momentum(0.9)], ids=str)
 @pytest.mark.parametrize("engine", ["jump", "levels"])
 @pytest.mark.parametrize("is_schedule", [False, True])

@@ -181,6 +181,7 @@ def test_reference_moves_by_the_formulas():
     assert failures(wrong_reference, working(engine=("reference",), device=("cpu",))) == {}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_levels_have_the_law_of_mini_batches(optimizer):
     """Whose noise is never without, so that there are no rows to compare."""

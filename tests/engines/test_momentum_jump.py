@@ -334,6 +334,7 @@ def test_no_way_of_running_changes_a_bit(kind, recorded, rule, dtype, optimizer,
     assert stored == trace == sa.load_trace(tmp_path / "a.h5")
 
 
+@pytest.mark.long
 def test_a_float32_state_is_rounded_to_at_every_row(optimizer):
     problem, how = PROBLEMS["wide"], {"optimizer": optimizer, "engine": "jump", "record_every": 5}
     single, double = (

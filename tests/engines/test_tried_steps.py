@@ -69,6 +69,7 @@ def test_a_tried_step_changes_nothing_of_the_run(engine, noise, optimizer):
     np.testing.assert_array_equal(probed.advance(5).power_sums, untouched.advance(5).power_sums)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("noise", ["isotropic", "data"])
 def test_a_step_tried_with_threads_changes_nothing(noise, optimizer):

@@ -304,7 +304,7 @@ def case(gap_ratio):
     return sa.Quadratic(spectrum, initial=10.0), {"engine": "levels", "step_size": 1e-3}
 
 
-@pytest.mark.mostly_long
+@pytest.mark.long
 def test_a_study_takes_groups_with_dimensions_of_their_own(path, engine, writer):
     over = {"gap_ratio": [10.0, 100.0]}
     sa.sweep(case, over, 5, path=path, variables=("alignment", "power_sums")).close()
