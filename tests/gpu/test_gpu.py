@@ -502,7 +502,7 @@ def test_a_move_is_a_drift_and_a_spread_of_each_band():
     moves = np.random.default_rng(0).normal(scale=1e-3, size=(steps, 2, 2))
     sums = np.zeros((2, steps, 2, ROW_SIZE))
     slots = np.arange(steps)
-    advance_known(cpu.state, cpu.plan, 0, moves, slots, *cpu.key, sums[0])
+    advance_known(*cpu.model(), 0, moves, slots, *cpu.key, sums[0])
     device._advance_known(0, moves, slots, *device.key, sums[1])
     np.testing.assert_allclose(device.state, cpu.state, rtol=1e-13)
     np.testing.assert_allclose(sums[1], sums[0], rtol=1e-11)

@@ -129,7 +129,7 @@ def test_advance_with_several_counters_a_thread_and_steps_beyond_32_bits(text, g
     state, table = advance(machine.Kernel(text("advance")), engine, parts, first_step=step)
     sums = np.empty((len(SIZES), 2, ROW_SIZE))
     slots = np.arange(len(SIZES))
-    advance_known(engine.state, engine.plan, step, moves_of(SIZES, UPDATE), slots, *KEY, sums)
+    advance_known(*engine.model(), step, moves_of(SIZES, UPDATE), slots, *KEY, sums)
     same_bits(state, engine.state)
     np.testing.assert_allclose(bands(table, parts), sums, rtol=1e-12)
 
