@@ -1,6 +1,6 @@
 """Two random numbers a level and row, whatever the dimension (``kernels.levels``)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -124,6 +124,11 @@ class Jump:
         out[:] = table.sum(axis=0)
 
 
+def _three(planes: Mapping[str, Array]) -> Iterator[Array]:
+    """Yield the planes that kernels take; without a velocity each of them is the state."""
+    return (planes.get(name, planes[STATE]) for name in (STATE, VELOCITY, ACROSS))
+
+
 @ENGINES.register("levels")
 class LevelsEngine(SteppingEngine):
     """Moves ``Q = sum c^2`` of each level: from row to row, or step by step under a rule.
@@ -191,8 +196,7 @@ class LevelsEngine(SteppingEngine):
         planes = self.planes if planes is None else planes
         if self.jumps:
             return (planes[STATE],)
-        three = (planes.get(name, planes[STATE]) for name in (STATE, VELOCITY, ACROSS))
-        return *three, self.levels, self._factors, self._batches
+        return *_three(planes), self.levels, self._factors, self._batches
 
     @property
     def width(self) -> int:
@@ -207,8 +211,7 @@ class LevelsEngine(SteppingEngine):
         """Sums of both bands of a state, as ``layout`` lays them out, shape (bands, row_size)."""
         sums = np.empty((NUM_BANDS, self.row_size))
         kernel = level_steps.sum_velocity_levels if VELOCITY in planes else level_steps.sum_levels
-        three = (planes.get(name, planes[STATE]) for name in (STATE, VELOCITY, ACROSS))
-        kernel(*three, self.levels, sums)
+        kernel(*_three(planes), self.levels, sums)
         return sums
 
     def sums_after(

@@ -38,7 +38,6 @@ from .simd import (
     fma,
     horizontal_sum,
     load,
-    repeat,
     select_zero,
     square_root,
     store,
@@ -47,6 +46,7 @@ from .simd import (
     zero_where_zero,
     zeros,
 )
+from .sums import no_noisy
 
 
 class Lanes(NamedTuple):
@@ -160,7 +160,6 @@ def _make_step_band(has_velocity, is_batch):
     return with_velocity if has_velocity else plain
 
 
-_no_noisy = repeat(NUM_NOISY)
 _write_noisy = write_lanes(range(NUM_NOISY))
 
 
@@ -171,7 +170,7 @@ def _make_observe_band(has_velocity, is_batch):
     def observe_band(norm, first, last, move, lam, std, xi, chi, cross, drawn, out):
         zero = zeros(0.0, HALF)
         gain, spread = broadcast_each((move[1], move[2]), zero)
-        sums = _no_noisy(zero)
+        sums = no_noisy(zero)
         for lane in range(first, last, HALF):
             lam_i = load(lam, lane, HALF)
             root = load(norm, lane, HALF)

@@ -46,6 +46,7 @@ from .simd import (
     zero_where_zero,
     zeros,
 )
+from .sums import no_sums
 
 
 class Levels(NamedTuple):
@@ -147,7 +148,6 @@ def from_lanes(values, lanes, lane):
 
 _write_plain = write_lanes(range(NUM_SUMS))
 _write_velocity = write_lanes(VELOCITY_COLUMNS)
-_no_sums = repeat(NUM_SUMS)
 #: Sums of c v and of v^2 among those of c^2, which a row lays out alike.
 _CROSS, _SQUARE = (
     [column % ROW_SIZE for column in sorted(CROSS_COLUMNS) if column // ROW_SIZE == part]
@@ -177,7 +177,7 @@ def make_sums(has_velocity):
 
     @inlined
     def plain_none(zero):
-        return _no_sums(zero)
+        return no_sums(zero)
 
     @inlined
     def plain_add(sums, q, r, w, weights, lane):
@@ -191,7 +191,7 @@ def make_sums(has_velocity):
 
     @inlined
     def velocity_none(zero):
-        return _no_sums(zero), _no_cross(zero), _no_square(zero)
+        return no_sums(zero), _no_cross(zero), _no_square(zero)
 
     @inlined
     def velocity_add(sums, q, r, w, weights, lane):

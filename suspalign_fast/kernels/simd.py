@@ -34,6 +34,7 @@ from .vector_operations import (
     unsigned_to_double,
     unsigned_to_float,
     word_product,
+    write_column,
     write_lanes,
     zero_where_zero,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "unsigned_to_float",
     "upper_half",
     "word_product",
+    "write_column",
     "write_lanes",
     "zero_where_zero",
     "zeros",

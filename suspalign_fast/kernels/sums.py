@@ -39,15 +39,6 @@ def moves_of(
     return moves
 
 
-@inlined
-def set_move(moves, at, step_size, weights):
-    """Set a move of both bands, one of shape (moves, bands, 2), to that of a step of SGD."""
-    for band in range(NUM_BANDS):
-        minus_eta = -(weights[band] * step_size)
-        moves[at, band, DRIFT] = minus_eta
-        moves[at, band, SPREAD] = minus_eta
-
-
 # --- Steps of a vector of coordinates ------------------------------------------------------------
 #
 # A vector has the lanes of a processor's registers, or a single one in a thread of a GPU.
@@ -291,12 +282,6 @@ def additive_gradient(c, lam, std, gain, spread, xi):
 
 
 @inlined
-def add_noisy(sums, c, lam, std, xi):
-    """Add ``lambda^p h^2``, p = 0, 1, 2, of the noisy gradient ``h = lambda c + s xi``."""
-    return add_gradient(sums, lam, fma(std, to_double(xi), lam * c))
-
-
-@inlined
 def add_gradient(sums, lam, h):
     """Add ``lambda^p h^2``, p = 0, 1, 2, of a noisy gradient h."""
     g = lam * h
@@ -307,23 +292,3 @@ def add_gradient(sums, lam, h):
 def commit_noisy(sums, out):
     """Add the lanes of all noisy sums to a row."""
     _add_noisy_lanes(out, sums)
-
-
-@inlined
-def write_sums(out, first, column, sums):
-    """Set a column of a table from row `first` on to all sums."""
-    out[first, column] = horizontal_sum(sums[0])
-    out[first + 1, column] = horizontal_sum(sums[1])
-    out[first + 2, column] = horizontal_sum(sums[2])
-    out[first + 3, column] = horizontal_sum(sums[3])
-    out[first + 4, column] = horizontal_sum(sums[4])
-    out[first + 5, column] = horizontal_sum(sums[5])
-    out[first + 6, column] = horizontal_sum(sums[6])
-
-
-@inlined
-def write_noisy(out, column, sums):
-    """Set a column of a table to all noisy sums."""
-    out[0, column] = horizontal_sum(sums[0])
-    out[1, column] = horizontal_sum(sums[1])
-    out[2, column] = horizontal_sum(sums[2])

@@ -215,6 +215,21 @@ def write_lanes(columns):
 
 
 @intrinsic
+def write_column(typingctx, out, first, column, sums):
+    """Set a column of a table, from row ``first`` on, to the lanes of all sums."""
+
+    def codegen(context, builder, sig, args):
+        table = context.make_array(out)(context, builder, args[0])
+        for k, value in enumerate(cgutils.unpack_tuple(builder, args[3])):
+            row = builder.add(args[1], ir.Constant(args[1].type, k))
+            pointer = cgutils.get_item_pointer(context, builder, out, table, [row, args[2]])
+            builder.store(sum_lanes(builder, value), pointer)
+        return context.get_dummy_value()
+
+    return types.none(out, types.intp, types.intp, sums), codegen
+
+
+@intrinsic
 def square_root(typingctx, a):
     """Correctly rounded square root of 0 or a float32 that is neither tiny nor huge."""
     general = _llvm_call("sqrt")

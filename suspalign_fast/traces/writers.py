@@ -164,9 +164,10 @@ class RowWriter:
         for name, column in self._columns.items():
             column.append(values[name], last=last)
         self._place.file.flush()
-        self._rows += len(values["step"])
-        self._place.file.attrs.modify("committed_rows", np.int64(self._rows))
+        rows = self._rows + len(values["step"])
+        self._place.file.attrs.modify("committed_rows", np.int64(rows))
         self._place.file.flush()
+        self._rows = rows  # an error may call them committed from here on
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -9,7 +9,6 @@ import weakref
 import numba
 import numpy as np
 import pytest
-from numba.np.numpy_support import as_dtype
 
 import suspalign_fast as sa
 from suspalign_fast.engines import make_engine
@@ -23,6 +22,7 @@ from suspalign_fast.model.run import Run
 from suspalign_fast.physics.layout import ROW_SIZE
 
 from ..conftest import NOISES, assert_same_bits
+from ..helpers import simulated_gpu
 from ..running.test_resume import stop_after
 
 SIMULATED = devices.is_simulated()
@@ -96,27 +96,8 @@ def few_calls(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def quick_threads(monkeypatch):
-    """The simulator's threads wait for each other all the time: let them switch often.
-
-    Its shared arrays are made by the first thread that asks, which needs a lock then.
-    """
-    if SIMULATED:
-        from numba.cuda.simulator.kernelapi import FakeCUDAShared
-
-        lock = threading.Lock()
-
-        def array(self, shape, dtype):
-            frame = sys._getframe(1)
-            with lock:
-                return self._allocations.setdefault(
-                    (frame.f_code.co_filename, frame.f_lineno), np.empty(shape, as_dtype(dtype))
-                )
-
-        monkeypatch.setattr(FakeCUDAShared, "array", array)
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(2e-6)
-    yield
-    sys.setswitchinterval(before)
+    with simulated_gpu.quick(monkeypatch):
+        yield
 
 
 def problem_of(spectrum="distinct", noise="isotropic"):

@@ -427,6 +427,19 @@ def test_lanes_go_to_columns_of_a_row():
     same_bits(written, np.array([56.0, 100.0, 100.0, 100.0, 28.0, 100.0]))
 
 
+def test_sums_go_down_a_column():
+    @numba.njit
+    def fill(a, out):
+        x = simd.load(a, 0, LANES)
+        simd.write_column(out, 1, 2, (x, x + x))
+
+    out = np.full((4, 3), 7.0)
+    fill(np.arange(8.0), out)
+    expected = np.full((4, 3), 7.0)
+    expected[1:3, 2] = 28.0, 56.0
+    same_bits(out, expected)
+
+
 # --- all of them -------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from ...physics.layout import NUM_NOISY, NUM_SUMS, ROW_SIZE
 from .. import domains
 from ..blocks import FIRST, LAST
 from ..jit import SIMULATED, for_gpu, inlined
-from ..simd import broadcast, load, load_doubles, store_doubles, zeros
+from ..simd import broadcast, load, load_doubles, store_doubles, write_column, zeros
 from ..sums import (
     DRIFT,
     SPREAD,
@@ -18,7 +18,6 @@ from ..sums import (
     moved,
     no_sums,
     powers,
-    write_sums,
 )
 from . import threads
 from .known import make_known, make_write_parts
@@ -79,7 +78,7 @@ _step_pass, _jump_pass, _sum_pass = make_passes(PLAIN)
 def take_step(thread, threads, start, stop, model, drift, spread, stream, sums):
     """Apply one move; sums of the new state go to the first rows."""
     s = _step_pass(thread, threads, start, stop, model, drift, spread, stream)
-    write_sums(sums, 0, thread, s)
+    write_column(sums, 0, thread, s)
 
 
 @inlined
@@ -146,22 +145,22 @@ def take_tile(thread, threads, start, stop, model, place, stream, sums):
         (none, none, none, none), thread, threads, start, stop,
         (planes, factors, lam, std, drifts, spreads), stream,
     )  # fmt: skip
-    write_sums(sums, 0, thread, s[0])
-    write_sums(sums, NUM_SUMS, thread, s[1])
-    write_sums(sums, 2 * NUM_SUMS, thread, s[2])
-    write_sums(sums, 3 * NUM_SUMS, thread, s[3])
+    write_column(sums, 0, thread, s[0])
+    write_column(sums, NUM_SUMS, thread, s[1])
+    write_column(sums, 2 * NUM_SUMS, thread, s[2])
+    write_column(sums, 3 * NUM_SUMS, thread, s[3])
 
 
 @for_gpu
 def take_jump(thread, threads, start, stop, given, stream, sums):
     """Set the state to ``a c + b xi``; sums of the new state go to the first rows."""
-    write_sums(sums, 0, thread, _jump_pass(thread, threads, start, stop, given, stream))
+    write_column(sums, 0, thread, _jump_pass(thread, threads, start, stop, given, stream))
 
 
 @for_gpu
 def take_sums(thread, threads, start, stop, planes, lam, std, sums):
     """Sums of the state go to the first rows."""
-    write_sums(sums, 0, thread, _sum_pass(thread, threads, start, stop, planes, lam, std))
+    write_column(sums, 0, thread, _sum_pass(thread, threads, start, stop, planes, lam, std))
 
 
 # --- kernels of steps of known sizes -------------------------------------------------------------

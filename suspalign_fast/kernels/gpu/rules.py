@@ -11,8 +11,7 @@ import math
 import numba
 from numba import cuda, float64
 
-from ...physics.layout import CROSS_AT, NOISY_AT, NUM_NOISY, NUM_SUMS, ROW_SIZE
-from .. import sums as move
+from ...physics.layout import CROSS_AT, NOISY_AT, NUM_BANDS, NUM_NOISY, NUM_SUMS, ROW_SIZE
 from ..blocks import BAND, FIRST, LAST
 from ..jit import for_gpu
 from ..rules import row_of
@@ -20,7 +19,17 @@ from ..sums import DRIFT, SPREAD
 from . import threads as gpu_thread
 from .together import LANES, add_columns, add_rows, from_kernel, kernel, make_add_parts, together
 
-_set_move = from_kernel(for_gpu(move.set_move.py_func))
+
+@for_gpu
+def set_move(moves, at, step_size, weights):
+    """Set a move of both bands, one of shape (moves, bands, 2), to that of a step of SGD."""
+    for band in range(NUM_BANDS):
+        minus_eta = -(weights[band] * step_size)
+        moves[at, band, DRIFT] = minus_eta
+        moves[at, band, SPREAD] = minus_eta
+
+
+_set_move = from_kernel(set_move)
 _observe = from_kernel(gpu_thread.observe)
 
 

@@ -18,8 +18,8 @@ import numpy as np
 from .. import domains
 from ..jit import for_gpu, inlined
 from ..normals import COUNTERS, GROUP, counter_normals
-from ..simd import broadcast, horizontal_sum, iota, load, load_doubles, zeros
-from ..sums import add_noisy, no_noisy, write_noisy
+from ..simd import broadcast, horizontal_sum, iota, load, load_doubles, write_column, zeros
+from ..sums import add_gradient, additive_gradient, no_noisy
 
 #: Coordinates of a counter.
 WORDS = GROUP // COUNTERS
@@ -222,7 +222,9 @@ def make_passes(motion):
 @inlined
 def _take_gradient(sums, i, given, xi):
     state, lam, std = given
-    return add_noisy(sums, load_doubles(state, i, 1), load(lam, i, 1), value_at(std, i), xi)
+    lam_i = load(lam, i, 1)
+    h = additive_gradient(load_doubles(state, i, 1), lam_i, value_at(std, i), 1.0, 1.0, xi)
+    return add_gradient(sums, lam_i, h)
 
 
 _observe = make_pass(draw_step, _take_gradient)
@@ -232,7 +234,7 @@ _observe = make_pass(draw_step, _take_gradient)
 def observe(thread, threads, start, stop, given, stream, sums):
     """Sums of the noisy gradient of a step go to the first rows; `given` is state, lam and std."""
     none = no_noisy(zeros(0.0, 1))
-    write_noisy(sums, thread, _observe(none, thread, threads, start, stop, given, stream))
+    write_column(sums, 0, thread, _observe(none, thread, threads, start, stop, given, stream))
 
 
 @inlined

@@ -4,22 +4,21 @@
 those of c^2, then `layout.CROSS_SUMS`, without gaps.
 """
 
-from ...physics.layout import CROSS_COLUMNS, NUM_SUMS
+from ...physics.layout import CROSS_COLUMNS, NUM_SUMS, VELOCITY_COLUMNS
 from .. import domains
 from ..batches import gradient as noisy_gradient
 from ..jit import SIMULATED, for_gpu, inlined
 from ..jump import velocity_jumped
 from ..simd import (
     broadcast,
-    fma,
-    horizontal_sum,
+    choose,
     load,
     load_doubles,
     store_doubles,
-    to_double,
+    write_column,
     zeros,
 )
-from ..sums import DRIFT, VELOCITY_DIRECT_WAY, velocity_moved, write_sums
+from ..sums import DRIFT, VELOCITY_DIRECT_WAY, additive_gradient, velocity_moved
 from .known import make_known, make_write_parts
 from .threads import Motion, draw_step, make_pass, make_passes, normals_of, value_at
 from .together import BLOCKS, LANES, THREADS, Way, from_kernel, kernel, width_of
@@ -33,6 +32,8 @@ WIDTH = width_of(NUM_VELOCITY_SUMS)
 PARTS_THREADS = LANES * WIDTH
 
 _no_sums, _powers, _add_sums, _ = VELOCITY_DIRECT_WAY
+#: Sums in the order of rows here.
+_in_order = choose([VELOCITY_COLUMNS.index(at) for at in (*range(NUM_SUMS), *CROSS_COLUMNS)])
 
 
 # --- what one thread does ------------------------------------------------------------------------
@@ -61,7 +62,7 @@ def _move_down(planes, factors, x, h, drift):
 @inlined
 def _move(planes, factors, x, lam, std, drift, spread, xi):
     # Noise and gradient take the same part of a move: `spread` equals `drift`.
-    return _move_down(planes, factors, x, fma(std, to_double(xi), lam * x[0]), drift)
+    return _move_down(planes, factors, x, additive_gradient(x[0], lam, std, 1.0, 1.0, xi), drift)
 
 
 @inlined
@@ -106,15 +107,7 @@ _step_pass, _jump_pass, _sum_pass = make_passes(VELOCITY)
 @inlined
 def _write_sums(out, first, column, sums):
     """Set a column of a table from row `first` on to all sums."""
-    write_sums(out, first, column, sums)
-    out[first + 7, column] = horizontal_sum(sums[7])
-    out[first + 8, column] = horizontal_sum(sums[8])
-    out[first + 9, column] = horizontal_sum(sums[9])
-    out[first + 10, column] = horizontal_sum(sums[12])
-    out[first + 11, column] = horizontal_sum(sums[13])
-    out[first + 12, column] = horizontal_sum(sums[10])
-    out[first + 13, column] = horizontal_sum(sums[11])
-    out[first + 14, column] = horizontal_sum(sums[14])
+    write_column(out, first, column, _in_order(sums))
 
 
 @for_gpu
